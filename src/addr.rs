@@ -1,0 +1,293 @@
+//! Addresses by their role, networks and ranges of ports.
+//!
+//! An FTP session has four addresses, and mixing two of them up is the classic fault of a gate. Each has a type of
+//! its own here: client C, front F (what the client connected to), back B (what the server sees us as), server S.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+/// One side of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The user-FTP process, and the leg towards it.
+    Client,
+    /// The server-FTP process, and the leg towards it.
+    Server,
+}
+
+impl Side {
+    /// The opposite side.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
+}
+
+macro_rules! role {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(SocketAddr);
+
+        impl $name {
+            /// Takes an address into this role; an IPv4-mapped IPv6 address becomes the IPv4 address that it stands for.
+            #[must_use]
+            pub fn new(addr: SocketAddr) -> Self {
+                Self(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+            }
+
+            /// The address and port.
+            #[must_use]
+            pub const fn socket(self) -> SocketAddr {
+                self.0
+            }
+
+            /// The address alone.
+            #[must_use]
+            pub const fn ip(self) -> IpAddr {
+                self.0.ip()
+            }
+
+            /// The port alone.
+            #[must_use]
+            pub const fn port(self) -> u16 {
+                self.0.port()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+role! {
+    /// C: where the client's control connection comes from.
+    ClientAddr
+}
+role! {
+    /// F: the address that the client connected to, and the only one that it is told about.
+    FrontAddr
+}
+role! {
+    /// B: the address that the server sees our control connection come from, and the only one that it is told about.
+    BackAddr
+}
+role! {
+    /// S: the server's control port.
+    ServerAddr
+}
+role! {
+    /// Where the client meant to go, when its connection was intercepted.
+    OriginalDst
+}
+
+/// The addresses of one session, fixed once both control connections stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// C.
+    pub client: ClientAddr,
+    /// F.
+    pub front: FrontAddr,
+    /// B.
+    pub back: BackAddr,
+    /// S.
+    pub server: ServerAddr,
+}
+
+/// Addresses that a rule speaks of: written out as `any`, or a network of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// Every address of both families.
+    Any,
+    /// The addresses of one prefix.
+    Net(IpNet),
+}
+
+impl Network {
+    /// Whether `ip` lies inside. IPv4-mapped IPv6 addresses count as the IPv4 address that they stand for.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Net(net) => net.contains(&ip.to_canonical()),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            Self::Net(net) => net.fmt(f),
+        }
+    }
+}
+
+/// TCP ports from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// The ports from `first` to `last`, or `None` where that is backwards.
+    #[must_use]
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first <= last { Some(Self { first, last }) } else { None }
+    }
+
+    /// The lowest port.
+    #[must_use]
+    pub const fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The highest port.
+    #[must_use]
+    pub const fn last(self) -> u16 {
+        self.last
+    }
+
+    /// Whether `port` lies inside.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    /// How many ports there are: at least one.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.last as u32 - self.first as u32 + 1
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
+
+/// Several ranges of ports: sorted, apart from each other, never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRanges(Vec<PortRange>);
+
+impl PortRanges {
+    /// Every port that is not reserved (RFC 2577 section 3): 1024-65535.
+    #[must_use]
+    pub fn unreserved() -> Self {
+        Self(vec![PortRange { first: 1024, last: 65535 }])
+    }
+
+    /// Sorts and joins `ranges`; `None` where there are none.
+    #[must_use]
+    pub fn new(mut ranges: Vec<PortRange>) -> Option<Self> {
+        ranges.sort_by_key(|range| range.first);
+        let mut joined: Vec<PortRange> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match joined.last_mut() {
+                Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => {
+                    last.last = last.last.max(range.last)
+                }
+                _ => joined.push(range),
+            }
+        }
+        if joined.is_empty() { None } else { Some(Self(joined)) }
+    }
+
+    /// The ranges, lowest first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[PortRange] {
+        &self.0
+    }
+
+    /// Whether `port` lies in one of them.
+    #[must_use]
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.iter().any(|range| range.contains(port))
+    }
+
+    /// How many ports there are in all.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|range| range.count()).sum()
+    }
+
+    /// The `index`th port, counted from the lowest; `None` past the last.
+    #[must_use]
+    pub fn nth(&self, mut index: u32) -> Option<u16> {
+        for range in &self.0 {
+            if index < range.count() {
+                return u16::try_from(u32::from(range.first) + index).ok();
+            }
+            index -= range.count();
+        }
+        None
+    }
+}
+
+impl fmt::Display for PortRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{range}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(list: &[(u16, u16)]) -> PortRanges {
+        PortRanges::new(list.iter().map(|&(a, b)| PortRange::new(a, b).unwrap()).collect()).unwrap()
+    }
+
+    #[test]
+    fn ranges_are_sorted_and_joined() {
+        let joined = ranges(&[(300, 400), (100, 200), (201, 210), (350, 500), (65535, 65535)]);
+        assert_eq!(joined.to_string(), "100-210, 300-500, 65535");
+        assert_eq!(joined.count(), 111 + 201 + 1);
+    }
+
+    #[test]
+    fn nth_walks_over_the_gaps_and_ends() {
+        let two = ranges(&[(10, 11), (20, 21)]);
+        let all: Vec<u16> = (0..5).map_while(|index| two.nth(index)).collect();
+        assert_eq!(all, [10, 11, 20, 21]);
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address() {
+        let mapped = ClientAddr::new("[::ffff:192.0.2.1]:5".parse().unwrap());
+        assert_eq!(mapped.socket(), "192.0.2.1:5".parse().unwrap());
+        let net = Network::Net("192.0.2.0/24".parse().unwrap());
+        assert!(net.contains("::ffff:192.0.2.9".parse().unwrap()));
+        assert!(!net.contains("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_empty_list_of_ranges_does_not_exist() {
+        assert_eq!(PortRanges::new(Vec::new()), None);
+        assert_eq!(PortRange::new(2, 1), None);
+    }
+}

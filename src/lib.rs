@@ -1,0 +1,5 @@
+//! ftpgate: an FTP-aware firewall and NAT proxy.
+
+pub mod addr;
+pub mod policy;
+pub mod session;

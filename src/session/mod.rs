@@ -1,0 +1,4 @@
+//! One control connection and its data connections, without IO.
+mod pinhole;
+
+pub use pinhole::{Leg, Pinhole, PinholeId};
