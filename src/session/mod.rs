@@ -1,4 +1,4 @@
 //! One control connection and its data connections, without IO.
 mod pinhole;
 
-pub use pinhole::{Leg, Pinhole, PinholeId};
+pub use pinhole::{DataEnd, HowEnded, Leg, Pinhole, PinholeId};

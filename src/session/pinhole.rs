@@ -58,3 +58,32 @@ pub enum Leg {
         from_port: Option<u16>,
     },
 }
+
+/// What became of a data connection, told once by the datapath.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataEnd {
+    /// Bytes that went from the client to the server.
+    pub to_server: u64,
+    /// Bytes that went from the server to the client.
+    pub to_client: u64,
+    /// How it ended.
+    pub how: HowEnded,
+}
+
+/// How a data connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HowEnded {
+    /// Both sides closed it in order.
+    Complete,
+    /// This side reset it; the other side was reset too.
+    CutBy(Side),
+    /// This side could not be connected to; the other side was reset.
+    NotReached {
+        /// The side that was dialled.
+        side: Side,
+        /// What the kernel said.
+        error: std::io::ErrorKind,
+    },
+    /// We ended it: both sides were reset.
+    Aborted,
+}
