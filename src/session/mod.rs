@@ -1,4 +1,385 @@
 //! One control connection and its data connections, without IO.
-mod pinhole;
+//!
+//! Tell a [`Session`] what happened with [`Session::handle`], then do every [`Action`] that
+//! [`Session::poll_action`] gives. It reads no clock and no socket: time and lines come in as arguments. Anything
+//! slow or fallible is an action whose result, good or bad, comes back as an input with the same id.
+//!
+//! The line that announces a port is held until its pinhole stands, because clients dial within milliseconds of the
+//! 227. While a line is held, [`Session::wants`] is false for the side whose next lines would overtake it, and the
+//! driver does not read from it: TCP does the waiting.
 
+mod commands;
+mod data;
+mod event;
+mod pending;
+mod pinhole;
+mod refusal;
+mod replies;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use event::{Event, Mode, Outcome, Transfer};
 pub use pinhole::{DataEnd, HowEnded, Leg, Pinhole, PinholeId};
+pub use refusal::Refusal;
+
+use crate::addr::{Ends, Side};
+use crate::ftp::line::{Line, LineFault};
+use crate::ftp::reply::ReplyReader;
+use crate::policy::{Decision, Rule, Timeouts};
+use data::Data;
+use pending::{Expected, Pending};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The client sent a line.
+    ClientLine(Line),
+    /// The server sent a line.
+    ServerLine(Line),
+    /// A side sent something that is no line.
+    BadLine(Side, LineFault),
+    /// The answer to [`Action::OpenPinhole`]: it stands, and the legs that are listened for have these ports.
+    PinholeOpened {
+        /// Which.
+        id: PinholeId,
+        /// The port of ours that the client can connect to.
+        client_port: Option<u16>,
+        /// The port of ours that the server can connect to.
+        server_port: Option<u16>,
+    },
+    /// The answer to [`Action::OpenPinhole`]: it cannot be.
+    PinholeFailed {
+        /// Which.
+        id: PinholeId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The peer came to the pinhole: it is used up.
+    DataStarted(PinholeId),
+    /// The data connection is over.
+    DataEnded(PinholeId, DataEnd),
+    /// A side closed its control connection, or its half of it.
+    PeerClosed(Side),
+    /// A side reset its control connection, or cannot be written to.
+    PeerLost(Side),
+    /// The rules were reloaded; this is what they say about the session now.
+    Decided(Decision),
+    /// No new transfers: the gate shuts down, and the session ends with the transfer that runs.
+    Drain,
+    /// The gate shuts down now.
+    Stop,
+    /// The time that [`Session::poll_timeout`] told has come.
+    Timeout,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a line, whose end is still to be added.
+    Forward {
+        /// To whom.
+        to: Side,
+        /// Without CR LF.
+        line: Vec<u8>,
+        /// Ahead of it send Telnet IP and Synch as urgent data (RFC 959 section 4.1.3).
+        interrupt: bool,
+    },
+    /// Open a pinhole, and say how it went.
+    OpenPinhole(Pinhole),
+    /// Close a pinhole; a connection that runs through it is reset on both sides.
+    ClosePinhole(PinholeId),
+    /// No more will be sent to this side.
+    CloseWrite(Side),
+    /// Tell the operator.
+    Report(Event),
+    /// Send what is still to be sent, then close both control connections. Nothing follows.
+    Close(CloseReason),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client said QUIT, or the server 221 or 421, and the connection was closed in order.
+    Ended,
+    /// The client closed or reset its connection.
+    ClientGone,
+    /// The server closed or reset its connection.
+    ServerGone,
+    /// The server's first line is no greeting.
+    NotFtp,
+    /// The server did not greet in time.
+    NoGreeting,
+    /// The server left PASV or EPSV without an answer.
+    ServerSilent,
+    /// The client speaks HTTP.
+    HttpClient,
+    /// The client speaks TLS from the first byte.
+    TlsClient,
+    /// The client sent too much that is no FTP.
+    BadClient,
+    /// The server sent too much that is no FTP.
+    BadServer,
+    /// The rules that hold now deny the session.
+    Denied,
+    /// The gate shuts down.
+    Shutdown,
+}
+
+/// How many faulty lines a client may send.
+const MAX_FAULTS: u8 = 3;
+
+/// Where the control connection stands.
+///
+///   Greeting --220--> Relaying --client's FIN--> ClientDone --> Closed
+///                        |-- 221, 421 --> Leaving --> Closed
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Control {
+    Greeting {
+        until: Instant,
+    },
+    Relaying,
+    /// The client will send no more; the server may still answer.
+    ClientDone,
+    /// The server said that it will close.
+    Leaving {
+        until: Instant,
+    },
+    Closed,
+}
+
+/// One control connection and its data connections.
+#[derive(Debug)]
+pub struct Session {
+    ends: Ends,
+    /// What the client is told as the gate's address: F, or `advertise`.
+    announced: IpAddr,
+    rule: Arc<Rule>,
+    control: Control,
+    pending: Pending,
+    replies: ReplyReader,
+    /// Where in `pending` the reply that has begun belongs.
+    answering: Option<usize>,
+    /// The lines of a reply that is looked at as a whole.
+    collected: Vec<Vec<u8>>,
+    data: Data,
+    epsv_all: bool,
+    draining: bool,
+    faults: u8,
+    actions: VecDeque<Action>,
+}
+
+impl Session {
+    /// A session whose two control connections stand, and whose server has yet to greet.
+    #[must_use]
+    pub fn new(ends: Ends, announced: IpAddr, rule: Arc<Rule>, timeouts: Timeouts, now: Instant) -> Self {
+        let mut pending = Pending::default();
+        pending.push(Expected::Greeting);
+        Self {
+            ends,
+            announced,
+            rule,
+            control: Control::Greeting { until: now + timeouts.greeting },
+            pending,
+            replies: ReplyReader::default(),
+            answering: None,
+            collected: Vec::new(),
+            data: Data::default(),
+            epsv_all: false,
+            draining: false,
+            faults: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes what happened. Every action must have been taken before.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        debug_assert!(self.actions.is_empty(), "actions were left behind");
+        if self.control == Control::Closed && !matches!(input, Input::DataEnded(..)) {
+            return;
+        }
+        match input {
+            Input::ClientLine(line) => self.client_line(now, &line),
+            Input::ServerLine(line) => self.server_line(now, line.bytes),
+            Input::BadLine(side, fault) => self.bad_line(now, side, fault),
+            Input::PinholeOpened { id, client_port, server_port } => {
+                self.pinhole_opened(now, id, client_port, server_port);
+            }
+            Input::PinholeFailed { id, refusal } => self.pinhole_failed(id, refusal),
+            Input::DataStarted(id) => self.data.started(id),
+            Input::DataEnded(id, end) => self.data_ended(now, id, end),
+            Input::PeerClosed(side) => self.peer_closed(now, side),
+            Input::PeerLost(side) => self.peer_lost(now, side),
+            Input::Decided(decision) => self.decided(now, decision),
+            Input::Drain => self.drain(now),
+            Input::Stop => self.close_with_421(now, CloseReason::Shutdown),
+            Input::Timeout => self.timeout(now),
+        }
+    }
+
+    /// The next thing to do, or `None` until something happens.
+    #[must_use]
+    pub fn poll_action(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front();
+        if action.is_none() && self.actions.capacity() > 0 {
+            // An idle session holds no buffer.
+            self.actions = VecDeque::new();
+        }
+        action
+    }
+
+    /// When [`Input::Timeout`] is due. It may change with every input.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let control = match self.control {
+            Control::Greeting { until } | Control::Leaving { until } => Some(until),
+            Control::Relaying | Control::ClientDone => None,
+            Control::Closed => return None,
+        };
+        control.into_iter().chain(self.data.deadline()).min()
+    }
+
+    /// Whether lines of this side are wanted now: not while what they would overtake is held.
+    #[must_use]
+    pub fn wants(&self, side: Side) -> bool {
+        match (side, self.control) {
+            (_, Control::Closed) | (Side::Client, Control::Greeting { .. } | Control::ClientDone) => false,
+            (Side::Client, Control::Relaying | Control::Leaving { .. }) => {
+                !self.data.is_negotiating() && !self.pending.is_full()
+            }
+            (Side::Server, _) => !self.data.holds_reply(),
+        }
+    }
+
+    /// Whether a transfer runs, or one that was asked for has not ended.
+    #[must_use]
+    pub fn is_transferring(&self) -> bool {
+        self.data.is_busy()
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn report(&mut self, event: Event) {
+        self.act(Action::Report(event));
+    }
+
+    fn forward(&mut self, to: Side, line: Vec<u8>) {
+        self.act(Action::Forward { to, line, interrupt: false });
+    }
+
+    fn peer_closed(&mut self, now: Instant, side: Side) {
+        match side {
+            Side::Client if self.pending.is_empty() && !self.data.is_busy() => self.close(now, CloseReason::Ended),
+            Side::Client => {
+                self.control = Control::ClientDone;
+                self.act(Action::CloseWrite(Side::Server));
+            }
+            Side::Server => self.server_gone(now),
+        }
+    }
+
+    fn peer_lost(&mut self, now: Instant, side: Side) {
+        match side {
+            Side::Client => {
+                self.data.left_by(Side::Client);
+                self.close(now, CloseReason::ClientGone);
+            }
+            Side::Server => self.server_gone(now),
+        }
+    }
+
+    fn server_gone(&mut self, now: Instant) {
+        if matches!(self.control, Control::Leaving { .. } | Control::ClientDone) {
+            return self.close(now, CloseReason::Ended);
+        }
+        self.data.left_by(Side::Server);
+        self.close_with_421(now, CloseReason::ServerGone);
+    }
+
+    fn decided(&mut self, now: Instant, decision: Decision) {
+        match decision {
+            Decision::Allow(rule) => self.rule = rule,
+            Decision::Deny(_) => self.close_with_421(now, CloseReason::Denied),
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        if !self.data.is_busy() {
+            self.close_with_421(now, CloseReason::Shutdown);
+        }
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        match self.control {
+            Control::Greeting { until } if until <= now => {
+                return self.close_with_421(now, CloseReason::NoGreeting);
+            }
+            Control::Leaving { until } if until <= now => return self.close(now, CloseReason::Ended),
+            Control::Greeting { .. }
+            | Control::Leaving { .. }
+            | Control::Relaying
+            | Control::ClientDone
+            | Control::Closed => {}
+        }
+        self.expire_pinholes(now);
+    }
+
+    /// A reply may have begun that will never end: the client gets its end first, so that 421 is a reply of its own.
+    fn close_with_421(&mut self, now: Instant, reason: CloseReason) {
+        if let Some(code) = self.replies.inside().filter(|_| self.collected.is_empty()) {
+            self.forward(Side::Client, format!("{} (cut off)", code.number()).into_bytes());
+        }
+        self.forward(Side::Client, reason.reply().as_bytes().to_vec());
+        self.close(now, reason);
+    }
+
+    fn close(&mut self, now: Instant, reason: CloseReason) {
+        let abort = matches!(reason, CloseReason::Denied | CloseReason::Shutdown);
+        self.end_data(now, abort);
+        self.control = Control::Closed;
+        self.pending.clear();
+        self.act(Action::Close(reason));
+    }
+}
+
+impl CloseReason {
+    /// The name that logs use and the README explains.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::ClientGone => "client_gone",
+            Self::ServerGone => "server_gone",
+            Self::NotFtp => "server_not_ftp",
+            Self::NoGreeting => "no_greeting",
+            Self::ServerSilent => "server_silent",
+            Self::HttpClient => "http_client",
+            Self::TlsClient => "tls_client",
+            Self::BadClient => "bad_client",
+            Self::BadServer => "bad_server",
+            Self::Denied => "denied",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// What the client is told, without the line's end.
+    #[must_use]
+    pub const fn reply(self) -> &'static str {
+        match self {
+            Self::Ended | Self::ClientGone => "421 The session is over.",
+            Self::ServerGone => "421 The server closed the connection.",
+            Self::NotFtp => "421 The server does not speak FTP.",
+            Self::NoGreeting | Self::ServerSilent => "421 The server did not answer in time.",
+            Self::HttpClient | Self::TlsClient => "421 This is an FTP service without TLS.",
+            Self::BadClient => "421 Too many lines that are not FTP.",
+            Self::BadServer => "421 The server sends lines that are not FTP.",
+            Self::Denied => "421 The rules no longer allow this session.",
+            Self::Shutdown => "421 The gate shuts down.",
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The command line: one file for each subcommand.
+
+pub mod run;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::policy::Policy;
+
+/// Done.
+pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
+/// The gate could not start.
+const NOT_STARTED_CODE: u8 = 3;
+
+/// An FTP-aware firewall and NAT proxy.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+enum Command {
+    Run(run::Args),
+}
+
+/// Parses the command line, does what it says and tells how it went: 0 done, 1 the answer is no, 2 wrong usage,
+/// 3 could not start.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Run(args) => run::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        complain(&format!("ftpgate: {error:#}"));
+        not_started()
+    })
+}
+
+/// The exit code of a gate that could not start.
+pub(crate) fn not_started() -> ExitCode {
+    ExitCode::from(NOT_STARTED_CODE)
+}
+
+/// Reads a rules file; the text says what is wrong with it.
+pub(crate) fn read(file: &Path) -> Result<Policy, String> {
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).map_err(|error| format!("ftpgate: cannot read {name}: {error}"))?;
+    crate::rules::parse_bytes(&bytes, &name).map_err(|mistakes| mistakes.to_string())
+}
+
+/// Says on standard error what went wrong. That standard error is gone is nobody's fault.
+pub(crate) fn complain(what: &str) {
+    let _lost = writeln!(std::io::stderr().lock(), "{what}");
+}

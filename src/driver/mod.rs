@@ -1,0 +1,295 @@
+//! One session: takes a client to its server, does every action of the session core and feeds every result back.
+
+mod peer;
+mod route;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+use crate::addr::Side;
+use crate::ftp::line::LineReader;
+use crate::pinhole::{Bindings, DataEvent, OpenError, PinholeGuard, Relay};
+use crate::policy::{Listener, Policy};
+use crate::report::SessionLog;
+use crate::session::{Action, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session};
+use peer::{Heard, Peer};
+
+/// How long the last line may take to reach a peer, and the peer to close.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// What holds for every session; a change is seen by all of them.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// The rules that hold.
+    pub policy: Arc<Policy>,
+    /// Whether the gate is up.
+    pub phase: Phase,
+}
+
+/// Whether the gate is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It is.
+    Serving,
+    /// Transfers may end, then sessions do.
+    Draining,
+    /// Sessions end now.
+    Stopping,
+}
+
+/// What a session needs of the gate.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Moves the bytes of data connections.
+    pub relay: Relay,
+    /// The rules, and whether the gate is up.
+    pub orders: watch::Receiver<Orders>,
+    /// Whether `IP_TRANSPARENT` may be used.
+    pub may_be_transparent: bool,
+}
+
+/// Serves a client that came to `listener`, to the end of its last data connection.
+pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream) {
+    let Some(routed) = route::to_server(&context, &listener, client).await else { return };
+    let (data_sender, data) = mpsc::unbounded_channel();
+    let route::Routed { client, server, ends, announced, bindings, rule, policy, log } = routed;
+    let session = Session::new(ends, announced, rule, policy.timeouts, Instant::now());
+    let driver = Driver {
+        session,
+        client: Peer::new(client, LineReader::commands()),
+        server: Peer::new(server, LineReader::replies()),
+        bindings,
+        context,
+        guards: HashMap::new(),
+        data_sender,
+        data,
+        log,
+        closed: None,
+        ends,
+    };
+    // On the heap: what a session needs while it is routed is larger than what it needs for the rest of its life.
+    Box::pin(driver.run()).await;
+}
+
+struct Driver {
+    session: Session,
+    client: Peer,
+    server: Peer,
+    ends: crate::addr::Ends,
+    bindings: Bindings,
+    context: Context,
+    guards: HashMap<PinholeId, PinholeGuard>,
+    data_sender: mpsc::UnboundedSender<DataEvent>,
+    data: mpsc::UnboundedReceiver<DataEvent>,
+    log: SessionLog,
+    closed: Option<CloseReason>,
+}
+
+/// What the driver waited for.
+enum Woken {
+    Data(DataEvent),
+    Orders,
+    Heard(Side, Heard),
+    Timeout,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        self.obey();
+        self.act().await;
+        while self.closed.is_none() {
+            self.feed_lines().await;
+            if self.closed.is_some() {
+                break;
+            }
+            match self.wait().await {
+                Woken::Data(event) => self.data_event(event),
+                Woken::Orders => self.obey(),
+                Woken::Timeout => self.session.handle(Instant::now(), Input::Timeout),
+                Woken::Heard(_, Heard::Progress) => {}
+                Woken::Heard(side, Heard::Closed) => self.session.handle(Instant::now(), Input::PeerClosed(side)),
+                Woken::Heard(side, Heard::Lost) => self.session.handle(Instant::now(), Input::PeerLost(side)),
+            }
+            self.act().await;
+        }
+        self.leave().await;
+    }
+
+    /// Gives the session the lines that were read, as long as it wants them.
+    async fn feed_lines(&mut self) {
+        loop {
+            let line = match (self.listens(Side::Server), self.listens(Side::Client)) {
+                (true, _) if let Some(line) = self.server.next_line() => (Side::Server, line),
+                (_, true) if let Some(line) = self.client.next_line() => (Side::Client, line),
+                _ => return,
+            };
+            let input = match line {
+                (Side::Client, Ok(line)) => Input::ClientLine(line),
+                (Side::Server, Ok(line)) => Input::ServerLine(line),
+                (side, Err(fault)) => Input::BadLine(side, fault),
+            };
+            self.session.handle(Instant::now(), input);
+            self.act().await;
+        }
+    }
+
+    /// Whether a side's lines can be taken: they are wanted, and what they lead to can be sent.
+    fn listens(&self, side: Side) -> bool {
+        let receiver = match side {
+            Side::Client => &self.server,
+            Side::Server => &self.client,
+        };
+        self.closed.is_none() && self.session.wants(side) && receiver.is_idle()
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let timeout = self.session.poll_timeout();
+        let (hear_client, hear_server) = (self.listens(Side::Client), self.listens(Side::Server));
+        tokio::select! {
+            biased;
+            // First, so that a connection that came is known before what is said about it.
+            Some(event) = self.data.recv() => Woken::Data(event),
+            changed = self.context.orders.changed() => {
+                // The sender lives as long as the gate.
+                let _gate_is_gone = changed.is_err();
+                Woken::Orders
+            }
+            heard = self.server.hear(hear_server) => Woken::Heard(Side::Server, heard),
+            heard = self.client.hear(hear_client) => Woken::Heard(Side::Client, heard),
+            () = sleep_until(timeout) => Woken::Timeout,
+        }
+    }
+
+    /// Does what the session asks for.
+    async fn act(&mut self) {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Forward { to, line, interrupt } => {
+                    let peer = self.peer(to);
+                    if interrupt && peer.interrupt().await.is_err() {
+                        // The next attempt to send or read tells that the peer is lost.
+                        continue;
+                    }
+                    self.peer(to).queue(&line);
+                }
+                Action::OpenPinhole(pinhole) => {
+                    debug_assert!(self.session.poll_action().is_none(), "an answer is awaited after the last action");
+                    let answer = self.open(&pinhole);
+                    self.session.handle(Instant::now(), answer);
+                }
+                Action::ClosePinhole(id) => drop(self.guards.remove(&id)),
+                Action::CloseWrite(side) => self.peer(side).close_write(),
+                Action::Report(event) => self.log.event(&event),
+                Action::Close(reason) => self.closed = Some(reason),
+            }
+        }
+        // What fails here fails again when the peer is next waited for, and is told then.
+        let _ = self.client.flush();
+        let _ = self.server.flush();
+    }
+
+    fn peer(&mut self, side: Side) -> &mut Peer {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    fn open(&mut self, pinhole: &Pinhole) -> Input {
+        let id = pinhole.id;
+        match self.context.relay.open(pinhole, self.bindings, self.data_sender.clone()) {
+            Ok(opened) => {
+                opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
+                self.guards.insert(id, opened.guard);
+                Input::PinholeOpened { id, client_port: opened.client_port, server_port: opened.server_port }
+            }
+            Err(error) => Input::PinholeFailed { id, refusal: refusal(&error) },
+        }
+    }
+
+    fn data_event(&mut self, event: DataEvent) {
+        let input = match event {
+            DataEvent::Started { id, .. } => Input::DataStarted(id),
+            DataEvent::Stranger { from, port, .. } => return self.log.event(&Event::Stranger { from, port }),
+            DataEvent::Ended { id, end } => {
+                self.guards.remove(&id);
+                if self.guards.is_empty() {
+                    // An idle session holds no buffer.
+                    self.guards = HashMap::new();
+                }
+                Input::DataEnded(id, end)
+            }
+        };
+        self.session.handle(Instant::now(), input);
+    }
+
+    /// Tells the session what holds now.
+    fn obey(&mut self) {
+        let (policy, phase) = {
+            let orders = self.context.orders.borrow_and_update();
+            (Arc::clone(&orders.policy), orders.phase)
+        };
+        let input = match phase {
+            Phase::Serving => Input::Decided(policy.decide(self.ends.client, self.ends.server)),
+            Phase::Draining => Input::Drain,
+            Phase::Stopping => Input::Stop,
+        };
+        self.session.handle(Instant::now(), input);
+    }
+
+    /// The control connection is over; data that still moves goes on to its end, unless the gate ends first.
+    async fn leave(mut self) {
+        let reason = self.closed.unwrap_or(CloseReason::Ended);
+        let Self { client, server, .. } = self;
+        let farewell = async { tokio::join!(client.finish(), server.finish()) };
+        // A peer that does not close in time is closed.
+        let _too_slow = tokio::time::timeout(FAREWELL, farewell).await;
+        drop(self.data_sender);
+        while let Some(event) = next_data_event(&mut self.data, &mut self.context.orders).await {
+            if let DataEvent::Ended { id, end } = event {
+                self.guards.remove(&id);
+                self.session.handle(Instant::now(), Input::DataEnded(id, end));
+                while let Some(action) = self.session.poll_action() {
+                    if let Action::Report(event) = action {
+                        self.log.event(&event);
+                    }
+                }
+            }
+        }
+        self.log.ended(reason, Instant::now());
+    }
+}
+
+/// The next thing that happens to a data connection of a session that is over; `None` once there is none left.
+async fn next_data_event(
+    data: &mut mpsc::UnboundedReceiver<DataEvent>,
+    orders: &mut watch::Receiver<Orders>,
+) -> Option<DataEvent> {
+    tokio::select! {
+        biased;
+        event = data.recv() => event,
+        _ = orders.wait_for(|orders| orders.phase == Phase::Stopping) => None,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn refusal(error: &OpenError) -> Refusal {
+    match error {
+        OpenError::RangeFull { .. } => Refusal::RangeFull,
+        OpenError::InUse { .. } => Refusal::PortsTaken,
+        OpenError::Privilege { .. } => Refusal::NoPrivilege,
+        OpenError::AddressGone { .. } => Refusal::AddressGone,
+        OpenError::NoDescriptors { .. } => Refusal::NoDescriptors,
+        OpenError::Io { error, .. } => Refusal::System(error.kind()),
+    }
+}

@@ -1,0 +1,165 @@
+//! One side's control connection: reading lines without a standing buffer, writing what waits to be sent.
+
+use std::io;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::ftp::line::{Line, LineFault, LineReader};
+use crate::net;
+
+/// Bytes that one read takes at most.
+const READ: usize = 4096;
+/// Telnet IP with its Synch: the first three bytes go as urgent data, the mark follows in the stream.
+const INTERRUPT: &[u8] = b"\xff\xf4\xff";
+const DATA_MARK: &[u8] = b"\xf2";
+
+/// One control connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    stream: TcpStream,
+    reader: LineReader,
+    unsent: Vec<u8>,
+    /// The peer may still send.
+    open: bool,
+    /// Urgent data came, so an interrupt in the next line is to be sent on as such.
+    urgent: bool,
+    /// No more will be sent once `unsent` is empty.
+    closing: bool,
+}
+
+/// What came of waiting for a peer.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Something was read or sent; look again.
+    Progress,
+    /// The peer closed its half.
+    Closed,
+    /// The connection is lost.
+    Lost,
+}
+
+impl Peer {
+    pub(super) const fn new(stream: TcpStream, reader: LineReader) -> Self {
+        Self { stream, reader, unsent: Vec::new(), open: true, urgent: false, closing: false }
+    }
+
+    /// The next line that was read already.
+    pub(super) fn next_line(&mut self) -> Option<Result<Line, LineFault>> {
+        let mut line = self.reader.next_line()?;
+        if let Ok(line) = &mut line {
+            // An interrupt that came in band goes on as a plain command: only a client that sent urgent data has a
+            // server that wants it.
+            line.interrupt &= std::mem::take(&mut self.urgent);
+        }
+        Some(line)
+    }
+
+    pub(super) fn queue(&mut self, line: &[u8]) {
+        self.unsent.extend_from_slice(line);
+        self.unsent.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Tells the peer to give its attention to the next line.
+    pub(super) async fn interrupt(&mut self) -> io::Result<()> {
+        self.flush()?;
+        if self.unsent.is_empty() {
+            net::send_urgent(&self.stream, INTERRUPT).await?;
+            self.unsent.extend_from_slice(DATA_MARK);
+        }
+        Ok(())
+    }
+
+    pub(super) fn close_write(&mut self) {
+        self.closing = true;
+    }
+
+    /// Sends what can be sent without waiting.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.try_write(&self.unsent) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.unsent = Vec::new();
+        if std::mem::take(&mut self.closing) {
+            socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the peer has sent something, where that is `wanted`, or until more can be sent to it.
+    pub(super) async fn hear(&mut self, wanted: bool) -> Heard {
+        let reading = wanted && self.open;
+        let interest = match (reading, self.unsent.is_empty()) {
+            (true, true) => Interest::READABLE | Interest::PRIORITY,
+            (true, false) => Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE,
+            (false, false) => Interest::WRITABLE,
+            // A peer that vanishes is noticed although nothing is wanted of it.
+            (false, true) => Interest::ERROR,
+        };
+        let Ok(ready) = self.stream.ready(interest).await else { return Heard::Lost };
+        if ready.is_priority() {
+            self.urgent = true;
+            // Readiness is told once; this asks for the next time.
+            let _again: io::Result<()> =
+                self.stream.try_io(Interest::PRIORITY, || Err(io::ErrorKind::WouldBlock.into()));
+        }
+        if self.flush().is_err() || (!reading && ready.is_error()) {
+            return Heard::Lost;
+        }
+        if reading { self.read() } else { Heard::Progress }
+    }
+
+    fn read(&mut self) -> Heard {
+        let mut buffer = [0; READ];
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => {
+                self.open = false;
+                Heard::Closed
+            }
+            Ok(count) => {
+                self.reader.push(buffer.get(..count).unwrap_or_default());
+                self.unsent.extend(self.reader.take_refusals());
+                Heard::Progress
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Progress,
+            Err(_) => Heard::Lost,
+        }
+    }
+
+    /// Sends what waits, says that it was all, and reads on until the peer has closed too: a close with bytes unread
+    /// would be a reset, and could destroy the last line on its way.
+    pub(super) async fn finish(mut self) -> io::Result<()> {
+        self.closing = true;
+        loop {
+            self.flush()?;
+            if self.unsent.is_empty() {
+                break;
+            }
+            self.stream.writable().await?;
+        }
+        let mut buffer = [0; READ];
+        while self.open {
+            self.stream.readable().await?;
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

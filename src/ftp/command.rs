@@ -1,0 +1,218 @@
+//! Commands: what the gate must know of a line that a client sends.
+
+/// A command line taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command<'a> {
+    /// What it is.
+    pub verb: Verb,
+    /// What follows the verb, without the blanks around it.
+    pub argument: &'a [u8],
+}
+
+/// The commands that the gate acts on or must recognise; all others are [`Verb::Other`] and pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Active mode, IPv4 (RFC 959 section 4.1.2).
+    Port,
+    /// Active mode, either family (RFC 2428 section 2).
+    Eprt,
+    /// Passive mode, IPv4 (RFC 959 section 4.1.2).
+    Pasv,
+    /// Passive mode, either family (RFC 2428 section 3).
+    Epsv,
+    /// A way to negotiate a data connection that the gate does not speak: LPRT, LPSV, SPSV, APSV, CPSV, SSCN.
+    OtherNegotiation,
+    /// A command that moves data.
+    Transfer(Way),
+    /// ABOR.
+    Abor,
+    /// STAT, which may be asked in the middle of a transfer.
+    Stat,
+    /// QUIT.
+    Quit,
+    /// REIN: the session starts anew on the same connection.
+    Rein,
+    /// FEAT (RFC 2389).
+    Feat,
+    /// AUTH and the other commands of RFC 2228 and 4217 that lead to encryption.
+    Security,
+    /// PASS or ACCT: the argument is a secret.
+    Secret,
+    /// USER.
+    User,
+    /// Anything else.
+    Other,
+}
+
+/// Which way the bytes of a transfer go, and what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// RETR.
+    Download,
+    /// STOR, STOU, APPE.
+    Upload,
+    /// LIST, NLST, MLSD.
+    Listing,
+}
+
+/// Why a line is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotACommand {
+    /// Nothing but blanks.
+    Empty,
+    /// A request of HTTP: a browser that was lured here, or a scanner.
+    Http,
+    /// A TLS handshake where plain text belongs.
+    Tls,
+    /// A verb with bytes that no verb has.
+    Garbage,
+}
+
+/// The longest verb that is looked at; RFC 959 has four letters, extensions a few more.
+const MAX_VERB: usize = 16;
+
+impl<'a> Command<'a> {
+    /// Takes a line apart.
+    ///
+    /// Blanks before the verb are skipped, as some servers do: what they would take for a PORT must not pass here as
+    /// something else.
+    ///
+    /// # Errors
+    /// Where the line is no command at all.
+    pub fn parse(line: &'a [u8]) -> Result<Self, NotACommand> {
+        if let [0x16, 0x03, ..] = line {
+            return Err(NotACommand::Tls);
+        }
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return Err(NotACommand::Empty);
+        }
+        let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+        let (verb, argument) = line.split_at(end);
+        if is_http(verb, argument) {
+            return Err(NotACommand::Http);
+        }
+        if verb.len() > MAX_VERB || !verb.iter().all(u8::is_ascii_graphic) {
+            return Err(NotACommand::Garbage);
+        }
+        Ok(Self { verb: Verb::of(&verb.to_ascii_uppercase()), argument: argument.trim_ascii() })
+    }
+}
+
+impl Verb {
+    fn of(upper: &[u8]) -> Self {
+        match upper {
+            b"PORT" => Self::Port,
+            b"EPRT" => Self::Eprt,
+            b"PASV" => Self::Pasv,
+            b"EPSV" => Self::Epsv,
+            b"LPRT" | b"LPSV" | b"SPSV" | b"APSV" | b"CPSV" | b"SSCN" => Self::OtherNegotiation,
+            b"RETR" => Self::Transfer(Way::Download),
+            b"STOR" | b"STOU" | b"APPE" => Self::Transfer(Way::Upload),
+            b"LIST" | b"NLST" | b"MLSD" => Self::Transfer(Way::Listing),
+            b"ABOR" => Self::Abor,
+            b"STAT" => Self::Stat,
+            b"QUIT" => Self::Quit,
+            b"REIN" => Self::Rein,
+            b"FEAT" => Self::Feat,
+            b"AUTH" | b"ADAT" | b"PBSZ" | b"PROT" | b"CCC" | b"MIC" | b"CONF" | b"ENC" => Self::Security,
+            b"PASS" | b"ACCT" => Self::Secret,
+            b"USER" => Self::User,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// No FTP command has one of these verbs, or ends with the version of HTTP.
+fn is_http(verb: &[u8], argument: &[u8]) -> bool {
+    const METHODS: [&[u8]; 9] =
+        [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+    METHODS.contains(&verb)
+        || argument.rsplit(|byte| *byte == b' ').next().is_some_and(|last| {
+            [&b"HTTP/1.0"[..], b"HTTP/1.1", b"HTTP/2.0"].contains(&last) && verb.iter().all(u8::is_ascii_uppercase)
+        })
+}
+
+/// A line as a log may show it: a secret's argument hidden, other bytes escaped, length bounded.
+#[must_use]
+pub fn loggable(line: &[u8]) -> String {
+    let secret = Command::parse(line).is_ok_and(|command| command.verb == Verb::Secret);
+    let trimmed = line.trim_ascii_start();
+    if secret {
+        let end = trimmed.iter().position(u8::is_ascii_whitespace).unwrap_or(trimmed.len());
+        return format!("{} ****", String::from_utf8_lossy(trimmed.get(..end).unwrap_or_default()));
+    }
+    escaped(line)
+}
+
+/// What a peer said as a log may show it: UTF-8 text as it is, controls and other bytes escaped, length bounded.
+#[must_use]
+pub fn escaped(bytes: &[u8]) -> String {
+    const MAX: usize = 256;
+    let mut text = String::new();
+    for chunk in bytes.get(..MAX).unwrap_or(bytes).utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() || is_deceptive(character) || character == '\\' {
+                text.extend(character.escape_unicode().filter(|_| character != '\\'));
+                if character == '\\' {
+                    text.push_str("\\\\");
+                }
+            } else {
+                text.push(character);
+            }
+        }
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    if bytes.len() > MAX {
+        text.push_str("...");
+    }
+    text
+}
+
+/// Characters that make a terminal show a line as something that it is not.
+const fn is_deceptive(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verb(line: &[u8]) -> Result<Verb, NotACommand> {
+        Command::parse(line).map(|command| command.verb)
+    }
+
+    #[test]
+    fn verbs_are_found_as_the_laxest_server_finds_them() {
+        for line in [&b"PORT 1,2"[..], b"port 1,2", b"  PoRt\t1,2", b"\tPORT  1,2  "] {
+            let command = Command::parse(line).unwrap();
+            assert_eq!((command.verb, command.argument), (Verb::Port, &b"1,2"[..]));
+        }
+        assert_eq!(verb(b"PORTS 1"), Ok(Verb::Other));
+        assert_eq!(verb(b"XCRC a file.txt"), Ok(Verb::Other));
+    }
+
+    #[test]
+    fn a_verb_has_no_other_bytes() {
+        assert_eq!(verb(b"\xff\xffPORT 1,2"), Err(NotACommand::Garbage));
+        assert_eq!(verb(b"PO\x01RT 1,2"), Err(NotACommand::Garbage));
+        assert_eq!(verb(b"   "), Err(NotACommand::Empty));
+        assert_eq!(verb(b"\x16\x03\x01\x02"), Err(NotACommand::Tls));
+    }
+
+    #[test]
+    fn http_is_told_from_ftp() {
+        assert_eq!(verb(b"GET / HTTP/1.1"), Err(NotACommand::Http));
+        assert_eq!(verb(b"PROPFIND / HTTP/1.1"), Err(NotACommand::Http));
+        assert_eq!(verb(b"RETR notes about HTTP"), Ok(Verb::Transfer(Way::Download)));
+    }
+
+    #[test]
+    fn secrets_and_controls_reach_no_log() {
+        assert_eq!(loggable(b"pass geheim"), "pass ****");
+        assert_eq!(loggable(b"  ACCT x"), "ACCT ****");
+        assert_eq!(loggable(b"RETR a\x1b[2Jb\xe9\\"), "RETR a\\u{1b}[2Jb\\xe9\\\\");
+        assert_eq!(escaped("gr\u{fc}n \u{202e}".as_bytes()), "gr\u{fc}n \\u{202e}");
+        assert!(escaped(&[b'a'; 5000]).len() < 300);
+    }
+}

@@ -1,0 +1,347 @@
+//! Bytes of a control connection to lines: framing, Telnet, and bounds.
+//!
+//! What is taken apart here is what goes on to the other side, never the raw bytes: nothing can hide from the parser
+//! in a Telnet sequence and be there for the peer. Segments mean nothing: a line is what ends with LF.
+
+use std::mem;
+
+use memchr::memchr;
+
+/// The longest command that is taken, without its end: file names may be long, and in UTF-8 longer.
+pub const MAX_COMMAND: usize = 4096;
+/// The longest line of a reply that is taken, without its end.
+pub const MAX_REPLY: usize = 8192;
+/// How many bytes of an overlong line are skipped before the peer is given up.
+const MAX_SKIPPED: usize = 64 * 1024;
+/// How many bytes of Telnet refusals may wait to be sent; requests beyond that are ignored.
+const MAX_REFUSALS: usize = 48;
+
+const SE: u8 = 240;
+const DATA_MARK: u8 = 242;
+const INTERRUPT_PROCESS: u8 = 244;
+const SB: u8 = 250;
+const WILL: u8 = 251;
+const WONT: u8 = 252;
+const DO: u8 = 253;
+const DONT: u8 = 254;
+const IAC: u8 = 255;
+
+/// One line, without its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its bytes, without CR LF and without Telnet commands.
+    pub bytes: Vec<u8>,
+    /// Telnet IP or DM came before it, as clients send ahead of ABOR (RFC 959 section 4.1.3).
+    pub interrupt: bool,
+}
+
+/// What is wrong with a line; its bytes are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LineFault {
+    /// Longer than the bound. The rest, up to its end, is skipped.
+    TooLong,
+    /// No end within any reason: the peer does not speak in lines.
+    Endless,
+    /// A NUL byte within.
+    Nul,
+    /// A CR that no LF follows: some peers would take it for the end of a line.
+    BareCr,
+}
+
+/// Which side's lines are read: commands and replies differ in what is bearable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Commands,
+    Replies,
+}
+
+/// Where the Telnet decoder stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telnet {
+    Data,
+    Iac,
+    Option(u8),
+    Sub,
+    SubIac,
+}
+
+/// Takes bytes as they come and gives lines. It holds no memory between lines.
+#[derive(Debug)]
+pub struct LineReader {
+    dialect: Dialect,
+    telnet: Telnet,
+    bytes: Vec<u8>,
+    /// No LF in `bytes` before here.
+    searched: usize,
+    /// Bytes of an overlong line that were thrown away so far.
+    skipping: Option<usize>,
+    /// Ends of lines, as offsets into `bytes`, before which a Telnet interrupt came; at most one is remembered.
+    interrupt_at: Option<usize>,
+    refusals: Vec<u8>,
+}
+
+impl LineReader {
+    /// A reader for what a client sends: Telnet is decoded, faults are told.
+    #[must_use]
+    pub const fn commands() -> Self {
+        Self::new(Dialect::Commands)
+    }
+
+    /// A reader for what a server sends: bytes stay as they are, but a CR within a line becomes a blank, because
+    /// clients with universal line ends would take what follows it for a reply of its own.
+    #[must_use]
+    pub const fn replies() -> Self {
+        Self::new(Dialect::Replies)
+    }
+
+    const fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            telnet: Telnet::Data,
+            bytes: Vec::new(),
+            searched: 0,
+            skipping: None,
+            interrupt_at: None,
+            refusals: Vec::new(),
+        }
+    }
+
+    /// Takes bytes from the peer. Call [`Self::next_line`] until it gives `None` before the next call: that is what
+    /// bounds the memory.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let plain = self.telnet == Telnet::Data && memchr(IAC, bytes).is_none();
+        if self.dialect == Dialect::Replies || plain {
+            self.bytes.extend_from_slice(bytes);
+        } else {
+            for &byte in bytes {
+                self.decode(byte);
+            }
+        }
+    }
+
+    /// The next line or fault, or `None` until more bytes come.
+    pub fn next_line(&mut self) -> Option<Result<Line, LineFault>> {
+        loop {
+            let Some(end) = memchr(b'\n', self.bytes.get(self.searched..)?).map(|at| self.searched + at) else {
+                return self.no_end_yet();
+            };
+            let rest = self.bytes.split_off(end + 1);
+            let mut bytes = mem::replace(&mut self.bytes, rest);
+            self.searched = 0;
+            bytes.truncate(end);
+            let interrupt = self.interrupt_before(end);
+            if self.skipping.take().is_some() {
+                continue;
+            }
+            return Some(self.checked(bytes).map(|bytes| Line { bytes, interrupt }));
+        }
+    }
+
+    /// Whether bytes of an unfinished line are held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Answers to Telnet option requests that came in: each is refused (RFC 1123 section 4.1.2.12).
+    pub fn take_refusals(&mut self) -> Vec<u8> {
+        mem::take(&mut self.refusals)
+    }
+
+    fn no_end_yet(&mut self) -> Option<Result<Line, LineFault>> {
+        self.searched = self.bytes.len();
+        if let Some(skipped) = &mut self.skipping {
+            *skipped += self.bytes.len();
+            let endless = *skipped > MAX_SKIPPED;
+            self.forget();
+            return endless.then_some(Err(LineFault::Endless));
+        }
+        if self.bytes.len() > self.limit() + 1 {
+            self.skipping = Some(self.bytes.len());
+            self.forget();
+            return Some(Err(LineFault::TooLong));
+        }
+        if self.bytes.is_empty() {
+            // An idle session holds no buffer.
+            self.bytes = Vec::new();
+        }
+        None
+    }
+
+    fn forget(&mut self) {
+        self.bytes = Vec::new();
+        self.searched = 0;
+    }
+
+    const fn limit(&self) -> usize {
+        match self.dialect {
+            Dialect::Commands => MAX_COMMAND,
+            Dialect::Replies => MAX_REPLY,
+        }
+    }
+
+    fn checked(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>, LineFault> {
+        while bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+        if bytes.len() > self.limit() {
+            return Err(LineFault::TooLong);
+        }
+        match self.dialect {
+            Dialect::Commands if memchr(0, &bytes).is_some() => Err(LineFault::Nul),
+            Dialect::Commands if memchr(b'\r', &bytes).is_some() => Err(LineFault::BareCr),
+            Dialect::Commands => Ok(bytes),
+            Dialect::Replies => {
+                bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn interrupt_before(&mut self, end: usize) -> bool {
+        match self.interrupt_at {
+            Some(at) if at <= end => {
+                self.interrupt_at = None;
+                true
+            }
+            Some(at) => {
+                self.interrupt_at = Some(at - end - 1);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn decode(&mut self, byte: u8) {
+        self.telnet = match (self.telnet, byte) {
+            (Telnet::Data, IAC) => Telnet::Iac,
+            (Telnet::Data, byte) => {
+                self.bytes.push(byte);
+                Telnet::Data
+            }
+            (Telnet::Iac, INTERRUPT_PROCESS | DATA_MARK) => {
+                self.interrupt_at = Some(self.bytes.len());
+                Telnet::Data
+            }
+            (Telnet::Iac, WILL..=DONT) => Telnet::Option(byte),
+            (Telnet::Iac, SB) => Telnet::Sub,
+            (Telnet::Iac, SE..=249) => Telnet::Data,
+            // A doubled IAC is a byte of a file name and stays doubled; a single one before any other byte is a
+            // Latin-1 letter of a client that does not know Telnet. Either passes as it came.
+            (Telnet::Iac, byte) => {
+                self.bytes.extend_from_slice(&[IAC, byte]);
+                Telnet::Data
+            }
+            (Telnet::Option(request), option) => {
+                self.refuse(request, option);
+                Telnet::Data
+            }
+            (Telnet::Sub, IAC) => Telnet::SubIac,
+            // The end of a line ends a negotiation that was never closed: no command may vanish in it.
+            (Telnet::Sub | Telnet::SubIac, b'\n') => {
+                self.bytes.push(byte);
+                Telnet::Data
+            }
+            (Telnet::SubIac, SE) => Telnet::Data,
+            (Telnet::Sub | Telnet::SubIac, _) => Telnet::Sub,
+        };
+    }
+
+    fn refuse(&mut self, request: u8, option: u8) {
+        let refusal = match request {
+            WILL => DONT,
+            DO => WONT,
+            _ => return,
+        };
+        if self.refusals.len() < MAX_REFUSALS {
+            self.refusals.extend_from_slice(&[IAC, refusal, option]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(reader: &mut LineReader, bytes: &[u8]) -> Vec<Result<String, LineFault>> {
+        reader.push(bytes);
+        std::iter::from_fn(|| reader.next_line())
+            .map(|line| line.map(|line| line.bytes.escape_ascii().to_string()))
+            .collect()
+    }
+
+    fn ok(text: &str) -> Result<String, LineFault> {
+        Ok(text.to_owned())
+    }
+
+    #[test]
+    fn segments_mean_nothing() {
+        let text = b"USER a\r\nPASS b\nNOOP\r\n";
+        let mut whole = LineReader::commands();
+        assert_eq!(read(&mut whole, text), [ok("USER a"), ok("PASS b"), ok("NOOP")]);
+        let mut split = LineReader::commands();
+        let lines: Vec<_> = text.iter().flat_map(|byte| read(&mut split, &[*byte])).collect();
+        assert_eq!(lines, [ok("USER a"), ok("PASS b"), ok("NOOP")]);
+        assert!(split.is_empty() && split.bytes.capacity() == 0, "an idle reader holds memory");
+    }
+
+    #[test]
+    fn latin_1_and_lone_iac_pass() {
+        let mut reader = LineReader::commands();
+        assert_eq!(read(&mut reader, b"RETR \xe9\xff\xffb\xffc\r\n"), [ok("RETR \\xe9\\xff\\xffb\\xffc")]);
+    }
+
+    #[test]
+    fn telnet_commands_vanish_and_options_are_refused() {
+        let mut reader = LineReader::commands();
+        let sent = b"\xff\xfd\x06P\xff\xf1AS\xff\xfb\x01V\xff\xfa\x18\x00xx\xff\xf0\r\n";
+        assert_eq!(read(&mut reader, sent), [ok("PASV")]);
+        assert_eq!(reader.take_refusals(), [IAC, WONT, 6, IAC, DONT, 1]);
+    }
+
+    #[test]
+    fn an_interrupt_belongs_to_the_line_that_follows_it() {
+        let mut reader = LineReader::commands();
+        reader.push(b"NOOP\r\n\xff\xf4\xff\xf2ABOR\r\nNOOP\r\n");
+        let seen: Vec<bool> = std::iter::from_fn(|| reader.next_line()).map(|line| line.unwrap().interrupt).collect();
+        assert_eq!(seen, [false, true, false]);
+    }
+
+    #[test]
+    fn an_unclosed_negotiation_swallows_no_further_line() {
+        let mut reader = LineReader::commands();
+        assert_eq!(read(&mut reader, b"\xff\xfaNOOP\r\nQUIT\r\n"), [ok(""), ok("QUIT")]);
+    }
+
+    #[test]
+    fn lines_are_bounded() {
+        let mut reader = LineReader::commands();
+        let long = vec![b'a'; MAX_COMMAND + 2];
+        assert_eq!(read(&mut reader, &long), [Err(LineFault::TooLong)]);
+        assert_eq!(read(&mut reader, b"still\r\nNOOP\r\n"), [ok("NOOP")]);
+        let fits = [vec![b'a'; MAX_COMMAND], b"\r\n".to_vec()].concat();
+        assert_eq!(read(&mut reader, &fits).len(), 1);
+    }
+
+    #[test]
+    fn a_stream_without_ends_is_given_up() {
+        let mut reader = LineReader::commands();
+        let faults: Vec<_> = (0..40).flat_map(|_| read(&mut reader, &[b'x'; 4097])).collect();
+        assert_eq!(faults.first(), Some(&Err(LineFault::TooLong)));
+        assert_eq!(faults.get(1), Some(&Err(LineFault::Endless)));
+    }
+
+    #[test]
+    fn nul_and_bare_cr_are_faults_of_a_command() {
+        let mut reader = LineReader::commands();
+        assert_eq!(read(&mut reader, b"RETR a\0b\r\n"), [Err(LineFault::Nul)]);
+        assert_eq!(read(&mut reader, b"RETR a\rPORT 1\r\n"), [Err(LineFault::BareCr)]);
+        assert_eq!(read(&mut reader, b"NOOP\r\r\n"), [ok("NOOP")]);
+    }
+
+    #[test]
+    fn a_cr_within_a_reply_starts_no_line() {
+        let mut reader = LineReader::replies();
+        assert_eq!(read(&mut reader, b"213 a\r227 b\xff\xf1\r\n"), [ok("213 a 227 b\\xff\\xf1")]);
+    }
+}

@@ -1,0 +1,65 @@
+//! What happens, told to the operator: the only place with the texts of log lines.
+//!
+//! Every line has a stable name in `event`, and what is refused has its reason's name in `reason`: the README lists
+//! both. Nothing that a peer said gets here unescaped.
+
+mod log;
+mod names;
+mod session;
+
+pub use log::{LogFormat, init};
+pub use session::SessionLog;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use tracing::{error, info, warn};
+
+use crate::policy::Listener;
+
+/// A listener takes clients from now on.
+pub fn listening(listener: &Listener) {
+    info!(event = "listening", listener = %listener.name, bind = %listener.bind, "listening");
+}
+
+/// The gate is up.
+pub fn ready(rules: usize) {
+    info!(event = "ready", rules, version = env!("CARGO_PKG_VERSION"), "ready");
+}
+
+/// A client could not be given a session.
+pub fn not_accepted(listener: &str, error: &std::io::Error) {
+    warn!(event = "accept_failed", listener, %error, advice = "new clients wait; running sessions go on. \
+        If this is EMFILE or ENFILE, raise the limit of open files (LimitNOFILE=)", "cannot accept a client");
+}
+
+/// New rules hold.
+pub fn reloaded(changes: &[String]) {
+    let changes = if changes.is_empty() { "none".to_owned() } else { changes.join("; ") };
+    info!(event = "reloaded", changes, "the rules were reloaded");
+}
+
+/// The rules file is wrong or its listeners cannot be had; the old rules hold.
+pub fn not_reloaded(why: &dyn Display) {
+    error!(event = "reload_failed", "the rules were not reloaded, the old ones hold:\n{why}");
+}
+
+/// The gate takes no more clients.
+pub fn draining(sessions: usize, limit: std::time::Duration) {
+    info!(event = "draining", sessions, seconds = limit.as_secs(), "shutting down: transfers may end");
+}
+
+/// The gate is gone.
+pub fn stopped() {
+    info!(event = "stopped", "stopped");
+}
+
+/// A session could not go on because of a fault of ours.
+pub fn session_panicked(client: SocketAddr) {
+    error!(event = "session_panicked", %client, "a fault of the gate ended this session; others go on");
+}
+
+/// Something of the system that the operator can mend.
+pub fn system(what: &str, error: &dyn Display) {
+    warn!(event = "system", %error, "{what}");
+}

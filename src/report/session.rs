@@ -1,0 +1,159 @@
+//! The lines of one session.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tracing::{debug, info, warn};
+
+use super::names;
+use crate::addr::{ClientAddr, Side};
+use crate::policy::Denied;
+use crate::session::{CloseReason, Event, Outcome, Transfer};
+
+/// How many lines about faults of its peers a session may have: a peer must not fill the disk.
+const MAX_FAULT_LINES: u32 = 100;
+
+static LAST_ID: AtomicU64 = AtomicU64::new(0);
+
+/// Writes the lines of one session, each with the session's number and its client.
+#[derive(Debug)]
+pub struct SessionLog {
+    id: u64,
+    client: ClientAddr,
+    since: Instant,
+    fault_lines: u32,
+    transfers: u64,
+    bytes: u64,
+}
+
+impl SessionLog {
+    /// The log of a new session, which began `now`.
+    #[must_use]
+    pub fn new(client: ClientAddr, now: Instant) -> Self {
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { id, client, since: now, fault_lines: 0, transfers: 0, bytes: 0 }
+    }
+
+    /// Both control connections stand.
+    pub fn started(&self, listener: &str, server: &dyn std::fmt::Display, rule: &str) {
+        info!(event = "session_started", session = self.id, client = %self.client, %server, listener, rule, "session started");
+    }
+
+    /// The rules deny the client this server.
+    pub fn denied(&self, listener: &str, server: &dyn std::fmt::Display, denied: &Denied) {
+        let rule = match denied {
+            Denied::ByRule(rule) => rule.name.as_str(),
+            Denied::NoRule => "(none matches)",
+        };
+        warn!(
+            event = "session_denied", session = self.id, client = %self.client, %server, listener, rule,
+            reason = "denied", advice = "`ftpgate explain` shows how the rules were walked", "session denied"
+        );
+    }
+
+    /// The server could not be had.
+    pub fn no_server(&self, listener: &str, server: &dyn std::fmt::Display, error: &std::io::Error) {
+        warn!(
+            event = "server_unreachable", session = self.id, client = %self.client, %server, listener, %error,
+            reason = "server_unreachable", advice = "is the server up, and is there a route to it?",
+            "the server cannot be reached"
+        );
+    }
+
+    /// The connection was handed over in a way that leads nowhere.
+    pub fn no_destination(&self, listener: &str, reason: &'static str, detail: &dyn std::fmt::Display) {
+        warn!(
+            event = "session_denied", session = self.id, client = %self.client, listener, reason, %detail,
+            advice = "a transparent listener takes intercepted connections only; see `ftpgate intercept`",
+            "session denied"
+        );
+    }
+
+    /// The control connection is over.
+    pub fn ended(&self, reason: CloseReason, now: Instant) {
+        info!(
+            event = "session_ended", session = self.id, client = %self.client, reason = reason.name(),
+            seconds = now.saturating_duration_since(self.since).as_secs_f64(), transfers = self.transfers,
+            bytes = self.bytes, "session ended"
+        );
+    }
+
+    /// Something happened.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Rewritten { by, said, told } => self.rewritten(*by, said, told),
+            Event::Transferred(transfer) => self.transferred(transfer),
+            Event::Refused { .. }
+            | Event::ForeignServerAddress { .. }
+            | Event::Stranger { .. }
+            | Event::PortTaken(_)
+            | Event::NotReached { .. }
+            | Event::PinholeExpired { .. }
+            | Event::BadLine { .. } => {
+                self.fault_lines = self.fault_lines.saturating_add(1);
+                if self.fault_lines < MAX_FAULT_LINES {
+                    self.fault(event);
+                } else if self.fault_lines == MAX_FAULT_LINES {
+                    warn!(event = "muted", session = self.id, client = %self.client,
+                        "further faults in this session are not logged");
+                }
+            }
+        }
+    }
+
+    fn rewritten(&self, by: Side, said: &str, told: &str) {
+        let to = by.other();
+        debug!(event = "rewritten", session = self.id, client = %self.client, %by, said, told, "{by} said \"{said}\", {to} was told \"{told}\"");
+    }
+
+    fn transferred(&mut self, transfer: &Transfer) {
+        self.transfers += 1;
+        self.bytes = self.bytes.saturating_add(transfer.bytes);
+        let Transfer { way, mode, command, rule, bytes, took, outcome } = transfer;
+        let (way, mode, name) = (names::way(*way), names::mode(*mode), names::outcome(*outcome));
+        let (seconds, reply) = (took.as_secs_f64(), names::reply(*outcome));
+        if matches!(outcome, Outcome::Ended | Outcome::NoData | Outcome::Refused(_)) {
+            info!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, bytes, seconds,
+                outcome = name, reply, command, "transfer");
+        } else {
+            warn!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, bytes, seconds,
+                outcome = name, reply, command, "transfer");
+        }
+    }
+
+    fn fault(&self, event: &Event) {
+        let (session, client) = (self.id, self.client);
+        match event {
+            Event::Refused { refusal, line } => warn!(event = "refused", session, %client, reason = refusal.name(),
+                line, advice = refusal.advice(), "refused"),
+            Event::ForeignServerAddress { named, used } => warn!(event = "foreign_server_address", session, %client,
+                %named, %used, advice = "the server does not know its address; its control address was used",
+                "the server named another address"),
+            Event::Stranger { from, port } => warn!(event = "stranger", session, %client, %from, port,
+                "somebody else came to the pinhole and was reset"),
+            Event::PortTaken(port) => warn!(event = "port_taken", session, %client, port,
+                advice = "another program listens on this port of gate_ports; the next one was tried", "port taken"),
+            Event::NotReached { side, error } => warn!(event = "data_not_reached", session, %client, %side, %error,
+                advice = not_reached_advice(*side), "the data connection to the {side} failed"),
+            Event::PinholeExpired { missing, after } => warn!(event = "pinhole_expired", session, %client, %missing,
+                seconds = after.as_secs(), advice = expired_advice(*missing), "nobody came to the pinhole"),
+            Event::BadLine { side, fault } => warn!(event = "bad_line", session, %client, %side,
+                reason = names::fault(*fault), "the {side} sent a bad line"),
+            Event::Rewritten { .. } | Event::Transferred(_) => {}
+        }
+    }
+}
+
+const fn not_reached_advice(side: Side) -> &'static str {
+    match side {
+        Side::Client => "the client's firewall refuses active mode; let it use passive mode",
+        Side::Server => "the server's firewall closes the port that the server itself named",
+    }
+}
+
+const fn expired_advice(missing: Side) -> &'static str {
+    match missing {
+        Side::Client => "a firewall between the client and the gate may close the rule's inbound gate_ports",
+        Side::Server => "a firewall between the server and the gate may close the rule's outbound gate_ports",
+    }
+}

@@ -1,0 +1,197 @@
+//! Sockets that clients come to, and the sessions that they become.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::StartError;
+use crate::driver::{self, Context};
+use crate::net;
+use crate::policy::{Interception, Listener, Stand};
+use crate::report;
+
+/// How long to wait before the next try when no client can be accepted.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// The listeners that are open, in the order of the file.
+#[derive(Debug, Default)]
+pub(super) struct Acceptors {
+    open: Vec<Acceptor>,
+}
+
+#[derive(Debug)]
+struct Acceptor {
+    socket: Arc<TcpListener>,
+    listener: Arc<Listener>,
+    task: JoinHandle<()>,
+}
+
+/// A listener with its socket, not yet accepting.
+pub(super) struct Ready {
+    listener: Arc<Listener>,
+    socket: Arc<TcpListener>,
+}
+
+impl Acceptors {
+    /// Gets a socket for each listener: one that is open already, or a new one. Changes nothing yet.
+    pub(super) fn open(&self, listeners: &[Listener]) -> Result<Vec<Ready>, StartError> {
+        listeners
+            .iter()
+            .map(|listener| {
+                let kept = self.open.iter().find(|acceptor| same_socket(&acceptor.listener, listener));
+                let socket = match kept {
+                    Some(acceptor) => Arc::clone(&acceptor.socket),
+                    None => Arc::new(bind(listener)?),
+                };
+                Ok(Ready { listener: Arc::new(listener.clone()), socket })
+            })
+            .collect()
+    }
+
+    /// Accepts on these sockets, and on no others, from now on.
+    pub(super) fn replace(&mut self, ready: Vec<Ready>, context: &Context, sessions: &Sessions) {
+        self.close();
+        self.open = ready
+            .into_iter()
+            .map(|Ready { listener, socket }| {
+                let accepting = accept(Arc::clone(&socket), Arc::clone(&listener), context.clone(), sessions.clone());
+                Acceptor { socket, listener, task: tokio::spawn(accepting) }
+            })
+            .collect();
+    }
+
+    /// Accepts nobody any more; a socket that is not passed on is closed.
+    pub(super) fn close(&mut self) {
+        self.open.drain(..).for_each(|acceptor| acceptor.task.abort());
+    }
+
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.iter().filter_map(|acceptor| acceptor.socket.local_addr().ok()).collect()
+    }
+}
+
+fn same_socket(old: &Listener, new: &Listener) -> bool {
+    old.bind == new.bind && is_tproxy(old) == is_tproxy(new)
+}
+
+const fn is_tproxy(listener: &Listener) -> bool {
+    matches!(listener.stand, Stand::Transparent { interception: Interception::Tproxy, .. })
+}
+
+fn bind(listener: &Listener) -> Result<TcpListener, StartError> {
+    net::listen(listener.bind, is_tproxy(listener), net::CONTROL_BACKLOG).map_err(|error| StartError::Listen {
+        name: listener.name.clone(),
+        bind: listener.bind,
+        advice: advice(listener, &error),
+        error,
+    })
+}
+
+fn advice(listener: &Listener, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there: `ss -ltnp` shows which",
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address: `ip address` shows those it has",
+        io::ErrorKind::PermissionDenied if is_tproxy(listener) => {
+            "`transparent: tproxy` needs CAP_NET_ADMIN, and a port under 1024 CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::PermissionDenied => "a port under 1024 needs CAP_NET_BIND_SERVICE",
+        _ => "see the error of the system",
+    }
+}
+
+async fn accept(socket: Arc<TcpListener>, listener: Arc<Listener>, context: Context, sessions: Sessions) {
+    let mut failing = false;
+    loop {
+        match socket.accept().await {
+            Ok((client, address)) => {
+                failing = false;
+                let session = driver::serve(context.clone(), Arc::clone(&listener), client);
+                sessions.spawn(address, session);
+            }
+            // The client was gone before it was taken.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !failing {
+                    report::not_accepted(&listener.name, &error);
+                }
+                failing = true;
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// The sessions that run.
+#[derive(Clone, Debug)]
+pub(super) struct Sessions {
+    shared: Arc<Running>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        Self { shared: Arc::default() }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.shared.count.load(Ordering::SeqCst)
+    }
+
+    /// Runs a session. A panic in it ends it alone.
+    fn spawn(&self, client: SocketAddr, session: impl Future<Output = ()> + Send + 'static) {
+        let counted = Counted::new(Arc::clone(&self.shared), client);
+        tokio::spawn(async move {
+            session.await;
+            counted.ended_well();
+        });
+    }
+
+    pub(super) async fn all_ended(&self) {
+        loop {
+            let ended = self.shared.ended.notified();
+            if self.count() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Counts one session for as long as it lives, whatever ends it.
+struct Counted {
+    shared: Arc<Running>,
+    client: SocketAddr,
+    well: bool,
+}
+
+impl Counted {
+    fn new(shared: Arc<Running>, client: SocketAddr) -> Self {
+        shared.count.fetch_add(1, Ordering::SeqCst);
+        Self { shared, client, well: false }
+    }
+
+    fn ended_well(mut self) {
+        self.well = true;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if !self.well && std::thread::panicking() {
+            report::session_panicked(self.client);
+        }
+        self.shared.count.fetch_sub(1, Ordering::SeqCst);
+        self.shared.ended.notify_waiters();
+    }
+}

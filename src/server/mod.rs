@@ -1,0 +1,198 @@
+//! The gate as a whole: listeners, reload, drain.
+
+mod accept;
+mod changes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::driver::{Context, Orders, Phase};
+use crate::net;
+use crate::pinhole::Relay;
+use crate::policy::{Listener, Policy, Stand};
+use crate::report;
+use accept::{Acceptors, Sessions};
+
+/// Why the gate could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address cannot be had.
+    #[error("listener `{name}` cannot listen on {bind}: {error}; {advice}")]
+    Listen {
+        /// The listener.
+        name: String,
+        /// Its address.
+        bind: std::net::SocketAddr,
+        /// What the kernel says.
+        error: std::io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A listener that sends with clients' addresses, without the privilege to.
+    #[error(
+        "listener `{name}` has `source: client`, which needs the privilege to use other hosts' addresses: \
+         run with CAP_NET_ADMIN (or CAP_NET_RAW), or write `source: gate`"
+    )]
+    NotPrivileged {
+        /// The listener.
+        name: String,
+    },
+    /// Signals cannot be taken.
+    #[error("cannot take signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Reads the rules anew; the text says what is wrong with them.
+pub type Reread = Box<dyn Fn() -> Result<Policy, String> + Send>;
+
+/// A gate that listens.
+pub struct Gate {
+    orders: watch::Sender<Orders>,
+    acceptors: Acceptors,
+    sessions: Sessions,
+    relay: Relay,
+    may_be_transparent: bool,
+}
+
+impl Gate {
+    /// Opens every listener of `policy`. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Names the first listener that cannot be had; none is open then.
+    pub fn start(policy: Policy) -> Result<Self, StartError> {
+        if let Err(error) = net::raise_file_limit() {
+            report::system("the limit of open files cannot be raised", &error);
+        }
+        let may_be_transparent = net::may_be_transparent();
+        check_privilege(&policy, may_be_transparent)?;
+        let relay = Relay::new(policy.timeouts.connect);
+        let sockets = Acceptors::default().open(&policy.listeners)?;
+        let policy = Arc::new(policy);
+        let (orders, _) = watch::channel(Orders { policy: Arc::clone(&policy), phase: Phase::Serving });
+        let mut gate =
+            Self { orders, acceptors: Acceptors::default(), sessions: Sessions::new(), relay, may_be_transparent };
+        gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
+        policy.listeners.iter().for_each(report::listening);
+        report::ready(policy.rules.len());
+        Ok(gate)
+    }
+
+    /// Where each listener really listens, in the order of the file: a port 0 has become a real one.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.acceptors.addresses()
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            relay: self.relay.clone(),
+            orders: self.orders.subscribe(),
+            may_be_transparent: self.may_be_transparent,
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT, and then until transfers have ended or had their time. SIGHUP reloads.
+    ///
+    /// # Errors
+    /// Where signals cannot be taken.
+    pub async fn run(mut self, reread: Reread) -> Result<(), StartError> {
+        let mut signals = Signals::new().map_err(StartError::Signals)?;
+        notify_ready();
+        while signals.next().await == Order::Reload {
+            self.reload(&reread);
+        }
+        self.drain(&mut signals).await;
+        Ok(())
+    }
+
+    /// All or nothing: a wrong file, or a listener that cannot be had, leaves everything as it was.
+    fn reload(&mut self, reread: &Reread) {
+        let policy = match reread() {
+            Ok(policy) => policy,
+            Err(why) => return report::not_reloaded(&why),
+        };
+        let opened =
+            check_privilege(&policy, self.may_be_transparent).and_then(|()| self.acceptors.open(&policy.listeners));
+        let sockets = match opened {
+            Ok(sockets) => sockets,
+            Err(why) => return report::not_reloaded(&why),
+        };
+        let old = Arc::clone(&self.orders.borrow().policy);
+        let policy = Arc::new(policy);
+        self.orders.send_modify(|orders| orders.policy = Arc::clone(&policy));
+        let context = self.context();
+        self.acceptors.replace(sockets, &context, &self.sessions);
+        report::reloaded(&changes::between(&old, &policy));
+    }
+
+    async fn drain(mut self, signals: &mut Signals) {
+        let limit = self.orders.borrow().policy.timeouts.drain;
+        report::draining(self.sessions.count(), limit);
+        self.acceptors.close();
+        self.orders.send_modify(|orders| orders.phase = Phase::Draining);
+        tokio::select! {
+            () = self.sessions.all_ended() => {}
+            () = tokio::time::sleep(limit) => {}
+            () = signals.insist() => {}
+        }
+        self.orders.send_modify(|orders| orders.phase = Phase::Stopping);
+        // Each session has but to say its last line.
+        let _too_slow = tokio::time::timeout(Duration::from_secs(5), self.sessions.all_ended()).await;
+        report::stopped();
+    }
+}
+
+fn check_privilege(policy: &Policy, may_be_transparent: bool) -> Result<(), StartError> {
+    let needs = |listener: &&Listener| {
+        matches!(listener.stand, Stand::Transparent { source: crate::policy::Source::Client, .. })
+    };
+    match policy.listeners.iter().find(needs) {
+        Some(listener) if !may_be_transparent => Err(StartError::NotPrivileged { name: listener.name.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// Tells systemd, where there is one, that clients are served.
+fn notify_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        report::system("systemd could not be told that the gate is ready", &error);
+    }
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.hangup.recv() => Order::Reload,
+            _ = self.terminate.recv() => Order::End,
+            _ = self.interrupt.recv() => Order::End,
+        }
+    }
+
+    /// Told to end a second time.
+    async fn insist(&mut self) {
+        while self.next().await != Order::End {}
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Reload,
+    End,
+}

@@ -1,0 +1,201 @@
+//! What a client says.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::data::{Held, Offer};
+use super::event::{Event, Mode};
+use super::pending::Expected;
+use super::pinhole::Leg;
+use super::refusal::Refusal;
+use super::{Action, CloseReason, MAX_FAULTS, Session};
+use crate::addr::Side;
+use crate::ftp::command::{Command, NotACommand, Verb, loggable};
+use crate::ftp::host_port::{self, EpsvArgument, Family};
+use crate::ftp::line::{Line, LineFault};
+
+impl Session {
+    pub(super) fn client_line(&mut self, now: Instant, line: &Line) {
+        let command = match Command::parse(&line.bytes) {
+            Ok(command) => command,
+            Err(NotACommand::Empty) => return self.refuse(Refusal::EmptyLine, &line.bytes),
+            Err(NotACommand::Garbage) => return self.fault(now, Refusal::Garbage, &line.bytes),
+            Err(NotACommand::Http) => return self.close_with_421(now, CloseReason::HttpClient),
+            Err(NotACommand::Tls) => return self.close_with_421(now, CloseReason::TlsClient),
+        };
+        match self.command(now, command, line) {
+            Ok(()) => {}
+            Err(refusal) => self.refuse(refusal, &line.bytes),
+        }
+    }
+
+    fn command(&mut self, now: Instant, command: Command<'_>, line: &Line) -> Result<(), Refusal> {
+        match command.verb {
+            Verb::Pasv => return self.pasv(now, &line.bytes),
+            Verb::Epsv => return self.epsv(now, command.argument, &line.bytes),
+            Verb::Port | Verb::Eprt => return self.active(command, &line.bytes),
+            Verb::OtherNegotiation => return Err(Refusal::UnknownNegotiation),
+            Verb::Security => return Err(Refusal::Encryption),
+            Verb::Transfer(way) => {
+                if !self.data.begin_transfer(now, way, loggable(&line.bytes), &self.rule.name) {
+                    return Err(Refusal::NothingNegotiated);
+                }
+                self.pending.push(Expected::Transfer { begun: false });
+            }
+            Verb::Abor => self.pending.push(Expected::Abort),
+            Verb::Stat => self.pending.push(Expected::Status),
+            Verb::Feat => self.pending.push(Expected::Features),
+            Verb::Quit => self.pending.push(Expected::Quit),
+            Verb::Rein => {
+                self.epsv_all = false;
+                self.close_waiting();
+                self.pending.push(Expected::Plain);
+            }
+            Verb::Secret | Verb::User | Verb::Other => self.pending.push(Expected::Plain),
+        }
+        self.act(Action::Forward {
+            to: Side::Server,
+            line: line.bytes.clone(),
+            interrupt: line.interrupt && command.verb == Verb::Abor,
+        });
+        Ok(())
+    }
+
+    fn pasv(&mut self, now: Instant, said: &[u8]) -> Result<(), Refusal> {
+        if self.epsv_all {
+            return Err(Refusal::EpsvAll);
+        }
+        if self.rule.inbound.is_none() {
+            return Err(Refusal::PassiveNotAllowed);
+        }
+        if !self.announced.is_ipv4() {
+            return Err(Refusal::WrongFamily { v6: true });
+        }
+        self.ask_server(now, Offer::Pasv, said);
+        Ok(())
+    }
+
+    fn epsv(&mut self, now: Instant, argument: &[u8], said: &[u8]) -> Result<(), Refusal> {
+        let family = match host_port::parse_epsv_argument(argument).map_err(Refusal::MalformedRequest)? {
+            EpsvArgument::All => {
+                // In force at once, for what the client sends next may be in the same segment; a refusal lifts it.
+                self.epsv_all = true;
+                self.pending.push(Expected::EpsvAll);
+                self.forward(Side::Server, b"EPSV ALL".to_vec());
+                return Ok(());
+            }
+            EpsvArgument::Family(family) => Some(family),
+            EpsvArgument::None => None,
+        };
+        if self.rule.inbound.is_none() {
+            return Err(Refusal::PassiveNotAllowed);
+        }
+        let v6 = self.ends.client.ip().is_ipv6();
+        if family.is_some_and(|family| (family == Family::V6) != v6) {
+            return Err(Refusal::WrongFamily { v6 });
+        }
+        self.ask_server(now, Offer::Epsv, said);
+        Ok(())
+    }
+
+    /// Asks the server for a port, in the notation that its own leg can have.
+    fn ask_server(&mut self, now: Instant, offer: Offer, said: &[u8]) {
+        self.close_waiting();
+        let v6 = self.ends.server.ip().is_ipv6();
+        let told = if v6 || offer == Offer::Epsv { "EPSV" } else { "PASV" };
+        self.rewritten(Side::Client, said, told.as_bytes());
+        self.data.asked(now, offer);
+        self.pending.push(Expected::Passive);
+        self.forward(Side::Server, told.as_bytes().to_vec());
+    }
+
+    fn active(&mut self, command: Command<'_>, said: &[u8]) -> Result<(), Refusal> {
+        if self.epsv_all {
+            return Err(Refusal::EpsvAll);
+        }
+        let Some(outbound) = self.rule.outbound.clone() else { return Err(Refusal::ActiveNotAllowed) };
+        let named: SocketAddr = if command.verb == Verb::Port {
+            host_port::parse_port(command.argument).map_err(Refusal::MalformedRequest)?.into()
+        } else {
+            host_port::parse_eprt(command.argument).map_err(Refusal::MalformedRequest)?
+        };
+        let peer = self.ends.client.ip();
+        if named.is_ipv6() != peer.is_ipv6() {
+            return Err(Refusal::WrongFamily { v6: peer.is_ipv6() });
+        }
+        if named.ip() != peer {
+            return Err(Refusal::ForeignAddress { named: named.ip(), peer });
+        }
+        if !outbound.client_ports.contains(named.port()) {
+            return Err(Refusal::ClientPort { port: named.port(), allowed: outbound.client_ports });
+        }
+        self.close_waiting();
+        let client = Leg::Dial {
+            to: SocketAddr::new(peer, named.port()),
+            from: self.ends.front.ip(),
+            from_port: outbound.source_port,
+        };
+        let server = Leg::Listen { at: self.ends.back.ip(), ports: outbound.gate_ports, from: self.ends.server.ip() };
+        let extended = command.verb == Verb::Eprt || self.ends.back.ip().is_ipv6();
+        self.open_pinhole(Mode::Active, client, server, Held::Request { extended, said: said.to_vec() });
+        Ok(())
+    }
+
+    /// The request that was held can go out: its pinhole stands at `port`.
+    pub(super) fn announce_to_server(&mut self, port: u16, extended: bool, said: &[u8]) {
+        let at = SocketAddr::new(self.ends.back.ip(), port);
+        let told = match (extended, at) {
+            (false, SocketAddr::V4(at)) => format!("PORT {}", host_port::write_port(at)),
+            (true, _) | (_, SocketAddr::V6(_)) => format!("EPRT {}", host_port::write_eprt(at)),
+        };
+        self.rewritten(Side::Client, said, told.as_bytes());
+        self.forward(Side::Server, told.into_bytes());
+    }
+
+    pub(super) fn bad_line(&mut self, now: Instant, side: Side, fault: LineFault) {
+        self.report(Event::BadLine { side, fault });
+        match (side, fault) {
+            (Side::Server, _) => self.close_with_421(now, CloseReason::BadServer),
+            (Side::Client, LineFault::Endless) => self.close_with_421(now, CloseReason::BadClient),
+            (Side::Client, LineFault::TooLong) => self.fault(now, Refusal::LineTooLong, b""),
+            (Side::Client, LineFault::Nul | LineFault::BareCr) => self.fault(now, Refusal::Garbage, b""),
+        }
+    }
+
+    /// A line that is no FTP: a few are borne.
+    fn fault(&mut self, now: Instant, refusal: Refusal, line: &[u8]) {
+        self.faults += 1;
+        self.refuse(refusal, line);
+        if self.faults >= MAX_FAULTS {
+            self.close_with_421(now, CloseReason::BadClient);
+        }
+    }
+
+    /// Answers a command ourselves, once the earlier ones have their replies; the server never sees it.
+    pub(super) fn refuse(&mut self, refusal: Refusal, line: &[u8]) {
+        let reply = refusal.reply();
+        self.report(Event::Refused { refusal, line: loggable(line) });
+        self.pending.push(Expected::Ours(reply));
+        self.answer_ours();
+    }
+
+    /// Sends the answers of our own whose turn it is, unless a reply of the server has begun.
+    pub(super) fn answer_ours(&mut self) {
+        if self.replies.is_inside() {
+            return;
+        }
+        while let Some(reply) = self.pending.take_ours() {
+            self.forward(Side::Client, reply.into_bytes());
+        }
+    }
+
+    pub(super) fn rewritten(&mut self, by: Side, said: &[u8], told: &[u8]) {
+        self.report(Event::Rewritten { by, said: loggable(said), told: loggable(told) });
+    }
+
+    /// The address that the client is told, with this port.
+    pub(super) const fn announced_at(&self, port: u16) -> SocketAddr {
+        let ip: IpAddr = self.announced;
+        SocketAddr::new(ip, port)
+    }
+}

@@ -1,0 +1,159 @@
+//! What an operator may want to know. `report` gives each its words.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::pinhole::{DataEnd, HowEnded};
+use super::refusal::Refusal;
+use crate::addr::Side;
+use crate::ftp::command::Way;
+use crate::ftp::line::LineFault;
+
+/// Something that happened in a session and is worth a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request was refused.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// What was said, fit for a log.
+        line: String,
+    },
+    /// A line was rewritten.
+    Rewritten {
+        /// Who said it.
+        by: Side,
+        /// What was said, fit for a log.
+        said: String,
+        /// What the other side was told.
+        told: String,
+    },
+    /// The server named another host's address in 227 or 229; its own was used.
+    ForeignServerAddress {
+        /// What it named.
+        named: IpAddr,
+        /// What was used.
+        used: IpAddr,
+    },
+    /// Somebody else than the peer came to a pinhole, and was reset.
+    Stranger {
+        /// Where it came from.
+        from: SocketAddr,
+        /// The port of ours that it came to.
+        port: u16,
+    },
+    /// A port of the range is taken by another program; the next one was tried.
+    PortTaken(u16),
+    /// A side could not be connected to for data.
+    NotReached {
+        /// Which.
+        side: Side,
+        /// What the kernel said.
+        error: std::io::ErrorKind,
+    },
+    /// A pinhole closed because nobody came.
+    PinholeExpired {
+        /// The side that did not come.
+        missing: Side,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A line that cannot be one.
+    BadLine {
+        /// Who sent it.
+        side: Side,
+        /// What is wrong with it.
+        fault: LineFault,
+    },
+    /// A transfer is over.
+    Transferred(Transfer),
+}
+
+/// Passive or active, as the server sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// The client connects to the server.
+    Passive,
+    /// The server connects to the client.
+    Active,
+}
+
+/// The record of one transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which way the bytes went.
+    pub way: Way,
+    /// Passive or active.
+    pub mode: Mode,
+    /// The command, fit for a log.
+    pub command: String,
+    /// The rule that allowed it.
+    pub rule: String,
+    /// Bytes that arrived in the direction of the transfer.
+    pub bytes: u64,
+    /// From the command to the end.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The data connection ended in order and the server said that all is well.
+    Ended,
+    /// The client reset the data connection, or went away.
+    CutByClient,
+    /// The server reset the data connection, or went away.
+    CutByServer,
+    /// The data connection ended in order, but the server says that the transfer failed.
+    Failed(u16),
+    /// Nobody came to the pinhole.
+    TimedOut,
+    /// The server refused the command.
+    Refused(u16),
+    /// This side could not be reached for the data connection.
+    NotReached(Side),
+    /// The gate ended it: shutdown, or a rule that now denies the session.
+    Aborted,
+    /// The server said that all is well and no data connection was made: an empty listing.
+    NoData,
+}
+
+/// What is known of how a transfer went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// The server announced it with 1yz.
+    pub(super) begun: bool,
+    /// What became of the data connection.
+    pub(super) data: Option<DataEnd>,
+    /// The code of the final reply, and whether it means success.
+    pub(super) reply: Option<(u16, bool)>,
+    /// Nobody came to the pinhole in time.
+    pub(super) expired: bool,
+    /// The side that left the control connection in the middle.
+    pub(super) left: Option<Side>,
+}
+
+impl Ending {
+    pub(super) fn outcome(self) -> Outcome {
+        match (self.data.map(|data| data.how), self.reply) {
+            (_, Some((code, false))) if !self.begun && !self.expired => Outcome::Refused(code),
+            (Some(HowEnded::CutBy(Side::Client)), _) => Outcome::CutByClient,
+            (Some(HowEnded::CutBy(Side::Server)), _) => Outcome::CutByServer,
+            (Some(HowEnded::NotReached { side, .. }), _) => Outcome::NotReached(side),
+            (Some(HowEnded::Aborted), _) => Outcome::Aborted,
+            (Some(HowEnded::Complete), Some((_, true))) => Outcome::Ended,
+            (Some(HowEnded::Complete), Some((code, false))) => Outcome::Failed(code),
+            (None, Some((_, true))) => Outcome::NoData,
+            (None, _) if self.expired => Outcome::TimedOut,
+            (None, Some((code, false))) => Outcome::Failed(code),
+            (data, None) => match (self.left, data) {
+                (Some(Side::Client), _) => Outcome::CutByClient,
+                (Some(Side::Server), _) => Outcome::CutByServer,
+                (None, Some(_)) => Outcome::Ended,
+                (None, None) => Outcome::Aborted,
+            },
+        }
+    }
+}
