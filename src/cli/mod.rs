@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+pub mod explain;
 pub mod run;
 
 use std::io::Write as _;
@@ -12,14 +13,13 @@ use crate::policy::Policy;
 
 /// Done.
 pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
-/// The gate could not start.
-const NOT_STARTED_CODE: u8 = 3;
 
 /// An FTP-aware firewall and NAT proxy.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 enum Command {
     Run(run::Args),
+    Explain(explain::Args),
 }
 
 /// Parses the command line, does what it says and tells how it went: 0 done, 1 the answer is no, 2 wrong usage,
@@ -28,6 +28,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Run(args) => run::run(args),
+        Command::Explain(args) => explain::run(&args),
     };
     done.unwrap_or_else(|error| {
         complain(&format!("ftpgate: {error:#}"));
@@ -35,9 +36,14 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// The exit code where the answer is no: wrong rules, denied.
+pub(crate) fn no() -> ExitCode {
+    ExitCode::from(1)
+}
+
 /// The exit code of a gate that could not start.
 pub(crate) fn not_started() -> ExitCode {
-    ExitCode::from(NOT_STARTED_CODE)
+    ExitCode::from(3)
 }
 
 /// Reads a rules file; the text says what is wrong with it.

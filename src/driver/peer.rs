@@ -65,10 +65,6 @@ impl Peer {
         self.unsent.is_empty()
     }
 
-    pub(super) const fn is_open(&self) -> bool {
-        self.open
-    }
-
     /// Tells the peer to give its attention to the next line.
     pub(super) async fn interrupt(&mut self) -> io::Result<()> {
         self.flush()?;
@@ -150,14 +146,11 @@ impl Peer {
             }
             self.stream.writable().await?;
         }
-        let mut buffer = [0; READ];
         while self.open {
             self.stream.readable().await?;
-            match self.stream.try_read(&mut buffer) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            match self.read() {
+                Heard::Progress => while self.reader.next_line().is_some() {},
+                Heard::Closed | Heard::Lost => break,
             }
         }
         Ok(())

@@ -93,6 +93,7 @@ fn bind(listener: &Listener) -> Result<TcpListener, StartError> {
     })
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the kinds of errors are not ours, and many")]
 fn advice(listener: &Listener, error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another program listens there: `ss -ltnp` shows which",

@@ -1,0 +1,236 @@
+//! Plays one transcript against a session.
+
+mod show;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, PortRange, PortRanges, ServerAddr, Side};
+use ftpgate::ftp::line::{LineFault, LineReader};
+use ftpgate::policy::{Datapath, Decision, Denied, Inbound, Outbound, Permission, Rule, ServerMode, Timeouts};
+use ftpgate::session::{DataEnd, HowEnded, Input, PinholeId, Refusal, Session};
+
+/// Plays a transcript; the error names the line and what was done instead.
+pub fn play(text: &str) -> Result<(), String> {
+    let mut player = Player::new(text)?;
+    let mut lines = text.lines().enumerate().filter(|(_, line)| is_step(line)).peekable();
+    while let Some((number, line)) = lines.next() {
+        let mut expected = Vec::new();
+        while let Some((_, action)) = lines.next_if(|(_, line)| line.trim_start().starts_with("->")) {
+            expected.push(action.trim_start().trim_start_matches("->").trim().to_owned());
+        }
+        let done = player.step(line.trim()).map_err(|why| format!("line {}: {why}", number + 1))?;
+        if done != expected {
+            return Err(format!(
+                "line {}: after `{}`\n  expected:\n    {}\n  done:\n    {}",
+                number + 1,
+                line.trim(),
+                expected.join("\n    "),
+                done.join("\n    ")
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_step(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty() && !["#", "ends ", "rule "].iter().any(|start| line.starts_with(start)) && line != "ungreeted"
+}
+
+struct Player {
+    session: Session,
+    client: LineReader,
+    server: LineReader,
+    now: Instant,
+    rule: Rule,
+}
+
+impl Player {
+    fn new(text: &str) -> Result<Self, String> {
+        let setting = |start: &str| text.lines().find_map(|line| line.trim().strip_prefix(start)).unwrap_or_default();
+        let now = Instant::now();
+        let rule = rule(setting("rule "))?;
+        let (ends, announced) = ends(setting("ends "))?;
+        let session = Session::new(ends, announced, Arc::new(rule.clone()), Timeouts::default(), now);
+        let (client, server) = (LineReader::commands(), LineReader::replies());
+        let mut player = Self { session, client, server, now, rule };
+        if !text.lines().any(|line| line.trim() == "ungreeted") {
+            player.step("server: 220 ready")?;
+        }
+        Ok(player)
+    }
+
+    fn step(&mut self, step: &str) -> Result<Vec<String>, String> {
+        let (word, rest) = step.split_once(' ').unwrap_or((step, ""));
+        match word {
+            "client:" => return self.bytes(Side::Client, rest),
+            "server:" => return self.bytes(Side::Server, rest),
+            "after" => {
+                self.now += Duration::from_secs(rest.trim_end_matches('s').parse().map_err(|_| "bad seconds")?);
+                if self.session.poll_timeout().is_none_or(|due| due > self.now) {
+                    return Ok(Vec::new());
+                }
+                return Ok(self.give(Input::Timeout));
+            }
+            _ => {}
+        }
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let input = match (word, words.as_slice()) {
+            ("opened", [id, "client", port]) => {
+                Input::PinholeOpened { id: pinhole(id)?, client_port: port.parse().ok(), server_port: None }
+            }
+            ("opened", [id, "server", port]) => {
+                Input::PinholeOpened { id: pinhole(id)?, client_port: None, server_port: port.parse().ok() }
+            }
+            ("full", [id]) => Input::PinholeFailed { id: pinhole(id)?, refusal: Refusal::RangeFull },
+            ("started", [id]) => Input::DataStarted(pinhole(id)?),
+            ("ended", [id, how, bytes]) => Input::DataEnded(pinhole(id)?, data_end(how, bytes)?),
+            ("closed", ["client"]) => Input::PeerClosed(Side::Client),
+            ("closed", ["server"]) => Input::PeerClosed(Side::Server),
+            ("lost", ["client"]) => Input::PeerLost(Side::Client),
+            ("lost", ["server"]) => Input::PeerLost(Side::Server),
+            ("denied", []) => Input::Decided(Decision::Deny(Denied::NoRule)),
+            ("reloaded", settings) => {
+                self.rule = rule(&settings.join(" "))?;
+                Input::Decided(Decision::Allow(Arc::new(self.rule.clone())))
+            }
+            ("drain", []) => Input::Drain,
+            ("stop", []) => Input::Stop,
+            ("wants", [side]) => return Ok(vec![self.wants(side)]),
+            _ => return Err(format!("`{step}` is no step")),
+        };
+        Ok(self.give(input))
+    }
+
+    fn wants(&self, side: &str) -> String {
+        let side = if side == "client" { Side::Client } else { Side::Server };
+        if self.session.wants(side) { "yes".to_owned() } else { "no".to_owned() }
+    }
+
+    /// Gives the bytes of one line, as they would come from the network, through the reader of that side.
+    fn bytes(&mut self, side: Side, text: &str) -> Result<Vec<String>, String> {
+        let mut bytes = unescape(text)?;
+        bytes.extend(b"\r\n");
+        let reader = if side == Side::Client { &mut self.client } else { &mut self.server };
+        reader.push(&bytes);
+        let lines: Vec<_> = std::iter::from_fn(|| reader.next_line()).collect();
+        Ok(lines.into_iter().flat_map(|line| self.give(input(side, line))).collect())
+    }
+
+    fn give(&mut self, input: Input) -> Vec<String> {
+        self.session.handle(self.now, input);
+        std::iter::from_fn(|| self.session.poll_action()).filter_map(|action| show::action(&action)).collect()
+    }
+}
+
+fn input(side: Side, line: Result<ftpgate::ftp::line::Line, LineFault>) -> Input {
+    match (side, line) {
+        (Side::Client, Ok(line)) => Input::ClientLine(line),
+        (Side::Server, Ok(line)) => Input::ServerLine(line),
+        (side, Err(fault)) => Input::BadLine(side, fault),
+    }
+}
+
+fn pinhole(id: &str) -> Result<PinholeId, String> {
+    id.parse().map(PinholeId).map_err(|_| format!("`{id}` is no pinhole"))
+}
+
+fn data_end(how: &str, bytes: &str) -> Result<DataEnd, String> {
+    let how = match how {
+        "complete" => HowEnded::Complete,
+        "cut-by-client" => HowEnded::CutBy(Side::Client),
+        "cut-by-server" => HowEnded::CutBy(Side::Server),
+        "client-not-reached" => HowEnded::NotReached { side: Side::Client, error: std::io::ErrorKind::TimedOut },
+        "server-not-reached" => HowEnded::NotReached { side: Side::Server, error: std::io::ErrorKind::TimedOut },
+        "aborted" => HowEnded::Aborted,
+        other => return Err(format!("`{other}` is no end")),
+    };
+    let (up, down) = bytes.split_once('/').ok_or("bytes are UP/DOWN")?;
+    let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
+    Ok(DataEnd { to_server: number(up)?, to_client: number(down)?, how })
+}
+
+fn ends(settings: &str) -> Result<(Ends, std::net::IpAddr), String> {
+    let get = |key: &str, default: &str| {
+        let found = settings.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        found.unwrap_or(default).to_owned()
+    };
+    let socket = |key, default| get(key, default).parse().map_err(|_| format!("bad {key}"));
+    let ends = Ends {
+        client: ClientAddr::new(socket("client", "198.51.100.7:50000")?),
+        front: FrontAddr::new(socket("front", "203.0.113.5:21")?),
+        back: BackAddr::new(socket("back", "10.0.2.1:40000")?),
+        server: ServerAddr::new(socket("server", "10.0.2.2:21")?),
+    };
+    let announced = get("announced", &ends.front.ip().to_string()).parse().map_err(|_| "bad announced")?;
+    Ok((ends, announced))
+}
+
+fn rule(settings: &str) -> Result<Rule, String> {
+    let get = |key: &str, default: &str| {
+        let found = settings.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        found.unwrap_or(default).to_owned()
+    };
+    let ranges = |text: &str| {
+        let (first, last) = text.split_once('-').ok_or("a range is FIRST-LAST")?;
+        let range = PortRange::new(first.parse().map_err(|_| "bad port")?, last.parse().map_err(|_| "bad port")?);
+        Ok::<_, String>(PortRanges::new(range.into_iter().collect()).ok_or("bad range")?)
+    };
+    let (inbound, outbound) = (get("inbound", "10001-10005"), get("outbound", "40000-40099"));
+    Ok(Rule {
+        name: "partners".into(),
+        from: Vec::new(),
+        to: Vec::new(),
+        permission: Permission::Allow,
+        inbound: (inbound != "no")
+            .then(|| {
+                Ok::<_, String>(Inbound {
+                    gate_ports: ranges(&inbound)?,
+                    server_ports: ranges(&get("server_ports", "1024-65535"))?,
+                })
+            })
+            .transpose()?,
+        outbound: (outbound != "no")
+            .then(|| {
+                Ok::<_, String>(Outbound {
+                    client_ports: ranges(&get("client_ports", "1024-65535"))?,
+                    gate_ports: ranges(&outbound)?,
+                    source_port: get("source_port", "").parse().ok(),
+                })
+            })
+            .transpose()?,
+        server_mode: ServerMode::Same,
+        datapath: Datapath::Auto,
+        pinhole_timeout: Duration::from_secs(30),
+    })
+}
+
+/// `\xNN`, `\r`, `\n`, `\0` and `\\` in a line stand for those bytes.
+fn unescape(text: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        let (&kind, tail) = rest.split_first().ok_or("a lone backslash")?;
+        rest = tail;
+        match kind {
+            b'r' => bytes.push(b'\r'),
+            b'n' => bytes.push(b'\n'),
+            b'0' => bytes.push(0),
+            b'\\' => bytes.push(b'\\'),
+            b'x' => {
+                let (digits, tail) = rest.split_at_checked(2).ok_or("\\x wants two digits")?;
+                rest = tail;
+                let digits = std::str::from_utf8(digits).map_err(|_| "bad \\x")?;
+                bytes.push(u8::from_str_radix(digits, 16).map_err(|_| "bad \\x")?);
+            }
+            _ => return Err("an unknown escape".into()),
+        }
+    }
+    Ok(bytes)
+}

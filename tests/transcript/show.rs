@@ -1,0 +1,65 @@
+//! Actions as the lines of a transcript.
+
+use ftpgate::session::{Action, Event, Leg, Outcome};
+
+/// One line for an action; `None` for those that a transcript leaves out.
+pub fn action(action: &Action) -> Option<String> {
+    Some(match action {
+        Action::Forward { to, line, interrupt } => {
+            let interrupt = if *interrupt { " (interrupt)" } else { "" };
+            format!("{to}{interrupt}: {}", escape(line)).trim_end().to_owned()
+        }
+        Action::OpenPinhole(pinhole) => {
+            format!("open {}: client {}; server {}", pinhole.id.0, leg(&pinhole.client), leg(&pinhole.server))
+        }
+        Action::ClosePinhole(id) => format!("close {}", id.0),
+        Action::CloseWrite(side) => format!("end {side}"),
+        Action::Report(event) => return report(event),
+        Action::Close(reason) => format!("over {}", reason.name()),
+    })
+}
+
+fn leg(leg: &Leg) -> String {
+    match leg {
+        Leg::Listen { at, ports, from } => format!("listens {at} {ports} from {from}"),
+        Leg::Dial { to, from, from_port } => {
+            let port = from_port.map(|port| format!(" port {port}")).unwrap_or_default();
+            format!("dialled {to} from {from}{port}")
+        }
+    }
+}
+
+fn report(event: &Event) -> Option<String> {
+    Some(match event {
+        // What was rewritten shows in the lines themselves.
+        Event::Rewritten { .. } => return None,
+        Event::Refused { refusal, .. } => format!("refused {}", refusal.name()),
+        Event::ForeignServerAddress { named, used } => format!("foreign {named} used {used}"),
+        Event::Stranger { from, port } => format!("stranger {from} {port}"),
+        Event::PortTaken(port) => format!("taken {port}"),
+        Event::NotReached { side, .. } => format!("not reached {side}"),
+        Event::PinholeExpired { missing, .. } => format!("expired {missing}"),
+        Event::BadLine { side, fault } => format!("bad line {side} {fault:?}"),
+        Event::Transferred(transfer) => format!(
+            "transfer {:?} {:?} {} {}",
+            transfer.way,
+            transfer.mode,
+            transfer.bytes,
+            match transfer.outcome {
+                Outcome::Failed(code) => format!("Failed {code}"),
+                Outcome::Refused(code) => format!("Refused {code}"),
+                other => format!("{other:?}"),
+            }
+        ),
+    })
+}
+
+fn escape(line: &[u8]) -> String {
+    line.iter()
+        .map(|byte| match byte {
+            b' '..=b'~' if *byte != b'\\' => char::from(*byte).to_string(),
+            b'\\' => "\\\\".to_owned(),
+            other => format!("\\x{other:02x}"),
+        })
+        .collect()
+}
