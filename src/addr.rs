@@ -98,6 +98,22 @@ role! {
     OriginalDst
 }
 
+/// Whether an address may be dialled on a peer's word: not loopback, unspecified, link-local, multicast or broadcast,
+/// written as IPv4 or as IPv4-mapped IPv6.
+#[must_use]
+pub const fn is_dialable(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            !(ip.octets()[0] == 127
+                || ip.octets()[0] == 0
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast())
+        }
+        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local() || ip.is_multicast()),
+    }
+}
+
 /// The addresses of one session, fixed once both control connections stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
@@ -283,6 +299,18 @@ mod tests {
         let net = Network::Net("192.0.2.0/24".parse().unwrap());
         assert!(net.contains("::ffff:192.0.2.9".parse().unwrap()));
         assert!(!net.contains("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn some_addresses_are_never_dialled() {
+        let never = "127.0.0.1 127.255.0.9 0.0.0.0 0.1.2.3 169.254.1.1 224.0.0.1 239.1.2.3 255.255.255.255 :: ::1 \
+                     fe80::1 febf::1 ff02::1 ::ffff:127.0.0.1 ::ffff:0.0.0.0 ::ffff:169.254.0.1 ::ffff:224.0.0.1";
+        for ip in never.split_whitespace() {
+            assert!(!is_dialable(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["10.0.0.1", "203.0.113.5", "169.253.0.1", "2001:db8::1", "fd00::1", "::ffff:10.0.0.1"] {
+            assert!(is_dialable(ip.parse().unwrap()), "{ip}");
+        }
     }
 
     #[test]
