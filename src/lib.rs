@@ -1,5 +1,6 @@
 //! ftpgate: an FTP-aware firewall and NAT proxy.
 
 pub mod addr;
+pub mod net;
 pub mod policy;
 pub mod session;

@@ -1,1 +1,7 @@
 //! Sockets: the only calls to the kernel that are about connections rather than pinholes.
+
+mod open;
+mod options;
+
+pub use open::{CONTROL_BACKLOG, dial, listen};
+pub use options::{original_dst, prepare_control, prepare_data, raise_file_limit, reset_on_close, send_urgent};

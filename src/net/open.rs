@@ -1,0 +1,130 @@
+//! Listening and dialling, at any address that a session may have to stand for.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// How many connections may wait to be accepted at a control port.
+pub const CONTROL_BACKLOG: u32 = 1024;
+
+/// Listens at `addr` and nowhere else: `[::]` takes no IPv4.
+///
+/// `transparent` lets `addr` be an address that is not ours (`IP_TRANSPARENT`); it needs `CAP_NET_ADMIN`. Must be
+/// called inside a tokio runtime.
+///
+/// # Errors
+///
+/// What the kernel says: `AddrInUse` where another socket listens there, `AddrNotAvailable` where the address is not
+/// ours, `PermissionDenied` for a port under 1024 or `transparent` without the privilege.
+pub fn listen(addr: SocketAddr, transparent: bool, backlog: u32) -> io::Result<TcpListener> {
+    let socket = socket_for(addr, transparent)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connects to `to`, from the address (and port, where one is given) of `from`.
+///
+/// `transparent` lets `from` be an address that is not ours. Must be called inside a tokio runtime.
+///
+/// # Errors
+///
+/// `TimedOut` after `timeout`, else what the kernel says about the address, the port or the peer.
+pub async fn dial(
+    to: SocketAddr,
+    from: Option<(IpAddr, Option<u16>)>,
+    transparent: bool,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let socket = socket_for(to, transparent)?;
+    if let Some((ip, port)) = from {
+        if port.is_none() {
+            // The kernel chooses the port at connect(2): it need only differ from those used towards the same peer.
+            nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        }
+        socket.bind(&SocketAddr::new(ip, port.unwrap_or(0)).into())?;
+    }
+    let socket = TcpSocket::from_std_stream(socket.into());
+    tokio::time::timeout(timeout, socket.connect(to))
+        .await
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {to}"))))
+}
+
+/// `SO_REUSEADDR` is on everywhere: without it a connection that has the port already, or has had it a minute ago,
+/// forbids listening there.
+fn socket_for(addr: SocketAddr, transparent: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if transparent {
+        match addr {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+        }
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn a_dial_comes_from_the_address_and_port_asked_for() {
+        for ip in ["127.0.0.1", "::1"] {
+            let listener = listen(SocketAddr::new(ip.parse().unwrap(), 0), false, 8).unwrap();
+            let at = listener.local_addr().unwrap();
+            let free = listen(SocketAddr::new(at.ip(), 0), false, 1).unwrap().local_addr().unwrap().port();
+            let from = Some((at.ip(), Some(free)));
+            let dialled = dial(at, from, false, SECOND).await.unwrap();
+            assert_eq!(listener.accept().await.unwrap().1, dialled.local_addr().unwrap());
+            assert_eq!(dialled.local_addr().unwrap().port(), free);
+        }
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        let from = "127.0.0.7".parse().unwrap();
+        let dialled = dial(listener.local_addr().unwrap(), Some((from, None)), false, SECOND).await.unwrap();
+        assert_eq!(dialled.local_addr().unwrap().ip(), from);
+    }
+
+    #[tokio::test]
+    async fn the_ipv6_wildcard_takes_no_ipv4() {
+        let listener = listen("[::]:0".parse().unwrap(), false, 8).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let refused = dial(SocketAddr::new("127.0.0.1".parse().unwrap(), port), None, false, SECOND).await;
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_timed_out() {
+        // A full accept queue drops every further SYN, so the dial hangs like one to a silent host.
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false, 0).unwrap();
+        let at = listener.local_addr().unwrap();
+        let mut held = Vec::new();
+        let error = loop {
+            match dial(at, None, false, Duration::from_millis(200)).await {
+                Ok(stream) if held.len() < 16 => held.push(stream),
+                other => break other.unwrap_err(),
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_connection_does_not_keep_its_port_from_being_listened_on() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        let at = listener.local_addr().unwrap();
+        let _dialled = dial(at, None, false, SECOND).await.unwrap();
+        let _accepted = listener.accept().await.unwrap();
+        assert_eq!(listen(at, false, 8).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        listen(at, false, 8).unwrap();
+    }
+}

@@ -1,0 +1,155 @@
+//! Options of a connection that stands, and the limits of the process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::addr::OriginalDst;
+use crate::policy::Interception;
+
+/// Where an intercepted connection was meant to go.
+///
+/// # Errors
+///
+/// `NotFound` where `redirect` did not hand over this connection; else what the kernel says.
+pub fn original_dst(stream: &TcpStream, interception: Interception) -> io::Result<OriginalDst> {
+    let local = stream.local_addr()?;
+    let addr = match interception {
+        Interception::Tproxy => local,
+        Interception::Redirect => redirected_from(stream, local)?,
+    };
+    Ok(OriginalDst::new(addr))
+}
+
+fn redirected_from(stream: &TcpStream, local: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let addr = if local.ip().to_canonical().is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() }?;
+    addr.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+/// Makes a control connection ready: no delay for short lines, urgent bytes inline (the Telnet Synch of ABOR keeps its
+/// place among the others), and a dead peer noticed after two minutes.
+///
+/// # Errors
+///
+/// What the kernel says, in practice only where the connection is gone.
+pub fn prepare_control(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
+    keep_alive(&socket)
+}
+
+/// Makes one leg of a data connection ready: no delay, a dead peer noticed, and **a reset when it is closed** until
+/// [`reset_on_close`] says otherwise, so that nothing but an orderly end can look like one.
+///
+/// # Errors
+///
+/// What the kernel says, in practice only where the connection is gone.
+pub fn prepare_data(stream: &TcpStream) -> io::Result<()> {
+    reset_on_close(stream, true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)
+}
+
+/// 60 s of silence, then a probe every 15 s, four of them.
+fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
+    let probes =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+    socket.set_tcp_keepalive(&probes)
+}
+
+/// Whether closing `stream` resets it, and drops what was not sent yet, or ends it in order.
+///
+/// # Errors
+///
+/// What the kernel says, in practice only where the connection is gone.
+pub fn reset_on_close(stream: &TcpStream, reset: bool) -> io::Result<()> {
+    SockRef::from(stream).set_linger(reset.then_some(Duration::ZERO))
+}
+
+/// Sends `bytes` with the urgent mark on the last of them, as the Telnet Synch wants it. Meant for a few bytes.
+///
+/// # Errors
+///
+/// What the kernel says about the connection.
+pub async fn send_urgent(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = stream.async_io(Interest::WRITABLE, || SockRef::from(stream).send_out_of_band(bytes)).await?;
+        bytes = bytes.get(sent..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Raises the number of files that this process may have open to the most it is allowed, and tells that number;
+/// `None`: without limit.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn raise_file_limit() -> io::Result<Option<u64>> {
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
+    Ok(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::net::{dial, listen};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        let at = listener.local_addr().unwrap();
+        let dialled = dial(at, None, false, Duration::from_secs(1)).await.unwrap();
+        (dialled, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn urgent_bytes_stay_inline_and_in_order() {
+        let (mut a, mut b) = pair().await;
+        prepare_control(&a).unwrap();
+        prepare_control(&b).unwrap();
+        send_urgent(&a, &[255, 244, 255]).await.unwrap();
+        a.write_all(b"\xf2ABOR\r\n").await.unwrap();
+        let mut seen = [0; 10];
+        b.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen, b"\xff\xf4\xff\xf2ABOR\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_close_resets_only_while_asked_to() {
+        let (a, mut b) = pair().await;
+        reset_on_close(&a, true).unwrap();
+        drop(a);
+        assert_eq!(b.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+
+        let (a, mut b) = pair().await;
+        prepare_data(&a).unwrap();
+        reset_on_close(&a, false).unwrap();
+        drop(a);
+        assert_eq!(b.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_original_destination_of_tproxy_is_the_local_address() {
+        let (a, _b) = pair().await;
+        let at = original_dst(&a, Interception::Tproxy).unwrap();
+        assert_eq!(at.socket(), a.local_addr().unwrap());
+        assert!(original_dst(&a, Interception::Redirect).is_err());
+    }
+
+    #[test]
+    fn the_file_limit_is_raised_to_the_most() {
+        let most = raise_file_limit().unwrap();
+        assert_eq!(getrlimit(Resource::Nofile).current, most);
+    }
+}
