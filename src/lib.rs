@@ -2,5 +2,6 @@
 
 pub mod addr;
 pub mod net;
+pub mod pinhole;
 pub mod policy;
 pub mod session;

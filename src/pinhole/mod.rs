@@ -1,0 +1,180 @@
+//! Pinholes on this machine: the ports that they use, and the datapath that moves their bytes.
+//!
+//! The relay is a datapath in this process: it listens, accepts, dials, and splices the two legs together.
+
+mod error;
+mod pipes;
+mod ports;
+mod relay;
+mod splice;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+pub use error::OpenError;
+
+use crate::session::{DataEnd, Leg, Pinhole, PinholeId};
+use pipes::PipePool;
+use ports::{Ports, Reservation, Wanted};
+use relay::{Approach, Job};
+
+/// How the addresses of one leg are had on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegBinding {
+    /// Where to listen, in place of the address that the peer is told: the same one unless something in between
+    /// translates it.
+    pub listen_at: IpAddr,
+    /// Whether the address that we listen at or dial from may be one that is not ours (`IP_TRANSPARENT`).
+    pub transparent: bool,
+}
+
+/// How the addresses of both legs are had on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bindings {
+    /// The leg between the client and us.
+    pub client: LegBinding,
+    /// The leg between us and the server.
+    pub server: LegBinding,
+}
+
+/// What a datapath tells about a pinhole after it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataEvent {
+    /// Both legs stand, and bytes may move. At most once.
+    Started {
+        /// The pinhole, used up now.
+        id: PinholeId,
+        /// The peer that connected to us: the client where both did, and where neither did.
+        peer: SocketAddr,
+    },
+    /// Somebody else tried a port that this pinhole waits on, and was reset; the pinhole still waits. Told a few times
+    /// for each pinhole at most.
+    Stranger {
+        /// The pinhole that waits there.
+        id: PinholeId,
+        /// Who it was.
+        from: SocketAddr,
+        /// The port of ours.
+        port: u16,
+    },
+    /// It is over. Exactly once for a pinhole that had `Started`, or whose dial failed; never for one that was closed
+    /// while it waited.
+    Ended {
+        /// The pinhole.
+        id: PinholeId,
+        /// What became of it.
+        end: DataEnd,
+    },
+}
+
+/// The datapath in this process. Clones share their ports and their pipes.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ports: Ports,
+    pipes: PipePool,
+    connect_timeout: Duration,
+}
+
+impl Relay {
+    /// A relay with no port open, that waits for as long as `connect_timeout` when it dials.
+    #[must_use]
+    pub fn new(connect_timeout: Duration) -> Self {
+        Self::with_pipes(connect_timeout, PipePool::new())
+    }
+
+    fn with_pipes(connect_timeout: Duration, pipes: PipePool) -> Self {
+        Self { shared: Arc::new(Shared { ports: Ports::default(), pipes, connect_timeout }) }
+    }
+
+    /// Opens `pinhole`: when this returns, the ports that it names are listened on, and what happens is told through
+    /// `events`. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Says why a leg could not be listened for; nothing is open then.
+    pub fn open(
+        &self,
+        pinhole: &Pinhole,
+        bindings: Bindings,
+        events: UnboundedSender<DataEvent>,
+    ) -> Result<Opened, OpenError> {
+        let mut skipped = Vec::new();
+        let mut approach = |leg: &Leg, binding: LegBinding| match *leg {
+            Leg::Listen { ref ports, from, .. } => {
+                let wanted = Wanted { at: binding.listen_at, transparent: binding.transparent, ports, from };
+                let (reservation, arrival) = self.shared.ports.reserve(&wanted, pinhole.id, &events, &mut skipped)?;
+                Ok((Some(reservation), Approach::Arrives(arrival)))
+            }
+            Leg::Dial { to, from, from_port } => {
+                Ok((None, Approach::Dialled { to, from: (from, from_port), transparent: binding.transparent }))
+            }
+        };
+        let (client_port, client) = approach(&pinhole.client, bindings.client)?;
+        let (server_port, server) = approach(&pinhole.server, bindings.server)?;
+        let (start, started) = oneshot::channel();
+        let (alive, closed) = oneshot::channel();
+        let job = Job { id: pinhole.id, client, server, started, events, shared: Arc::clone(&self.shared) };
+        tokio::spawn(relay::run(job, closed));
+        Ok(Opened {
+            client_port: client_port.as_ref().map(Reservation::port),
+            server_port: server_port.as_ref().map(Reservation::port),
+            guard: PinholeGuard { _ports: [client_port, server_port], start: Some(start), _alive: alive },
+            skipped,
+        })
+    }
+}
+
+/// A pinhole that stands.
+#[derive(Debug)]
+pub struct Opened {
+    /// The port of ours that the client connects to, where its leg is listened for.
+    pub client_port: Option<u16>,
+    /// The port of ours that the server connects to, where its leg is listened for.
+    pub server_port: Option<u16>,
+    /// Keeps it open.
+    pub guard: PinholeGuard,
+    /// Ports of the ranges that another program has taken.
+    pub skipped: Vec<u16>,
+}
+
+/// Keeps a pinhole open: dropped, it stops waiting at once, and a transfer that still moves is aborted, with a reset
+/// on both sides.
+pub struct PinholeGuard {
+    _ports: [Option<Reservation>; 2],
+    start: Option<oneshot::Sender<()>>,
+    _alive: oneshot::Sender<Infallible>,
+}
+
+impl PinholeGuard {
+    /// Closes the pinhole, as dropping the guard does. Its listeners are gone when this returns.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Dials both legs, where both are dialled; does nothing for other pinholes, nor a second time.
+    pub fn start(&mut self) {
+        if let Some(start) = self.start.take() {
+            // Only a pinhole whose legs are both dialled listens to this.
+            let _ = start.send(());
+        }
+    }
+}
+
+impl fmt::Debug for PinholeGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinholeGuard").field("ports", &self._ports).finish_non_exhaustive()
+    }
+}

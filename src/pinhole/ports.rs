@@ -1,0 +1,265 @@
+//! Who may use which port of ours.
+//!
+//! A listener exists only while a pinhole needs its port. Several peers share a port, told apart by their addresses; a
+//! peer for which the port waits already gets the next one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::{DataEvent, OpenError};
+use crate::addr::PortRanges;
+use crate::net::{listen, prepare_data, reset_on_close};
+use crate::session::PinholeId;
+
+const BACKLOG: u32 = 256;
+/// How often one pinhole tells of strangers: a flood of them must not fill the memory.
+const STRANGERS_TOLD: u8 = 8;
+/// How long accepting rests when there is no file descriptor for the next connection.
+const REST: Duration = Duration::from_millis(50);
+
+/// A leg that somebody is to connect to.
+pub(super) struct Wanted<'a> {
+    pub(super) at: IpAddr,
+    pub(super) transparent: bool,
+    pub(super) ports: &'a PortRanges,
+    pub(super) from: IpAddr,
+}
+
+/// Comes when the peer has connected; fails when the pinhole is closed before.
+pub(super) type Arrival = oneshot::Receiver<(TcpStream, SocketAddr)>;
+
+/// Every port that is listened on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ports(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    ports: HashMap<Key, Port>,
+    /// Names listeners and waiting pinholes, so that what is late finds nothing rather than the wrong one.
+    last_serial: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    ip: IpAddr,
+    port: u16,
+    transparent: bool,
+}
+
+/// One listener, with at least one pinhole waiting.
+#[derive(Debug)]
+struct Port {
+    serial: u64,
+    listener: TcpListener,
+    waiting: HashMap<IpAddr, Waiting>,
+    acceptor: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    serial: u64,
+    id: PinholeId,
+    strangers: u8,
+    events: UnboundedSender<DataEvent>,
+    arrived: oneshot::Sender<(TcpStream, SocketAddr)>,
+}
+
+impl Ports {
+    /// Takes a port of the range for one connection, at random; ports that another program has go to `skipped`.
+    pub(super) fn reserve(
+        &self,
+        wanted: &Wanted<'_>,
+        id: PinholeId,
+        events: &UnboundedSender<DataEvent>,
+        skipped: &mut Vec<u16>,
+    ) -> Result<(Reservation, Arrival), OpenError> {
+        let from = wanted.from.to_canonical();
+        let count = wanted.ports.count();
+        let start = random_below(count).map_err(|error| OpenError::at(SocketAddr::new(wanted.at, 0), error))?;
+        let skipped_before = skipped.len();
+        let mut table = self.lock();
+        for port in (start..count).chain(0..start).filter_map(|index| wanted.ports.nth(index)) {
+            let key = Key { ip: wanted.at, port, transparent: wanted.transparent };
+            match self.ready_for(&mut table, key, from) {
+                Ok(true) => {
+                    table.last_serial += 1;
+                    let serial = table.last_serial;
+                    let (arrived, arrival) = oneshot::channel();
+                    let waiting = Waiting { serial, id, strangers: 0, events: events.clone(), arrived };
+                    if let Some(port) = table.ports.get_mut(&key) {
+                        port.waiting.insert(from, waiting);
+                    }
+                    return Ok((Reservation { ports: self.clone(), key, from, serial }, arrival));
+                }
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => skipped.push(port),
+                Err(error) => return Err(OpenError::at(SocketAddr::new(key.ip, port), error)),
+            }
+        }
+        let taken = skipped.len() - skipped_before;
+        Err(if u32::try_from(taken) == Ok(count) {
+            OpenError::InUse { ports: wanted.ports.clone(), at: wanted.at }
+        } else {
+            OpenError::RangeFull { ports: wanted.ports.clone(), for_peer: from }
+        })
+    }
+
+    /// Whether `key` can wait for `from`; it is listened on then, and nothing old is left in its queue.
+    fn ready_for(&self, table: &mut Table, key: Key, from: IpAddr) -> io::Result<bool> {
+        if table.ports.contains_key(&Key { transparent: !key.transparent, ..key }) {
+            return Ok(false);
+        }
+        let serial = table.last_serial + 1;
+        match table.ports.entry(key) {
+            Entry::Occupied(port) if port.get().waiting.contains_key(&from) => Ok(false),
+            Entry::Occupied(mut port) => {
+                let drained = port.get_mut().drain(key.port);
+                if drained.is_err() && port.get().waiting.is_empty() {
+                    port.remove();
+                }
+                drained.map(|()| true)
+            }
+            Entry::Vacant(place) => {
+                let listener = listen(SocketAddr::new(key.ip, key.port), key.transparent, BACKLOG)?;
+                let acceptor = tokio::spawn(accept_all(Arc::downgrade(&self.0), key, serial)).abort_handle();
+                place.insert(Port { serial, listener, waiting: HashMap::new(), acceptor });
+                table.last_serial = serial;
+                Ok(true)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        lock(&self.0)
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number under `count`, which is at least one; nobody outside can guess it.
+fn random_below(count: u32) -> io::Result<u32> {
+    let mut bytes = [0; 8];
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(u32::try_from(u64::from_ne_bytes(bytes) % u64::from(count)).unwrap_or(0))
+}
+
+impl Port {
+    /// Hands a connection to the pinhole that waits for its peer, once, or resets it.
+    fn admit(&mut self, stream: TcpStream, from: SocketAddr, port: u16) {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        if let Entry::Occupied(waiting) = self.waiting.entry(from.ip()) {
+            if prepare_data(&stream).is_ok() {
+                // Where the pinhole is being closed, the stream comes back and is reset here.
+                let _ = waiting.remove().arrived.send((stream, from));
+            }
+            return;
+        }
+        let _ = reset_on_close(&stream, true);
+        drop(stream);
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.strangers < STRANGERS_TOLD) {
+            waiting.strangers += 1;
+            let _ = waiting.events.send(DataEvent::Stranger { id: waiting.id, from, port });
+        }
+    }
+
+    /// Admits what was in the queue before a pinhole is added, so that none of it can use that one up.
+    fn drain(&mut self, port: u16) -> io::Result<()> {
+        for _ in 0..=BACKLOG {
+            match accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(fd) => {
+                    let stream = std::net::TcpStream::from(fd);
+                    // One that is gone already has no peer.
+                    if let Ok(from) = stream.peer_addr() {
+                        self.admit(TcpStream::from_std(stream)?, from, port);
+                    }
+                }
+                Err(Errno::AGAIN) => break,
+                Err(error @ (Errno::MFILE | Errno::NFILE)) => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// Accepts at one port until nothing waits there any more.
+///
+/// The listener stays in the table, so that it closes at once when its last pinhole does.
+async fn accept_all(table: Weak<Mutex<Table>>, key: Key, serial: u64) {
+    while let Some(accepted) = poll_fn(|context| accept_one(&table, key, serial, context)).await {
+        if accepted.is_err_and(|error| error.kind() != io::ErrorKind::ConnectionAborted) {
+            tokio::time::sleep(REST).await;
+        }
+    }
+}
+
+fn accept_one(
+    table: &Weak<Mutex<Table>>,
+    key: Key,
+    serial: u64,
+    context: &mut Context<'_>,
+) -> Poll<Option<io::Result<()>>> {
+    let Some(table) = table.upgrade() else { return Poll::Ready(None) };
+    let mut table = lock(&table);
+    let Some(port) = table.ports.get_mut(&key).filter(|port| port.serial == serial) else { return Poll::Ready(None) };
+    match ready!(port.listener.poll_accept(context)) {
+        Ok((stream, from)) => port.admit(stream, from, key.port),
+        Err(error) => return Poll::Ready(Some(Err(error))),
+    }
+    if port.waiting.is_empty() {
+        table.ports.remove(&key);
+        return Poll::Ready(None);
+    }
+    Poll::Ready(Some(Ok(())))
+}
+
+/// A port that waits for one connection; dropped, it waits no longer, and is closed where nobody else uses it.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    ports: Ports,
+    key: Key,
+    from: IpAddr,
+    serial: u64,
+}
+
+impl Reservation {
+    /// The port of ours.
+    pub(super) const fn port(&self) -> u16 {
+        self.key.port
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut table = self.ports.lock();
+        let Entry::Occupied(mut port) = table.ports.entry(self.key) else { return };
+        if port.get().waiting.get(&self.from).is_some_and(|waiting| waiting.serial == self.serial) {
+            port.get_mut().waiting.remove(&self.from);
+        }
+        if port.get().waiting.is_empty() {
+            port.remove();
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One pinhole from its opening to its end: both legs are made to stand, then joined.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use super::pipes::PipePool;
+use super::ports::Arrival;
+use super::splice::{Broken, pump};
+use super::{DataEvent, Shared};
+use crate::addr::Side;
+use crate::net::{dial, prepare_data, reset_on_close};
+use crate::session::{DataEnd, HowEnded, PinholeId};
+
+/// How one leg comes to stand.
+pub(super) enum Approach {
+    /// The peer connects to us.
+    Arrives(Arrival),
+    /// We connect to the peer.
+    Dialled { to: SocketAddr, from: (IpAddr, Option<u16>), transparent: bool },
+}
+
+/// What one pinhole needs.
+pub(super) struct Job {
+    pub(super) id: PinholeId,
+    pub(super) client: Approach,
+    pub(super) server: Approach,
+    /// Comes when both legs are to be dialled.
+    pub(super) started: oneshot::Receiver<()>,
+    pub(super) events: UnboundedSender<DataEvent>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Why two legs were not joined.
+enum NotJoined {
+    Closed,
+    NotReached(Side, io::ErrorKind),
+}
+
+/// Serves one pinhole. `closed` fails when its guard is gone.
+pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
+    let Job { id, client, server, started, events, shared } = job;
+    let joined = tokio::select! {
+        biased;
+        _ = &mut closed => return,
+        joined = join(client, server, started, &shared) => joined,
+    };
+    let end = match joined {
+        Ok((client, server, peer)) => {
+            // Where nobody listens any more, the guard goes too.
+            let _ = events.send(DataEvent::Started { id, peer });
+            transfer(client, server, &shared.pipes, closed).await
+        }
+        Err(NotJoined::NotReached(side, error)) => {
+            DataEnd { to_server: 0, to_client: 0, how: HowEnded::NotReached { side, error } }
+        }
+        Err(NotJoined::Closed) => return,
+    };
+    let _ = events.send(DataEvent::Ended { id, end });
+}
+
+/// Makes both legs stand. Whatever stands already is reset when the other one fails.
+async fn join(
+    client: Approach,
+    server: Approach,
+    started: oneshot::Receiver<()>,
+    shared: &Shared,
+) -> Result<(TcpStream, TcpStream, SocketAddr), NotJoined> {
+    let client_dialled = matches!(client, Approach::Dialled { .. });
+    let server_dialled = matches!(server, Approach::Dialled { .. });
+    if client_dialled && server_dialled {
+        started.await.map_err(|_| NotJoined::Closed)?;
+    }
+    let client = stand(client, Side::Client, shared);
+    let server = stand(server, Side::Server, shared);
+    let ((client, client_addr), (server, server_addr)) = match (client_dialled, server_dialled) {
+        // The leg that is dialled waits for the other: without a peer there is nobody to dial for.
+        (true, false) => {
+            let server = server.await?;
+            (client.await?, server)
+        }
+        (false, true) => (client.await?, server.await?),
+        (true, true) | (false, false) => tokio::try_join!(client, server)?,
+    };
+    let peer = if client_dialled && !server_dialled { server_addr } else { client_addr };
+    Ok((client, server, peer))
+}
+
+async fn stand(approach: Approach, side: Side, shared: &Shared) -> Result<(TcpStream, SocketAddr), NotJoined> {
+    match approach {
+        Approach::Arrives(arrival) => arrival.await.map_err(|_| NotJoined::Closed),
+        Approach::Dialled { to, from, transparent } => {
+            let dialled = dial(to, Some(from), transparent, shared.connect_timeout).await;
+            match dialled.and_then(|stream| prepare_data(&stream).map(|()| stream)) {
+                Ok(stream) => Ok((stream, to)),
+                Err(error) => Err(NotJoined::NotReached(side, error.kind())),
+            }
+        }
+    }
+}
+
+/// Moves bytes both ways until it is over. The sockets are closed when this returns, and **reset unless both
+/// directions ended in order**.
+async fn transfer(
+    client: TcpStream,
+    server: TcpStream,
+    pipes: &PipePool,
+    closed: oneshot::Receiver<Infallible>,
+) -> DataEnd {
+    let (up, down) = (Way::default(), Way::default());
+    let how = tokio::select! {
+        biased;
+        _ = closed => HowEnded::Aborted,
+        // Both legs are watched by themselves: one that is blocked, or has said its last word, is read by nobody.
+        () = cut(&client, &up, &down) => HowEnded::CutBy(Side::Client),
+        () = cut(&server, &down, &up) => HowEnded::CutBy(Side::Server),
+        both = async { tokio::try_join!(
+            up.run(&client, &server, Side::Client, pipes),
+            down.run(&server, &client, Side::Server, pipes),
+        ) } => match both {
+            Ok(_) => end_in_order([(Side::Client, &client, &down), (Side::Server, &server, &up)]),
+            Err(side) => HowEnded::CutBy(side),
+        },
+    };
+    DataEnd { to_server: up.moved.into_inner(), to_client: down.moved.into_inner(), how }
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    moved: AtomicU64,
+    /// Its source has ended it, and the sink was told.
+    ended: AtomicBool,
+}
+
+impl Way {
+    /// Moves bytes until the source ends; else tells which side failed.
+    async fn run(&self, from: &TcpStream, to: &TcpStream, source: Side, pipes: &PipePool) -> Result<(), Side> {
+        match pump(from, to, pipes, &self.moved).await {
+            Ok(()) => self.ended.store(true, Ordering::Relaxed),
+            Err(Broken::Source) => return Err(source),
+            Err(Broken::Sink) => return Err(source.other()),
+        }
+        Ok(())
+    }
+
+    fn has_moved(&self) -> bool {
+        self.moved.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Returns when a peer's failure cuts the transfer; `out` comes from it, `back` goes to it.
+///
+/// A peer that has ended in order and was never sent a byte cuts nothing by going away. This happens to any slow
+/// transfer: a minute after its close the peer's kernel forgets the connection, and answers the next probe by a reset.
+async fn cut(stream: &TcpStream, out: &Way, back: &Way) {
+    failure(stream).await;
+    if out.ended.load(Ordering::Relaxed) && !back.has_moved() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Returns when the peer has reset the connection, or it has failed otherwise.
+async fn failure(stream: &TcpStream) {
+    loop {
+        if stream.ready(Interest::ERROR).await.is_err() || !matches!(stream.take_error(), Ok(None)) {
+            return;
+        }
+        // Not an error after all: wait for the next one.
+        let _ = stream.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+}
+
+/// Lets both legs close in order, now that both directions have; with each goes the direction towards it.
+fn end_in_order(legs: [(Side, &TcpStream, &Way); 2]) -> HowEnded {
+    for (side, stream, back) in legs {
+        // A reset may have come after the end of file.
+        if !matches!(stream.take_error(), Ok(None)) && back.has_moved() {
+            return HowEnded::CutBy(side);
+        }
+    }
+    for (side, stream, _) in legs {
+        if reset_on_close(stream, false).is_err() {
+            return HowEnded::CutBy(side);
+        }
+    }
+    HowEnded::Complete
+}

@@ -1,0 +1,424 @@
+//! The relay on loopback. Each test has addresses of its own, so that their ports are free.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use super::*;
+use crate::addr::{PortRange, PortRanges, Side};
+use crate::net::{dial, listen, reset_on_close};
+use crate::policy::Datapath;
+use crate::session::HowEnded;
+
+const SOON: Duration = Duration::from_secs(10);
+const FIVE: (u16, u16) = (21001, 21005);
+
+/// An address that no other test uses, in this process or another.
+fn own_ip() -> IpAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 + (high & 127), low, NEXT.fetch_add(1, Ordering::Relaxed)).into()
+}
+
+fn ranges((first, last): (u16, u16)) -> PortRanges {
+    PortRanges::new(vec![PortRange::new(first, last).unwrap()]).unwrap()
+}
+
+fn local(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 1, last).into()
+}
+
+struct Lab {
+    relay: Relay,
+    at: IpAddr,
+    server: TcpListener,
+    events: (UnboundedSender<DataEvent>, UnboundedReceiver<DataEvent>),
+    next: u64,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self::with(Relay::new(Duration::from_secs(2)))
+    }
+
+    fn with(relay: Relay) -> Self {
+        let at = own_ip();
+        let server = listen(SocketAddr::new(at, 0), false, 1024).unwrap();
+        Self { relay, at, server, events: unbounded_channel(), next: 1 }
+    }
+
+    fn listens(&self, from: IpAddr, ports: (u16, u16)) -> Leg {
+        Leg::Listen { at: self.at, ports: ranges(ports), from }
+    }
+
+    fn dials(&self, to: SocketAddr) -> Leg {
+        Leg::Dial { to, from: self.at, from_port: None }
+    }
+
+    fn open_legs(&mut self, client: Leg, server: Leg) -> Result<Opened, OpenError> {
+        let binding = LegBinding { listen_at: self.at, transparent: false };
+        let id = PinholeId(self.next);
+        self.next += 1;
+        let pinhole = Pinhole { id, client, server, datapath: Datapath::Relay, timeout: SOON };
+        self.relay.open(&pinhole, Bindings { client: binding, server: binding }, self.events.0.clone())
+    }
+
+    /// Passive mode: `from` connects to us, we connect to the server.
+    fn open(&mut self, from: IpAddr, ports: (u16, u16)) -> Result<Opened, OpenError> {
+        let server = self.dials(self.server.local_addr().unwrap());
+        self.open_legs(self.listens(from, ports), server)
+    }
+
+    async fn connect(&self, from: IpAddr, port: u16) -> std::io::Result<TcpStream> {
+        dial(SocketAddr::new(self.at, port), Some((from, None)), false, SOON).await
+    }
+
+    async fn event(&mut self) -> DataEvent {
+        timeout(SOON, self.events.1.recv()).await.unwrap().unwrap()
+    }
+
+    async fn end(&mut self) -> DataEnd {
+        loop {
+            if let DataEvent::Ended { end, .. } = self.event().await {
+                return end;
+            }
+        }
+    }
+
+    /// Both ends of a transfer that has started.
+    async fn joined(&mut self) -> (TcpStream, TcpStream, Opened) {
+        let opened = self.open(local(1), FIVE).unwrap();
+        let client = self.connect(local(1), opened.client_port.unwrap()).await.unwrap();
+        let (server, _) = timeout(SOON, self.server.accept()).await.unwrap().unwrap();
+        let peer = client.local_addr().unwrap();
+        assert_eq!(self.event().await, DataEvent::Started { id: PinholeId(self.next - 1), peer });
+        (client, server, opened)
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> Result<Vec<u8>, ErrorKind> {
+    let mut bytes = Vec::new();
+    match timeout(SOON, stream.read_to_end(&mut bytes)).await {
+        Ok(Ok(_)) => Ok(bytes),
+        Ok(Err(error)) => Err(error.kind()),
+        Err(_) => Err(ErrorKind::TimedOut),
+    }
+}
+
+fn reset(stream: TcpStream) {
+    reset_on_close(&stream, true).unwrap();
+}
+
+const RESET: Result<Vec<u8>, ErrorKind> = Err(ErrorKind::ConnectionReset);
+
+#[tokio::test]
+async fn a_stranger_is_reset_and_the_pinhole_stays() {
+    let mut lab = Lab::new();
+    let opened = lab.open(local(1), FIVE).unwrap();
+    let port = opened.client_port.unwrap();
+    let stranger_ip = Ipv4Addr::new(127, 0, 0, 2).into();
+    for _ in 0..3 {
+        let mut stranger = lab.connect(stranger_ip, port).await.unwrap();
+        let from = stranger.local_addr().unwrap();
+        assert_eq!(read(&mut stranger).await, RESET);
+        assert_eq!(lab.event().await, DataEvent::Stranger { id: PinholeId(1), from, port });
+    }
+    let _client = lab.connect(local(1), port).await.unwrap();
+    timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+    assert!(matches!(lab.event().await, DataEvent::Started { .. }));
+}
+
+#[tokio::test]
+async fn a_pinhole_is_for_one_connection() {
+    let mut lab = Lab::new();
+    let (_client, _server, opened) = lab.joined().await;
+    let again = lab.connect(local(1), opened.client_port.unwrap()).await;
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+
+    // The port stays open for another client, and is still not for the first one.
+    let one = (21001, 21001);
+    let mine = lab.open(local(1), one).unwrap();
+    let _other = lab.open(local(2), one).unwrap();
+    let _first = lab.connect(local(1), 21001).await.unwrap();
+    let mut second = lab.connect(local(1), 21001).await.unwrap();
+    assert_eq!(read(&mut second).await, RESET);
+    drop(mine);
+}
+
+#[tokio::test]
+async fn an_old_connection_does_not_use_up_a_new_pinhole() {
+    let mut lab = Lab::new();
+    let one = (21001, 21001);
+    let _other = lab.open(local(2), one).unwrap();
+    // On this single thread nothing is accepted between these two connections and the opening.
+    let early = std::net::TcpStream::connect((lab.at, 21001)).unwrap();
+    let from = early.local_addr().unwrap().ip();
+    let _mine = lab.open(from, one).unwrap();
+    early.set_nonblocking(true).unwrap();
+    assert_eq!(read(&mut TcpStream::from_std(early).unwrap()).await, RESET);
+    let _late = lab.connect(from, 21001).await.unwrap();
+    timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn five_ports_carry_five_transfers_for_each_of_a_hundred_clients() {
+    let mut lab = Lab::new();
+    let mut open = Vec::new();
+    for client in (1..=100).map(local) {
+        let five: Vec<Opened> = (0..5).map(|_| lab.open(client, FIVE).unwrap()).collect();
+        let ports: HashSet<u16> = five.iter().filter_map(|opened| opened.client_port).collect();
+        assert_eq!(ports, (FIVE.0..=FIVE.1).collect());
+        assert!(matches!(lab.open(client, FIVE), Err(OpenError::RangeFull { for_peer, .. }) if for_peer == client));
+        open.push((client, five));
+    }
+    for (client, five) in &open {
+        for opened in five {
+            let mut a = lab.connect(*client, opened.client_port.unwrap()).await.unwrap();
+            let (mut b, _) = timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+            a.write_all(client.to_string().as_bytes()).await.unwrap();
+            a.shutdown().await.unwrap();
+            assert_eq!(read(&mut b).await, Ok(client.to_string().into_bytes()));
+        }
+    }
+    let refused = lab.connect(local(1), FIVE.0).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn ports_of_other_programs_are_skipped_by_name() {
+    let mut lab = Lab::new();
+    let _taken: Vec<_> = (21001..=21004).map(|port| std::net::TcpListener::bind((lab.at, port)).unwrap()).collect();
+    let opened = lab.open(local(1), FIVE).unwrap();
+    assert_eq!(opened.client_port, Some(21005));
+    assert!(opened.skipped.iter().all(|port| (21001..=21004).contains(port)));
+    assert!(matches!(lab.open(local(1), FIVE), Err(OpenError::RangeFull { .. })));
+    assert!(matches!(lab.open(local(1), (21001, 21004)), Err(OpenError::InUse { .. })));
+}
+
+#[tokio::test]
+async fn an_address_of_somebody_else_is_named() {
+    let mut lab = Lab::new();
+    lab.at = "192.0.2.77".parse().unwrap();
+    let error = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(1), FIVE)).unwrap_err();
+    assert!(matches!(error, OpenError::AddressGone { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_listens_after_a_close() {
+    let mut lab = Lab::new();
+    let opened = lab.open(local(1), (21001, 21001)).unwrap();
+    let other = lab.open(local(2), (21001, 21001)).unwrap();
+    opened.guard.close();
+    let mut mine = lab.connect(local(1), 21001).await.unwrap();
+    assert_eq!(read(&mut mine).await, RESET);
+    drop(other);
+    let refused = lab.connect(local(2), 21001).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert!(matches!(lab.event().await, DataEvent::Stranger { id: PinholeId(2), .. }));
+    assert!(lab.events.1.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn each_side_may_end_first_and_the_other_goes_on() {
+    for client_first in [true, false] {
+        let mut lab = Lab::new();
+        let (client, server, _opened) = lab.joined().await;
+        let (mut first, mut second) = if client_first { (client, server) } else { (server, client) };
+        first.write_all(b"first").await.unwrap();
+        first.shutdown().await.unwrap();
+        assert_eq!(read(&mut second).await, Ok(b"first".to_vec()));
+        second.write_all(b"and the answer").await.unwrap();
+        drop(second);
+        assert_eq!(read(&mut first).await, Ok(b"and the answer".to_vec()));
+        let (to_server, to_client) = if client_first { (5, 14) } else { (14, 5) };
+        assert_eq!(lab.end().await, DataEnd { to_server, to_client, how: HowEnded::Complete });
+    }
+}
+
+#[tokio::test]
+async fn a_reset_arrives_as_a_reset() {
+    for by in [Side::Client, Side::Server] {
+        let mut lab = Lab::new();
+        let (client, server, _opened) = lab.joined().await;
+        let (mut bad, mut good) = if by == Side::Client { (client, server) } else { (server, client) };
+        bad.write_all(b"half of it").await.unwrap();
+        good.read_exact(&mut [0; 10]).await.unwrap();
+        reset(bad);
+        assert_eq!(read(&mut good).await, RESET);
+        assert_eq!(lab.end().await.how, HowEnded::CutBy(by));
+    }
+}
+
+#[tokio::test]
+async fn a_reset_after_an_end_of_file_is_seen() {
+    let mut lab = Lab::new();
+    let (mut client, server, _opened) = lab.joined().await;
+    // The server has said its last word, takes part of an upload, and fails.
+    let mut server = server;
+    server.shutdown().await.unwrap();
+    assert_eq!(read(&mut client).await, Ok(Vec::new()));
+    client.write_all(b"part").await.unwrap();
+    server.read_exact(&mut [0; 4]).await.unwrap();
+    reset(server);
+    assert_eq!(lab.end().await.how, HowEnded::CutBy(Side::Server));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(client.write_all(b"more").await.is_err());
+}
+
+#[tokio::test]
+async fn a_reset_while_the_other_side_is_slow_is_seen_at_once() {
+    let mut lab = Lab::new();
+    let (mut client, mut server, _opened) = lab.joined().await;
+    let block = vec![7; 1 << 20];
+    // Until every buffer on the way is full.
+    while timeout(Duration::from_millis(300), client.write_all(&block)).await.is_ok() {}
+    reset(client);
+    assert_eq!(lab.end().await.how, HowEnded::CutBy(Side::Client));
+    assert_eq!(read(&mut server).await, RESET);
+}
+
+#[tokio::test]
+async fn a_peer_that_has_ended_and_goes_away_cuts_nothing() {
+    let mut lab = Lab::new();
+    let (mut client, mut server, _opened) = lab.joined().await;
+    let block = vec![7; 200_000];
+    client.write_all(&block).await.unwrap();
+    client.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    reset(client);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(read(&mut server).await, Ok(block));
+    drop(server);
+    assert_eq!(lab.end().await, DataEnd { to_server: 200_000, to_client: 0, how: HowEnded::Complete });
+}
+
+#[tokio::test]
+async fn an_aborted_transfer_is_reset_on_both_sides() {
+    let mut lab = Lab::new();
+    let (mut client, mut server, opened) = lab.joined().await;
+    server.write_all(b"half").await.unwrap();
+    client.read_exact(&mut [0; 4]).await.unwrap();
+    opened.guard.close();
+    assert_eq!(read(&mut client).await, RESET);
+    assert_eq!(read(&mut server).await, RESET);
+    assert_eq!(lab.end().await, DataEnd { to_server: 0, to_client: 4, how: HowEnded::Aborted });
+}
+
+#[tokio::test]
+async fn a_failed_dial_resets_the_accepted_side() {
+    let mut lab = Lab::new();
+    let closed = SocketAddr::new(lab.at, 21009);
+    let opened = lab.open_legs(lab.listens(local(1), FIVE), lab.dials(closed)).unwrap();
+    let mut client = lab.connect(local(1), opened.client_port.unwrap()).await.unwrap();
+    assert_eq!(read(&mut client).await, RESET);
+    let how = HowEnded::NotReached { side: Side::Server, error: ErrorKind::ConnectionRefused };
+    let end = DataEnd { to_server: 0, to_client: 0, how };
+    assert_eq!(lab.event().await, DataEvent::Ended { id: PinholeId(1), end });
+}
+
+#[tokio::test]
+async fn two_that_listen_are_joined() {
+    let mut lab = Lab::new();
+    let opened = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(2), FIVE)).unwrap();
+    let mut server = lab.connect(local(2), opened.server_port.unwrap()).await.unwrap();
+    server.write_all(b"early").await.unwrap();
+    let mut client = lab.connect(local(1), opened.client_port.unwrap()).await.unwrap();
+    drop(server);
+    assert_eq!(read(&mut client).await, Ok(b"early".to_vec()));
+    drop(client);
+    assert_eq!(lab.end().await.how, HowEnded::Complete);
+}
+
+#[tokio::test]
+async fn two_that_are_dialled_wait_for_the_start() {
+    let mut lab = Lab::new();
+    let client = listen(SocketAddr::new(lab.at, 0), false, 8).unwrap();
+    let legs = (lab.dials(client.local_addr().unwrap()), lab.dials(lab.server.local_addr().unwrap()));
+    let mut opened = lab.open_legs(legs.0, legs.1).unwrap();
+    assert!(timeout(Duration::from_millis(50), client.accept()).await.is_err());
+    opened.guard.start();
+    let (mut client, _) = timeout(SOON, client.accept()).await.unwrap().unwrap();
+    let (mut server, _) = timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+    server.write_all(b"hello").await.unwrap();
+    drop(server);
+    assert_eq!(read(&mut client).await, Ok(b"hello".to_vec()));
+}
+
+const BIG: usize = 32 << 20;
+
+/// The byte at each place of what `seed` sends.
+fn byte(seed: u32, place: u32) -> u8 {
+    place.wrapping_mul(2_654_435_761).rotate_left(seed).to_le_bytes()[3]
+}
+
+async fn send_and_check(stream: TcpStream, seed: u32, other: u32) {
+    let (mut from, mut to) = stream.into_split();
+    let send = async move {
+        let bytes: Vec<u8> = (0..u32::try_from(BIG).unwrap()).map(|place| byte(seed, place)).collect();
+        to.write_all(&bytes).await.unwrap();
+        to.shutdown().await.unwrap();
+    };
+    let check = async move {
+        let (mut place, mut buffer) = (0_u32, vec![0; 100_000]);
+        loop {
+            let count = from.read(&mut buffer).await.unwrap();
+            if count == 0 {
+                break;
+            }
+            for seen in &buffer[..count] {
+                assert_eq!(*seen, byte(other, place));
+                place += 1;
+            }
+        }
+        assert_eq!(place as usize, BIG);
+    };
+    tokio::join!(send, check);
+}
+
+async fn both_ways(pipes: PipePool) {
+    let mut lab = Lab::with(Relay::with_pipes(SOON, pipes));
+    let (client, server, _opened) = lab.joined().await;
+    let ends = (tokio::spawn(send_and_check(client, 3, 11)), tokio::spawn(send_and_check(server, 11, 3)));
+    ends.0.await.unwrap();
+    ends.1.await.unwrap();
+    let how = HowEnded::Complete;
+    assert_eq!(lab.end().await, DataEnd { to_server: BIG as u64, to_client: BIG as u64, how });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_go_both_ways_at_a_time_unharmed() {
+    both_ways(PipePool::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_are_copied_where_no_pipe_is_to_be_had() {
+    both_ways(PipePool::with_limit(0)).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_everything_and_costs_no_time() {
+    let mut lab = Lab::new();
+    let (mut client, mut server, _opened) = lab.joined().await;
+    let sender = tokio::spawn(async move { server.write_all(&vec![9; BIG]).await });
+    // All of this runs on one thread; wait until the buffers are full, then nothing may move.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = processor_time();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let spent = processor_time() - before;
+    assert!(spent < Duration::from_millis(50), "{spent:?} of processor time while the reader slept");
+    assert_eq!(read(&mut client).await.unwrap().len(), BIG);
+    sender.await.unwrap().unwrap();
+}
+
+/// What this thread has used so far.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
+}
