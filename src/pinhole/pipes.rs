@@ -121,6 +121,7 @@ mod tests {
         let mut two = two.unwrap();
         two.filled = 1;
         drop(two);
-        assert_eq!((pool.lock().idle.len(), pool.lock().left), (1, 1));
+        let pool = pool.lock();
+        assert_eq!((pool.idle.len(), pool.left), (1, 1));
     }
 }
