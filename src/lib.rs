@@ -1,6 +1,7 @@
 //! ftpgate: an FTP-aware firewall and NAT proxy.
 
 pub mod addr;
+pub mod cli;
 pub mod net;
 pub mod pinhole;
 pub mod policy;
