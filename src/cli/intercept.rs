@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::addr::{Network, PortRanges};
+use crate::addr::Network;
 use crate::policy::{Destination, Interception, Permission, Policy, Rule, Stand};
 
 /// Marks packets that must be delivered to this machine though they are not addressed to it.
@@ -162,13 +162,9 @@ fn intercepted(policy: &Policy, target: &Target<'_>, family: Family, control: &s
         let to = family.networks(rule.to.iter().map(|destination| &destination.network));
         let (Some(from), Some(to)) = (from, to) else { continue };
         let _ = writeln!(out, "\t\t# rule {}: inbound data connections", rule.name.escape_debug());
-        let _ = writeln!(out, "\t\t{}tcp dport {{ {} }} {data}", family.matched(&from, &to), set(&inbound.gate_ports));
+        let _ = writeln!(out, "\t\t{}tcp dport {{ {} }} {data}", family.matched(&from, &to), inbound.gate_ports);
     }
     out
-}
-
-fn set(ports: &PortRanges) -> String {
-    ports.to_string()
 }
 
 /// The control ports of a rule, with the networks that each is for; ports for the same networks stand together.
@@ -252,7 +248,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::addr::{PortRange, ServerAddr};
+    use crate::addr::{PortRange, PortRanges, ServerAddr};
     use crate::policy::{Datapath, Inbound, Listener, ServerMode, Source, Timeouts};
 
     fn listener(name: &str, bind: &str, interception: Option<Interception>) -> Listener {
