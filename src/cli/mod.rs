@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 pub mod explain;
+pub mod intercept;
 pub mod run;
 
 use std::io::Write as _;
@@ -20,6 +21,7 @@ pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
 enum Command {
     Run(run::Args),
     Explain(explain::Args),
+    Intercept(intercept::Args),
 }
 
 /// Parses the command line, does what it says and tells how it went: 0 done, 1 the answer is no, 2 wrong usage,
@@ -29,6 +31,7 @@ pub fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Run(args) => run::run(args),
         Command::Explain(args) => explain::run(&args),
+        Command::Intercept(args) => intercept::run(&args),
     };
     done.unwrap_or_else(|error| {
         complain(&format!("ftpgate: {error:#}"));
