@@ -1,0 +1,141 @@
+//! The command lines of each client.
+
+use std::net::IpAddr;
+
+use super::super::Mode;
+use super::super::server::{PASSWORD, USER};
+use super::{Client, Visit};
+
+/// Debian's own, so that a Python of the user's makes no difference.
+pub const PYTHON: &str = "/usr/bin/python3";
+
+/// One program to run in the client's folder.
+pub struct Step {
+    pub words: Vec<String>,
+    /// What it reads from its standard input.
+    pub input: String,
+}
+
+/// Everything that the client does on one visit.
+pub fn steps(client: Client, visit: &Visit<'_>) -> Vec<Step> {
+    match client {
+        Client::Curl => curl(visit),
+        Client::Lftp => vec![Step::new("lftp -f /dev/stdin", &lftp(visit))],
+        Client::Tnftp => {
+            let mode = if visit.mode == Mode::Active { "-A" } else { "-p" };
+            vec![Step::new(&format!("tnftp -n -v -i {mode} {}", visit.server), TNFTP)]
+        }
+        Client::Ncftp => ncftp(visit),
+        Client::Wget => wget(visit),
+        Client::Ftplib => {
+            let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/client/ftplib_visit.py");
+            vec![Step::new(&format!("{PYTHON} {program} {} {} {USER} {PASSWORD}", visit.server, visit.mode), "")]
+        }
+    }
+}
+
+/// curl prefers EPSV and EPRT; every other transfer is told to use PASV and PORT, where the
+/// family has them.
+fn curl(visit: &Visit<'_>) -> Vec<Step> {
+    let url = url(visit);
+    let active = if visit.mode == Mode::Active { "--ftp-port -" } else { "" };
+    let older = if visit.server.is_ipv4() { "--disable-epsv --disable-eprt" } else { "" };
+    let curl = format!("curl -q -sS -v --connect-timeout 10 -u {USER}:{PASSWORD} {active}");
+    let lines = [
+        format!("{curl} {url}/"),
+        format!("{curl} {older} -T out/big.bin {url}/inbox/"),
+        format!("{curl} -T out/small/[00-49].txt {url}/inbox/small/"),
+        format!("{curl} {url}/shelf/big.bin -o in/big.bin"),
+        format!("{curl} {older} {url}/shelf/small/[00-49].txt -o in/small/#1.txt"),
+        format!("{curl} -C - {url}/shelf/big.bin -o resumed/big.bin"),
+        format!("{curl} {older} -Q DELE\u{a0}doomed.txt -o home/listing {url}/"),
+    ];
+    lines.iter().map(|line| Step::new(line, "")).collect()
+}
+
+/// The small files come over several sessions at once.
+fn lftp(visit: &Visit<'_>) -> String {
+    let passive = if visit.mode == Mode::Passive { "yes" } else { "no" };
+    format!(
+        "set cmd:fail-exit yes
+set net:timeout 15
+set net:max-retries 2
+set ftp:ssl-allow no
+set ftp:passive-mode {passive}
+debug 3
+open -u {USER},{PASSWORD} {url}
+ls
+put out/big.bin -o inbox/big.bin
+mput -O inbox/small out/small/*.txt
+get shelf/big.bin -o in/big.bin
+mirror --parallel=4 shelf/small in/small
+get -c shelf/big.bin -o resumed/big.bin
+rm doomed.txt
+",
+        url = url(visit)
+    )
+}
+
+/// tnftp ends well whatever happened; the files tell.
+const TNFTP: &str = "user lab lab-password
+binary
+ls
+put out/big.bin inbox/big.bin
+get shelf/big.bin in/big.bin
+cd inbox/small
+lcd out/small
+mput *.txt
+cd ../../shelf/small
+lcd ../../in/small
+mget *.txt
+cd ..
+lcd ../../resumed
+reget big.bin
+cd ..
+delete doomed.txt
+bye
+";
+
+fn ncftp(visit: &Visit<'_>) -> Vec<Step> {
+    let server = visit.server;
+    let mode = if visit.mode == Mode::Active { "-E" } else { "-F" };
+    let login = format!("{mode} -t 15 -r 1 -u {USER} -p {PASSWORD}");
+    let lines = [
+        format!("ncftpls {login} ftp://{server}/"),
+        format!("ncftpput -V {login} {server} inbox out/big.bin"),
+        format!("ncftpput -V -R {login} {server} inbox out/small"),
+        format!("ncftpget -V {login} {server} in shelf/big.bin"),
+        format!("ncftpget -V -T -R {login} {server} in shelf/small"),
+        format!("ncftpget -V -z {login} {server} resumed shelf/big.bin"),
+        format!("ncftpls {login} -W DELE\u{a0}doomed.txt ftp://{server}/"),
+    ];
+    lines.iter().map(|line| Step::new(line, "")).collect()
+}
+
+fn wget(visit: &Visit<'_>) -> Vec<Step> {
+    let url = url(visit);
+    let mode = if visit.mode == Mode::Active { "--no-passive-ftp" } else { "" };
+    let wget = format!("wget --no-config -d -nv --tries=1 --timeout=15 --user={USER} --password={PASSWORD} {mode}");
+    let lines = [
+        format!("{wget} -O - {url}/"),
+        format!("{wget} -P in {url}/shelf/big.bin"),
+        format!("{wget} -P in/small {url}/shelf/small/*.txt"),
+        format!("{wget} -c -P resumed {url}/shelf/big.bin"),
+    ];
+    lines.iter().map(|line| Step::new(line, "")).collect()
+}
+
+fn url(visit: &Visit<'_>) -> String {
+    match visit.server {
+        IpAddr::V4(address) => format!("ftp://{address}"),
+        IpAddr::V6(address) => format!("ftp://[{address}]"),
+    }
+}
+
+impl Step {
+    /// Words between plain spaces; a no-break space stands for a space inside a word.
+    fn new(line: &str, input: &str) -> Self {
+        let words = line.split(' ').filter(|word| !word.is_empty()).map(|word| word.replace('\u{a0}', " "));
+        Self { words: words.collect(), input: input.to_owned() }
+    }
+}

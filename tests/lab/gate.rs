@@ -1,0 +1,142 @@
+//! The program under test, on the router between clients and servers.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::job::{Job, tail};
+use super::net::{Net, PATH};
+use super::scratch::Scratch;
+use super::{Family, Fault, poll};
+
+/// How the gate comes between: by its own address, or by nftables on the way to the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listener {
+    Reverse,
+    Tproxy,
+    Redirect,
+    /// Tproxy, and the server sees the client's address.
+    ClientSource,
+}
+
+/// A running gate; it ends when dropped.
+pub struct Gate {
+    job: Job,
+    folder: Scratch,
+}
+
+impl Listener {
+    pub const ALL: [Self; 4] = [Self::Reverse, Self::Tproxy, Self::Redirect, Self::ClientSource];
+
+    /// Where a client finds the server.
+    pub fn server_as_seen(self, family: Family) -> IpAddr {
+        match self {
+            Self::Reverse => Net::gate_address(family),
+            Self::Tproxy | Self::Redirect | Self::ClientSource => Net::server_address(family),
+        }
+    }
+
+    fn port(self) -> u16 {
+        if self == Self::Reverse { 21 } else { 2121 }
+    }
+
+    /// The `listeners` of a rules file.
+    fn yaml(self, family: Family) -> String {
+        let transparent = |kind: &str| {
+            let one = |name: &str, bind: &str| format!("  - name: {name}\n    bind: \"{bind}:2121\"\n    {kind}\n");
+            one("lan4", "0.0.0.0") + &one("lan6", "[::]")
+        };
+        match self {
+            Self::Reverse => {
+                let bind = SocketAddr::new(Net::gate_address(family), 21);
+                let server = SocketAddr::new(Net::server_address(family), 21);
+                format!("  - name: front\n    bind: \"{bind}\"\n    server: \"{server}\"\n")
+            }
+            Self::Tproxy => transparent("transparent: tproxy"),
+            Self::Redirect => transparent("transparent: redirect"),
+            Self::ClientSource => transparent("transparent: tproxy\n    source: client"),
+        }
+    }
+}
+
+/// Clients may reach servers in both modes, within ranges that the test can tell apart.
+const RULES: &str = r#"rules:
+  - name: lab
+    from: ["10.1.0.0/24", "2001:db8:1::/64"]
+    to: ["10.2.0.0/24", "2001:db8:2::/64"]
+    action: allow
+    inbound:
+      gate_ports: "10001-10020"
+    outbound:
+      gate_ports: "40000-40099"
+      source_port: 20
+"#;
+
+impl Gate {
+    /// Starts the gate with the lab's usual rules, intercepts where the listener wants it, and
+    /// waits until it listens.
+    pub fn start(net: &Net, listener: Listener, family: Family) -> Result<Self, Fault> {
+        let rules = format!("version: 1\n\nlisteners:\n{}\n{RULES}", listener.yaml(family));
+        Self::start_with(net, &rules, listener.port())
+    }
+
+    /// Starts the gate with a rules file of the test's own and waits until it listens on `port`.
+    pub fn start_with(net: &Net, rules: &str, port: u16) -> Result<Self, Fault> {
+        let folder = Scratch::new("gate")?;
+        let (file, log) = (folder.join("rules.yaml"), folder.join("log"));
+        std::fs::write(&file, rules)?;
+        if rules.contains("transparent:") {
+            intercept(net, &file)?;
+        }
+        let program = program();
+        let program = program.to_str().ok_or("the gate's path is not text")?;
+        let file = file.to_str().ok_or("the temporary folder's name is not text")?;
+        let mut job = Job::start(&net.gate, &log, &[program, "run", file], |_| ())?;
+        let listens = poll(Duration::from_secs(10), || {
+            if net.gate.listens_on(port) { Some(true) } else { job.has_ended().then_some(false) }
+        });
+        match listens {
+            Some(true) => Ok(Self { job, folder }),
+            Some(false) => Err(format!("the gate ended at once:\n{}", tail(&log)).into()),
+            None => Err(format!("the gate does not listen on port {port}:\n{}", tail(&log)).into()),
+        }
+    }
+
+    /// Everything that the gate wrote.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    pub fn tail(&self) -> String {
+        self.job.tail()
+    }
+}
+
+/// The gate to test: another build where `FTPGATE_BIN` says so.
+pub fn program() -> PathBuf {
+    std::env::var_os("FTPGATE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ftpgate")), PathBuf::from)
+}
+
+/// Does in the gate's namespace exactly what `ftpgate intercept` tells an operator to do.
+fn intercept(net: &Net, file: &Path) -> Result<(), Fault> {
+    let output = Command::new(program()).arg("intercept").arg(file).output()?;
+    if !output.status.success() {
+        return Err(format!("`ftpgate intercept` failed:\n{}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-eu"]).env("PATH", PATH);
+    net.gate.feed(shell, &String::from_utf8(output.stdout)?)
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Reverse => "reverse",
+            Self::Tproxy => "tproxy",
+            Self::Redirect => "redirect",
+            Self::ClientSource => "client-source",
+        })
+    }
+}

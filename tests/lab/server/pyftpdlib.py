@@ -1,0 +1,13 @@
+"""A pyftpdlib server on port 21, both families: USER PASSWORD HOME."""
+
+import sys
+
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler
+from pyftpdlib.servers import FTPServer
+
+user, password, home = sys.argv[1:]
+FTPHandler.authorizer = DummyAuthorizer()
+FTPHandler.authorizer.add_user(user, password, home, perm="elradfmwMT")
+FTPHandler.passive_ports = range(30000, 31000)
+FTPServer(("::", 21), FTPHandler).serve_forever()

@@ -1,0 +1,128 @@
+//! One cell of the matrix: a client, a server, and the way between them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::lab::client::{Client, Visit};
+use crate::lab::gate::{Gate, Listener};
+use crate::lab::job::tail;
+use crate::lab::net::Net;
+use crate::lab::scratch::Scratch;
+use crate::lab::server::Server;
+use crate::lab::{Family, Fault, Mode, goods};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cell {
+    pub talk: Talk,
+    pub via: Via,
+}
+
+/// Who talks to whom, and how; the same with and without the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Talk {
+    pub server: Server,
+    pub client: Client,
+    pub mode: Mode,
+    pub family: Family,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    Direct,
+    Gate(Listener),
+}
+
+#[derive(Clone)]
+pub enum Outcome {
+    Works,
+    /// It does not work without the gate either.
+    LeftOut(String),
+    Broken(String),
+}
+
+/// Runs the cell: direct, and through the gate if that works.
+pub fn run(cell: Cell) -> Outcome {
+    if let Some(reason) = cell.talk.cannot() {
+        return Outcome::LeftOut(reason.to_owned());
+    }
+    match (direct(cell.talk), cell.via) {
+        (Err(reason), _) => Outcome::LeftOut(reason),
+        (Ok(()), Via::Direct) => Outcome::Works,
+        (Ok(()), Via::Gate(listener)) => match talk(cell.talk, Some(listener)) {
+            Ok(()) => Outcome::Works,
+            Err(report) => Outcome::Broken(report.to_string()),
+        },
+    }
+}
+
+/// The direct result, found out once for all listeners.
+fn direct(talk: Talk) -> Result<(), String> {
+    type Known = Mutex<HashMap<Talk, Arc<OnceLock<Result<(), String>>>>>;
+    static KNOWN: OnceLock<Known> = OnceLock::new();
+    let known = KNOWN.get_or_init(Known::default);
+    let slot = Arc::clone(known.lock().unwrap_or_else(PoisonError::into_inner).entry(talk).or_default());
+    slot.get_or_init(|| {
+        let first = self::talk(talk, None);
+        // Leaving a cell out hides whatever the gate does in it: do not do so for an accident.
+        first.or_else(|_| self::talk(talk, None)).map_err(|fault| format!("does not work direct: {fault}"))
+    })
+    .clone()
+}
+
+/// One visit in a lab of its own; the error holds what everyone wrote.
+fn talk(talk: Talk, via: Option<Listener>) -> Result<(), Fault> {
+    let net = Net::new()?;
+    let server = talk.server.start(&net.server, talk.family)?;
+    let mut gate = None;
+    let mut address = Net::server_address(talk.family);
+    if let Some(listener) = via {
+        net.close()?;
+        gate = Some(Gate::start(&net, listener, talk.family)?);
+        address = listener.server_as_seen(talk.family);
+    }
+    let folder = Scratch::new("client")?;
+    goods::stock_client(folder.path())?;
+    let visit = Visit { server: address, mode: talk.mode, folder: folder.path() };
+    let log = folder.join("log");
+    let made = talk.client.visit(&net.client, &visit).and_then(|()| {
+        let said = std::fs::read(&log)?;
+        goods::inspect(&server.home(), folder.path(), &said, talk.client.abilities())
+    });
+    let panicked = gate.as_ref().is_some_and(|gate: &Gate| gate.log().contains("panicked at"));
+    let fault = match made {
+        Ok(()) if panicked => "the gate panicked".into(),
+        Ok(()) => return Ok(()),
+        Err(fault) => fault,
+    };
+    let gate = gate.map_or_else(String::new, |gate| format!("\n--- gate\n{}", gate.tail()));
+    Err(format!("{fault}\n--- {}\n{}\n--- {}\n{}{gate}", talk.client, tail(&log), talk.server, server.tail()).into())
+}
+
+impl Talk {
+    /// Why this cannot be, whatever stands between.
+    pub fn cannot(self) -> Option<&'static str> {
+        self.server.cannot(self.family).or_else(|| self.client.cannot(self.family))
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.talk, self.via)
+    }
+}
+
+impl fmt::Display for Talk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.server, self.client, self.mode, self.family)
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.pad("direct"),
+            Self::Gate(listener) => listener.fmt(f),
+        }
+    }
+}

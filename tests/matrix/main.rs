@@ -1,0 +1,102 @@
+//! Every client at every server, both modes, both families, through every kind of listener.
+//!
+//! A cell runs **direct first**, routed past the gate, and then through the gate: what works
+//! direct must work through it. What does not work direct is left out, and the reason is shown.
+//!
+//! ```text
+//! cargo test --test matrix                    cells in which every pair of values occurs
+//! cargo test --test matrix -- --whole         all cells; writes tests/matrix.md
+//! cargo test --test matrix -- --direct        without the gate
+//! cargo test --test matrix -- vsftpd/curl     the cells with this in their name
+//! ```
+//!
+//! `FTPGATE_MATRIX=whole` or `direct` says the same where arguments cannot (cargo nextest).
+
+// Shared with other test binaries; each uses a part.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::print_stdout)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod cell;
+mod choice;
+mod table;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cell::{Cell, Outcome};
+use lab::client::Client;
+use lab::server::Server;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use table::Results;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Pairs,
+    Whole,
+    Direct,
+}
+
+fn main() -> ExitCode {
+    let (extent, mut arguments) = arguments();
+    // A cell waits more than it works.
+    arguments.test_threads.get_or_insert(4);
+    let cells = match extent {
+        Extent::Pairs => choice::pairs(),
+        Extent::Whole => choice::whole(),
+        Extent::Direct => choice::direct(),
+    };
+    let results = Arc::new(Results::default());
+    let mut trials: Vec<Trial> = cells.into_iter().map(|cell| trial(cell, &results)).collect();
+    trials.push(Trial::test("lab/complete", complete));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if arguments.list {
+        return ExitCode::SUCCESS;
+    }
+    if extent == Extent::Whole && arguments.filter.is_none() {
+        table::write(&results);
+    }
+    results.show_left_out();
+    let (passed, failed, skipped) = (results.passed(), conclusion.num_failed, results.left_out());
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    let nothing_ran = passed == 0 && arguments.filter.is_none();
+    if failed > 0 || nothing_ran { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Takes our own words out of the command line; the rest is libtest's.
+fn arguments() -> (Extent, Arguments) {
+    let (ours, theirs): (Vec<String>, Vec<String>) =
+        std::env::args().partition(|word| ["--whole", "--direct"].contains(&word.as_str()));
+    let wish = ours.last().cloned().or_else(|| std::env::var("FTPGATE_MATRIX").ok());
+    let extent = match wish.as_deref().map(|word| word.trim_start_matches('-')) {
+        Some("whole") => Extent::Whole,
+        Some("direct") => Extent::Direct,
+        Some(_) | None => Extent::Pairs,
+    };
+    (extent, Arguments::from_iter(theirs))
+}
+
+fn trial(cell: Cell, results: &Arc<Results>) -> Trial {
+    let results = Arc::clone(results);
+    Trial::ignorable_test(cell.to_string(), move || {
+        let outcome = cell::run(cell);
+        results.add(cell, &outcome);
+        match outcome {
+            Outcome::Works => Ok(Completion::Completed),
+            Outcome::LeftOut(reason) => Ok(Completion::ignored_with(reason.lines().next().unwrap_or_default())),
+            Outcome::Broken(report) => Err(Failed::from(report)),
+        }
+    })
+}
+
+/// Cells of a program that is missing would all be left out, so its absence is a failure.
+fn complete() -> Result<(), Failed> {
+    let servers = Server::ALL.into_iter().filter(|s| !s.is_present()).map(|s| s.to_string());
+    let clients = Client::ALL.into_iter().filter(|c| !c.is_present()).map(|c| c.to_string());
+    let missing: Vec<String> = servers.chain(clients).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!("not here: {}; run tests/lab/packages", missing.join(", ")).into())
+}
