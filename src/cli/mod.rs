@@ -1,8 +1,10 @@
 //! The command line: one file for each subcommand.
 
+pub mod check;
 pub mod explain;
 pub mod intercept;
 pub mod run;
+pub mod schema;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -20,8 +22,10 @@ pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
 #[command(version, about, max_term_width = 100)]
 enum Command {
     Run(run::Args),
+    Check(check::Args),
     Explain(explain::Args),
     Intercept(intercept::Args),
+    Schema(schema::Args),
 }
 
 /// Parses the command line, does what it says and tells how it went: 0 done, 1 the answer is no, 2 wrong usage,
@@ -30,6 +34,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Intercept(args) => intercept::run(&args),
     };
