@@ -100,7 +100,7 @@ impl Net {
              addr add {}/24 dev eth0\n\
              addr add {}/64 dev eth0 nodad\n\
              route add default via {}\n\
-             -6 route add default via {}\n",
+             route add ::/0 via {}\n",
             theirs.v4, theirs.v6, ours.v4, ours.v6
         ))
     }
