@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::host::Host;
 use super::{Family, Fault};
 
-/// Three hosts. The client and the server know the gate as their router and nothing else.
+/// Three hosts. The gate is the others' way to each other and to nothing else.
 ///
 /// ```text
 ///   client            gate               server
@@ -41,6 +41,10 @@ impl Net {
         let net = Self { client: Host::new("client")?, gate: Host::new("gate")?, server: Host::new("server")? };
         net.wire("lan", &GATE_TO_CLIENT, &net.client, &CLIENT)?;
         net.wire("wan", &GATE_TO_SERVER, &net.server, &SERVER)?;
+        // No default route: who asks the machine's name server for a name hears at once that
+        // there is none, and does not wait for it.
+        route(&net.client, "10.2.0.0/24", "2001:db8:2::/64", &GATE_TO_CLIENT)?;
+        route(&net.server, "10.1.0.0/24", "2001:db8:1::/64", &GATE_TO_SERVER)?;
         net.client.ip(&format!(
             "addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad preferred_lft 0\n",
             STRANGER.v4, STRANGER.v6
@@ -98,12 +102,14 @@ impl Net {
         host.ip(&format!(
             "link set eth0 addrgenmode none up\n\
              addr add {}/24 dev eth0\n\
-             addr add {}/64 dev eth0 nodad\n\
-             route add default via {}\n\
-             -6 route add default via {}\n",
-            theirs.v4, theirs.v6, ours.v4, ours.v6
+             addr add {}/64 dev eth0 nodad\n",
+            theirs.v4, theirs.v6
         ))
     }
+}
+
+fn route(host: &Host, v4: &str, v6: &str, router: &End) -> Result<(), Fault> {
+    host.ip(&format!("route add {v4} via {}\nroute add {v6} via {}\n", router.v4, router.v6))
 }
 
 /// Where Debian keeps `nft` and `ip`; an ordinary user's PATH leaves it out.

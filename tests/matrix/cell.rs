@@ -46,28 +46,30 @@ pub fn run(cell: Cell) -> Outcome {
     if let Some(reason) = cell.talk.cannot() {
         return Outcome::LeftOut(reason.to_owned());
     }
-    match (direct(cell.talk), cell.via) {
-        (Err(reason), _) => Outcome::LeftOut(reason),
-        (Ok(()), Via::Direct) => Outcome::Works,
-        (Ok(()), Via::Gate(listener)) => match talk(cell.talk, Some(listener)) {
-            Ok(()) => Outcome::Works,
-            Err(report) => Outcome::Broken(report.to_string()),
-        },
+    let direct = direct(cell.talk);
+    match (&direct, cell.via) {
+        (Outcome::Works, Via::Gate(listener)) => talk(cell.talk, Some(listener))
+            .map_or_else(|report| Outcome::Broken(report.to_string()), |()| Outcome::Works),
+        _ => direct,
     }
 }
 
-/// The direct result, found out once for all listeners.
-fn direct(talk: Talk) -> Result<(), String> {
-    type Known = Mutex<HashMap<Talk, Arc<OnceLock<Result<(), String>>>>>;
+/// The direct outcome, found out once for all listeners.
+fn direct(talk: Talk) -> Outcome {
+    type Known = Mutex<HashMap<Talk, Arc<OnceLock<Outcome>>>>;
     static KNOWN: OnceLock<Known> = OnceLock::new();
     let known = KNOWN.get_or_init(Known::default);
     let slot = Arc::clone(known.lock().unwrap_or_else(PoisonError::into_inner).entry(talk).or_default());
-    slot.get_or_init(|| {
-        let first = self::talk(talk, None);
+    // A lab that does not stand says nothing about the programs in it.
+    let outcome = slot.get_or_init(|| match Net::new() {
+        Err(fault) => Outcome::Broken(format!("the lab does not stand: {fault}")),
         // Leaving a cell out hides whatever the gate does in it: do not do so for an accident.
-        first.or_else(|_| self::talk(talk, None)).map_err(|fault| format!("does not work direct: {fault}"))
-    })
-    .clone()
+        Ok(_) => match self::talk(talk, None).or_else(|_| self::talk(talk, None)) {
+            Ok(()) => Outcome::Works,
+            Err(fault) => Outcome::LeftOut(format!("does not work direct: {fault}")),
+        },
+    });
+    outcome.clone()
 }
 
 /// One visit in a lab of its own; the error holds what everyone wrote.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::Mode;
+use super::super::goods::small_names;
 use super::super::server::{PASSWORD, USER};
 use super::{Client, Visit};
 
@@ -23,7 +24,7 @@ pub fn steps(client: Client, visit: &Visit<'_>) -> Vec<Step> {
         Client::Lftp => vec![Step::new("lftp -f /dev/stdin", &lftp(visit))],
         Client::Tnftp => {
             let mode = if visit.mode == Mode::Active { "-A" } else { "-p" };
-            vec![Step::new(&format!("tnftp -n -v -i {mode} {}", visit.server), TNFTP)]
+            vec![Step::new(&format!("tnftp -n -v -i {mode} {}", visit.server), &tnftp())]
         }
         Client::Ncftp => ncftp(visit),
         Client::Wget => wget(visit),
@@ -76,38 +77,47 @@ rm doomed.txt
     )
 }
 
-/// tnftp ends well whatever happened; the files tell.
-const TNFTP: &str = "user lab lab-password
+/// tnftp ends well whatever happened; the files tell. Its own wildcards are turned off before
+/// `mget`, for Pure-FTPd does not take them in NLST.
+fn tnftp() -> String {
+    let names: Vec<String> = small_names().collect();
+    format!(
+        "user {USER} {PASSWORD}
 binary
 ls
+nlist
 put out/big.bin inbox/big.bin
 get shelf/big.bin in/big.bin
 cd inbox/small
 lcd out/small
 mput *.txt
+glob
 cd ../../shelf/small
 lcd ../../in/small
-mget *.txt
+mget {}
 cd ..
 lcd ../../resumed
 reget big.bin
 cd ..
 delete doomed.txt
 bye
-";
+",
+        names.join(" ")
+    )
+}
 
 fn ncftp(visit: &Visit<'_>) -> Vec<Step> {
     let server = visit.server;
     let mode = if visit.mode == Mode::Active { "-E" } else { "-F" };
     let login = format!("{mode} -t 15 -r 1 -u {USER} -p {PASSWORD}");
     let lines = [
-        format!("ncftpls {login} ftp://{server}/"),
+        format!("ncftpls -l {login} ftp://{server}/"),
         format!("ncftpput -V {login} {server} inbox out/big.bin"),
         format!("ncftpput -V -R {login} {server} inbox out/small"),
         format!("ncftpget -V {login} {server} in shelf/big.bin"),
         format!("ncftpget -V -T -R {login} {server} in shelf/small"),
         format!("ncftpget -V -z {login} {server} resumed shelf/big.bin"),
-        format!("ncftpls {login} -W DELE\u{a0}doomed.txt ftp://{server}/"),
+        format!("ncftpls -l {login} -W DELE\u{a0}doomed.txt ftp://{server}/"),
     ];
     lines.iter().map(|line| Step::new(line, "")).collect()
 }

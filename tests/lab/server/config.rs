@@ -44,7 +44,7 @@ pub fn write(server: Server, folder: &Scratch) -> Result<PathBuf, Fault> {
         // It goes to the background by itself; its first process is the one that stays here.
         Server::Inetutils => format!("{}/usr/sbin/ftpd --daemon\nexec sleep infinity", root.display()),
         Server::Pyftpdlib => {
-            let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/server/pyftpdlib.py");
+            let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/server/pyftpdlib_serve.py");
             let python = root.join("usr/lib/python3/dist-packages");
             format!("PYTHONPATH={} {PYTHON} {program} {USER} {PASSWORD} {dir}/home", python.display())
         }
