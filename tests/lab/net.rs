@@ -68,7 +68,7 @@ impl Net {
             nft,
             "table inet lab { chain forward {\n\
              type filter hook forward priority filter + 10; policy drop;\n\
-             ct mark != 0 accept\n} }\n",
+             ct mark != 0 accept\n}\n}\n",
         )
     }
 
