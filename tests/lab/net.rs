@@ -89,20 +89,23 @@ impl Net {
         SERVER.address(family)
     }
 
-    /// A cable from the gate's `port` to the host's `eth0`; no address waits for duplicate detection.
+    /// A cable from the gate's `port` to the host's `eth0`. No address waits for duplicate
+    /// detection; the link-local ones are there because a router asks for neighbours from its own.
     fn wire(&self, port: &str, ours: &End, host: &Host, theirs: &End) -> Result<(), Fault> {
         let peer = host.namespace().display();
         self.gate.ip(&format!(
             "link add {port} type veth peer name eth0 netns {peer}\n\
              link set {port} addrgenmode none up\n\
              addr add {}/24 dev {port}\n\
-             addr add {}/64 dev {port} nodad\n",
+             addr add {}/64 dev {port} nodad\n\
+             addr add fe80::1/64 dev {port} nodad\n",
             ours.v4, ours.v6
         ))?;
         host.ip(&format!(
             "link set eth0 addrgenmode none up\n\
              addr add {}/24 dev eth0\n\
-             addr add {}/64 dev eth0 nodad\n",
+             addr add {}/64 dev eth0 nodad\n\
+             addr add fe80::2/64 dev eth0 nodad\n",
             theirs.v4, theirs.v6
         ))
     }

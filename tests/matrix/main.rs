@@ -22,11 +22,15 @@ mod cell;
 mod choice;
 mod table;
 
+use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cell::{Cell, Outcome};
+use lab::Family;
 use lab::client::Client;
+use lab::net::Net;
 use lab::server::Server;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use table::Results;
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
     let results = Arc::new(Results::default());
     let mut trials: Vec<Trial> = cells.into_iter().map(|cell| trial(cell, &results)).collect();
     trials.push(Trial::test("lab/complete", complete));
+    trials.push(Trial::test("lab/wired", wired));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if arguments.list {
         return ExitCode::SUCCESS;
@@ -99,4 +104,17 @@ fn complete() -> Result<(), Failed> {
         return Ok(());
     }
     Err(format!("not here: {}; run tests/lab/packages", missing.join(", ")).into())
+}
+
+/// Without a way through the lab all cells of a family would be left out, so that is a failure too.
+fn wired() -> Result<(), Failed> {
+    let net = Net::new().map_err(|fault| fault.to_string())?;
+    for address in [Family::V4, Family::V6].map(Net::server_address) {
+        let listener = net.server.run(move || TcpListener::bind((address, 21)));
+        let listener = listener.map_err(|e| format!("no listener at {address}: {e}"))?;
+        let reached = net.client.run(move || TcpStream::connect_timeout(&(address, 21).into(), Duration::from_secs(5)));
+        reached.map_err(|e| format!("the client does not reach {address}: {e}"))?;
+        drop(listener);
+    }
+    Ok(())
 }
