@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 pub mod check;
+pub mod demo;
 pub mod explain;
 pub mod intercept;
 pub mod run;
@@ -25,6 +26,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Intercept(intercept::Args),
+    Demo(demo::Args),
     Schema(schema::Args),
 }
 
@@ -35,6 +37,7 @@ pub fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Intercept(args) => intercept::run(&args),

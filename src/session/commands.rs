@@ -190,6 +190,9 @@ impl Session {
     }
 
     pub(super) fn rewritten(&mut self, by: Side, said: &[u8], told: &[u8]) {
+        if said == told {
+            return;
+        }
         self.report(Event::Rewritten { by, said: loggable(said), told: loggable(told) });
     }
 
