@@ -34,14 +34,6 @@ pub struct Running {
 impl Server {
     pub const ALL: [Self; 5] = [Self::Vsftpd, Self::Proftpd, Self::PureFtpd, Self::Inetutils, Self::Pyftpdlib];
 
-    /// Why this server cannot serve this family at all, if it cannot.
-    pub fn cannot(self, family: Family) -> Option<&'static str> {
-        match (self, family) {
-            (Self::Inetutils, Family::V6) => Some("inetutils ftpd listens on IPv4 only when it runs on its own"),
-            (Self::Vsftpd | Self::Proftpd | Self::PureFtpd | Self::Inetutils | Self::Pyftpdlib, _) => None,
-        }
-    }
-
     /// Whether `tests/lab/packages` brought it.
     pub fn is_present(self) -> bool {
         unpacked().join(self.program()).exists()
@@ -55,7 +47,7 @@ impl Server {
         let folder = Scratch::new("server")?;
         let home = folder.join("home");
         goods::stock_server(&home)?;
-        let script = config::write(self, &folder)?;
+        let script = config::write(self, family, &folder)?;
         let log = folder.join("log");
         let script = script.to_str().ok_or("the temporary folder's name is not text")?;
         let mut job = Job::start(host, &log, &["sh", "-eu", script], |_| ())?;

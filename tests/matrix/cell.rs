@@ -104,7 +104,7 @@ fn talk(talk: Talk, via: Option<Listener>) -> Result<(), Fault> {
 impl Talk {
     /// Why this cannot be, whatever stands between.
     pub fn cannot(self) -> Option<&'static str> {
-        self.server.cannot(self.family).or_else(|| self.client.cannot(self.family))
+        self.client.cannot(self.family)
     }
 }
 

@@ -63,9 +63,9 @@ fn main() -> ExitCode {
         table::write(&results);
     }
     results.show_left_out();
-    let (passed, failed, skipped) = (results.passed(), conclusion.num_failed, results.left_out());
+    let (passed, failed, skipped) = (conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
     println!("{passed} passed, {failed} failed, {skipped} skipped");
-    let nothing_ran = passed == 0 && arguments.filter.is_none();
+    let nothing_ran = results.passed() == 0 && arguments.filter.is_none();
     if failed > 0 || nothing_ran { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -22,10 +22,6 @@ impl Results {
         self.all().values().filter(|outcome| matches!(outcome, Outcome::Works)).count()
     }
 
-    pub fn left_out(&self) -> usize {
-        self.reasons().len()
-    }
-
     /// Prints why cells were left out.
     pub fn show_left_out(&self) {
         for (cell, reason) in self.reasons() {

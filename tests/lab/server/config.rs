@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::super::scratch::Scratch;
-use super::super::{Fault, unpacked};
+use super::super::{Family, Fault, unpacked};
 use super::Server;
 
 /// Who logs in everywhere.
@@ -22,7 +22,7 @@ const HASH: &str = "$1$labsalt$O7WRgOUj86gqyTsJCzyaP.";
 const UID: u32 = 10021;
 
 /// Writes what the server needs and gives the script that starts it.
-pub fn write(server: Server, folder: &Scratch) -> Result<PathBuf, Fault> {
+pub fn write(server: Server, family: Family, folder: &Scratch) -> Result<PathBuf, Fault> {
     let root = unpacked();
     let (dir, uid) = (folder.path().display(), uid());
     let command = match server {
@@ -41,8 +41,11 @@ pub fn write(server: Server, folder: &Scratch) -> Result<PathBuf, Fault> {
              --pidfile {dir}/pid",
             root.display()
         ),
-        // It goes to the background by itself; its first process is the one that stays here.
-        Server::Inetutils => format!("{}/usr/sbin/ftpd --daemon\nexec sleep infinity", root.display()),
+        // One family at a time. It goes to the background by itself, and the script stays.
+        Server::Inetutils => {
+            let only = if family == Family::V4 { "--ipv4" } else { "--ipv6" };
+            format!("{}/usr/sbin/ftpd --daemon {only}\nexec sleep infinity", root.display())
+        }
         Server::Pyftpdlib => {
             let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/server/pyftpdlib_serve.py");
             let python = root.join("usr/lib/python3/dist-packages");
