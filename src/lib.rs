@@ -13,13 +13,13 @@
 //! socket, no clock, no runtime.
 
 pub mod addr;
-pub mod cli;
-pub mod driver;
 pub mod ftp;
+pub mod policy;
+pub mod rules;
+pub mod session;
+pub mod report;
 pub mod net;
 pub mod pinhole;
-pub mod policy;
-pub mod report;
-pub mod rules;
+pub mod driver;
 pub mod server;
-pub mod session;
+pub mod cli;
