@@ -118,21 +118,25 @@ fn remove_rule(flag: &str) -> String {
 
 /// What has a socket of ours goes to it; what is meant for a server goes to the listener.
 fn divert_chain(policy: &Policy, targets: &[Target<'_>]) -> String {
+    // `socket wildcard 0` would say it better, but the kernel asks it of full sockets only: it fails for the last packet
+    // of a handshake, and for a port whose last connection has just ended.
     let listening: Vec<String> = targets
         .iter()
         .filter(|target| target.interception == Interception::Tproxy)
         .map(|target| target.bind.port().to_string())
         .collect();
-    let ports =
-        if listening.is_empty() { String::new() } else { format!("tcp dport != {{ {} }} ", listening.join(", ")) };
+    let ports = if listening.is_empty() {
+        "meta l4proto tcp ".to_owned()
+    } else {
+        format!("tcp dport != {{ {} }} ", listening.join(", "))
+    };
     let mut out = format!(
         "\tchain diverted {{\n\
          \t\ttype filter hook prerouting priority mangle; policy accept;\n\
-         \t\t# Data ports that wait, but not the listeners below, which are bound to every address.\n\
-         \t\ttcp flags & (syn | ack) == syn socket transparent 1 socket wildcard 0 meta mark set {MARK} accept\n\
-         \t\t# Connections that stand or are about to, and answers to those made in another's name. A connection\n\
-         \t\t# that is about to stand cannot be asked for a wildcard; the ports are those of the listeners.\n\
-         \t\ttcp flags & (syn | ack) != syn {ports}socket transparent 1 meta mark set {MARK} accept\n"
+         \t\t# Connections that stand, data ports that wait, and answers to connections made in another's name. Not\n\
+         \t\t# the ports of the listeners below: those are bound to every address, and what is sent to another\n\
+         \t\t# machine's port of that number is not for us.\n\
+         \t\t{ports}socket transparent 1 meta mark set {MARK} accept\n"
     );
     if targets.iter().any(|target| target.interception == Interception::Tproxy) {
         out += "\t\tfib daddr type local return\n";
