@@ -66,7 +66,7 @@ impl Net {
         nft.args(["-f", "-"]).env("PATH", PATH);
         self.gate.feed(
             nft,
-            "table inet lab { chain forward {\n\
+            "table inet lab {\nchain forward {\n\
              type filter hook forward priority filter + 10; policy drop;\n\
              ct mark != 0 accept\n}\n}\n",
         )

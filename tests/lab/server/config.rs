@@ -78,7 +78,7 @@ fn accounts(folder: &Scratch, uid: u32) -> Result<String, Fault> {
     let root = unpacked();
     let mounts = ["passwd", "group", "shadow", "pam.d"].map(|f| format!("mount --bind {dir}/{f} /etc/{f}\n"));
     Ok(format!(
-        "{}chown -R {uid}:{uid} {dir}/home\nexport LD_LIBRARY_PATH={root}/{library}\n",
+        "{}mount -t tmpfs none /run\nchown -R {uid}:{uid} {dir}/home\nexport LD_LIBRARY_PATH={root}/{library}\n",
         mounts.concat(),
         root = root.display()
     ))
@@ -115,6 +115,9 @@ Port 21
 ModulePath {root}/usr/lib/proftpd
 PidFile {dir}/pid
 ScoreboardFile {dir}/scoreboard
+ControlsEngine off
+DelayEngine off
+DelayTable none
 SystemLog none
 TransferLog none
 WtmpLog off
