@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(with.matches("fwmark 0x2121 lookup 2121").count(), 2, "{with}");
         assert_eq!(with.matches("local default dev lo").count(), 2, "{with}");
         assert_eq!(with.matches("table inet ftpgate_intercept").count(), 1, "{with}");
-        assert_eq!(with.matches("socket wildcard 0").count(), 1, "{with}");
+        assert_eq!(with.matches("socket transparent 1").count(), 1, "{with}");
         assert!(!without.contains("2121") && !without.contains("ftpgate"), "{without}");
     }
 
