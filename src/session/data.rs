@@ -145,6 +145,15 @@ impl Data {
         }
     }
 
+    /// Whether the server may have come to the pinhole of the transfer that it works at, and the client not heard of it.
+    pub(super) fn awaits_server(&self) -> bool {
+        let working = self.running.iter().find(|running| running.ending.reply.is_none());
+        working.is_some_and(|running| {
+            let waits = |connection: &Connection| connection.id == running.id && connection.until.is_some();
+            running.mode == Mode::Active && self.connections.iter().any(waits)
+        })
+    }
+
     pub(super) fn left_by(&mut self, side: Side) {
         self.running.iter_mut().for_each(|running| running.ending.left = Some(side));
     }

@@ -27,7 +27,7 @@ pub use refusal::Refusal;
 
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault};
-use crate::ftp::reply::ReplyReader;
+use crate::ftp::reply::{Code, ReplyReader};
 use crate::policy::{Decision, Rule, Timeouts};
 use data::Data;
 use pending::{Expected, Pending};
@@ -164,6 +164,8 @@ pub struct Session {
     answering: Option<usize>,
     /// The lines of a reply that is looked at as a whole.
     collected: Vec<Vec<u8>>,
+    /// The reply in `collected` waits for its data connection, until then at most.
+    held: Option<(Code, Instant)>,
     data: Data,
     epsv_all: bool,
     draining: bool,
@@ -186,6 +188,7 @@ impl Session {
             replies: ReplyReader::default(),
             answering: None,
             collected: Vec::new(),
+            held: None,
             data: Data::default(),
             epsv_all: false,
             draining: false,
@@ -208,8 +211,14 @@ impl Session {
                 self.pinhole_opened(now, id, client_port, server_port);
             }
             Input::PinholeFailed { id, refusal } => self.pinhole_failed(id, refusal),
-            Input::DataStarted(id) => self.data.started(id),
-            Input::DataEnded(id, end) => self.data_ended(now, id, end),
+            Input::DataStarted(id) => {
+                self.data.started(id);
+                self.release(now);
+            }
+            Input::DataEnded(id, end) => {
+                self.data_ended(now, id, end);
+                self.release(now);
+            }
             Input::PeerClosed(side) => self.peer_closed(now, side),
             Input::PeerLost(side) => self.peer_lost(now, side),
             Input::Decided(decision) => self.decided(now, decision),
@@ -238,7 +247,7 @@ impl Session {
             Control::Relaying | Control::ClientDone => None,
             Control::Closed => return None,
         };
-        control.into_iter().chain(self.data.deadline()).min()
+        control.into_iter().chain(self.data.deadline()).chain(self.held.map(|(_, until)| until)).min()
     }
 
     /// Whether lines of this side are wanted now: not while what they would overtake is held.
@@ -249,7 +258,7 @@ impl Session {
             (Side::Client, Control::Relaying | Control::Leaving { .. }) => {
                 !self.data.is_negotiating() && !self.pending.is_full()
             }
-            (Side::Server, _) => !self.data.holds_reply(),
+            (Side::Server, _) => !self.data.holds_reply() && self.held.is_none(),
         }
     }
 
@@ -326,11 +335,18 @@ impl Session {
             | Control::ClientDone
             | Control::Closed => {}
         }
+        if self.held.is_some_and(|(_, until)| until <= now) {
+            self.release(now);
+        }
         self.expire_pinholes(now);
     }
 
     /// A reply may have begun that will never end: the client gets its end first, so that 421 is a reply of its own.
     fn close_with_421(&mut self, now: Instant, reason: CloseReason) {
+        self.release(now);
+        if self.control == Control::Closed {
+            return;
+        }
         if let Some(code) = self.replies.inside().filter(|_| self.collected.is_empty()) {
             self.forward(Side::Client, format!("{} (cut off)", code.number()).into_bytes());
         }
@@ -339,6 +355,10 @@ impl Session {
     }
 
     fn close(&mut self, now: Instant, reason: CloseReason) {
+        self.release(now);
+        if self.control == Control::Closed {
+            return;
+        }
         let abort = matches!(reason, CloseReason::Denied | CloseReason::Shutdown);
         self.end_data(now, abort);
         self.control = Control::Closed;

@@ -16,6 +16,8 @@ use crate::ftp::reply::{self, Code, Part};
 
 /// How long the server has to close the connection once it said that it will.
 const LEAVE: Duration = Duration::from_secs(5);
+/// How long the end of a transfer is held for a data connection that has yet to reach the client.
+const HOLD: Duration = Duration::from_secs(2);
 /// The longest reply that is looked at as a whole, in lines and in bytes.
 const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 * 1024;
@@ -41,10 +43,28 @@ impl Session {
                 self.collect(now, line);
             }
             (Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code), _) if is_passive(code) => {}
+            (
+                Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code),
+                Some(Expected::Transfer { .. }),
+            ) if code.is_success() && (self.data.awaits_server() || !self.collected.is_empty()) => {
+                self.collect(now, line);
+            }
             (Part::Middle(_), Some(Expected::Features)) if is_hidden(&line) => {}
             _ => self.forward(Side::Client, line),
         }
-        if let Some(code) = part.ends() {
+        match part.ends() {
+            // Its data connection is on its way to the client, who may give up when told of the end before it came.
+            Some(code) if self.data.awaits_server() && code.is_success() && !self.collected.is_empty() => {
+                self.held = Some((code, now + HOLD));
+            }
+            Some(code) => self.reply_ended(now, code),
+            None => {}
+        }
+    }
+
+    /// Lets a held reply go.
+    pub(super) fn release(&mut self, now: Instant) {
+        if let Some((code, _)) = self.held.take() {
             self.reply_ended(now, code);
         }
     }
@@ -101,7 +121,10 @@ impl Session {
                 lines.into_iter().for_each(|line| self.forward(Side::Client, line));
             }
             Some(Expected::Active(id)) => self.offer_answered(id, code.is_success()),
-            Some(Expected::Transfer { .. }) => self.transfer_answered(now, code),
+            Some(Expected::Transfer { .. }) => {
+                lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+                self.transfer_answered(now, code);
+            }
             Some(Expected::EpsvAll) => self.epsv_all &= code.is_success(),
             Some(Expected::Quit) if code.is_success() => self.control = Control::Leaving { until: now + LEAVE },
             // The answer that was swallowed needs another, for its command still waits.
