@@ -4,6 +4,7 @@ mod peer;
 mod route;
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,8 +55,13 @@ pub struct Context {
 
 /// Serves a client that came to `listener`, to the end of its last data connection.
 pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream) {
-    let Some(routed) = route::to_server(&context, &listener, client).await else { return };
-    let (data_sender, data) = mpsc::unbounded_channel();
+    // On the heap each: what a session needs while it is routed is larger than what it needs for the rest of its life.
+    if let Some(routed) = Box::pin(route::to_server(&context, &listener, client)).await {
+        drive(context, routed).await;
+    }
+}
+
+fn drive(context: Context, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
     let route::Routed { client, server, ends, announced, bindings, rule, policy, log } = routed;
     let session = Session::new(ends, announced, rule, policy.timeouts, Instant::now());
     let driver = Driver {
@@ -65,14 +71,12 @@ pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream)
         bindings,
         context,
         guards: HashMap::new(),
-        data_sender,
-        data,
+        data: None,
         log,
         closed: None,
         ends,
     };
-    // On the heap: what a session needs while it is routed is larger than what it needs for the rest of its life.
-    Box::pin(driver.run()).await;
+    Box::pin(driver.run())
 }
 
 struct Driver {
@@ -83,11 +87,13 @@ struct Driver {
     bindings: Bindings,
     context: Context,
     guards: HashMap<PinholeId, PinholeGuard>,
-    data_sender: mpsc::UnboundedSender<DataEvent>,
-    data: mpsc::UnboundedReceiver<DataEvent>,
+    /// What the datapath tells; there while there are pinholes, for a channel has a buffer.
+    data: Option<DataChannel>,
     log: SessionLog,
     closed: Option<CloseReason>,
 }
+
+type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::UnboundedReceiver<DataEvent>);
 
 /// What the driver waited for.
 enum Woken {
@@ -152,7 +158,7 @@ impl Driver {
         tokio::select! {
             biased;
             // First, so that a connection that came is known before what is said about it.
-            Some(event) = self.data.recv() => Woken::Data(event),
+            event = next_event(&mut self.data) => Woken::Data(event),
             changed = self.context.orders.changed() => {
                 // The sender lives as long as the gate.
                 let _gate_is_gone = changed.is_err();
@@ -181,7 +187,7 @@ impl Driver {
                     let answer = self.open(&pinhole);
                     self.session.handle(Instant::now(), answer);
                 }
-                Action::ClosePinhole(id) => drop(self.guards.remove(&id)),
+                Action::ClosePinhole(id) => self.forget(id),
                 Action::CloseWrite(side) => self.peer(side).close_write(),
                 Action::Report(event) => self.log.event(&event),
                 Action::Close(reason) => self.closed = Some(reason),
@@ -201,7 +207,8 @@ impl Driver {
 
     fn open(&mut self, pinhole: &Pinhole) -> Input {
         let id = pinhole.id;
-        match self.context.relay.open(pinhole, self.bindings, self.data_sender.clone()) {
+        let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
+        match self.context.relay.open(pinhole, self.bindings, sender.clone()) {
             Ok(opened) => {
                 opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
                 self.guards.insert(id, opened.guard);
@@ -216,15 +223,22 @@ impl Driver {
             DataEvent::Started { id, .. } => Input::DataStarted(id),
             DataEvent::Stranger { from, port, .. } => return self.log.event(&Event::Stranger { from, port }),
             DataEvent::Ended { id, end } => {
-                self.guards.remove(&id);
-                if self.guards.is_empty() {
-                    // An idle session holds no buffer.
-                    self.guards = HashMap::new();
-                }
-                Input::DataEnded(id, end)
+                self.session.handle(Instant::now(), Input::DataEnded(id, end));
+                return self.forget(id);
             }
         };
         self.session.handle(Instant::now(), input);
+    }
+
+    /// Closes a pinhole, if it is not closed already.
+    fn forget(&mut self, id: PinholeId) {
+        drop(self.guards.remove(&id));
+        // A connection that moves still has its end to tell.
+        if self.guards.is_empty() && !self.session.is_transferring() {
+            // An idle session holds no buffer.
+            self.guards = HashMap::new();
+            self.data = None;
+        }
     }
 
     /// Tells the session what holds now.
@@ -248,8 +262,10 @@ impl Driver {
         let farewell = async { tokio::join!(client.finish(), server.finish()) };
         // A peer that does not close in time is closed.
         let _too_slow = tokio::time::timeout(FAREWELL, farewell).await;
-        drop(self.data_sender);
-        while let Some(event) = next_data_event(&mut self.data, &mut self.context.orders).await {
+        let Some((sender, mut data)) = self.data else { return self.log.ended(reason, Instant::now()) };
+        // The channel ends with the last pinhole.
+        drop(sender);
+        while let Some(event) = next_data_event(&mut data, &mut self.context.orders).await {
             if let DataEvent::Ended { id, end } = event {
                 self.guards.remove(&id);
                 self.session.handle(Instant::now(), Input::DataEnded(id, end));
@@ -273,6 +289,17 @@ async fn next_data_event(
         biased;
         event = data.recv() => event,
         _ = orders.wait_for(|orders| orders.phase == Phase::Stopping) => None,
+    }
+}
+
+async fn next_event(data: &mut Option<DataChannel>) -> DataEvent {
+    match data {
+        Some((_, receiver)) => match receiver.recv().await {
+            Some(event) => event,
+            // Not while the sender beside it lives.
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 
