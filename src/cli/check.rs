@@ -1,83 +1,146 @@
-//! `ftpgate check`: is the rules file right?
+//! `ftpgate check`: whether a rules file is valid, and what is wrong in it.
 
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde_json::json;
 
-use super::{DONE, complain, no};
-use crate::rules::{self, Mistake};
+use crate::rules::{self, Mistakes};
 
-/// Check a rules file: 0 where it is valid, 1 and every mistake where it is not.
+/// Check a rules file: 0 where it is valid, else 1 and every mistake in it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The rules file; `-` is standard input.
-    file: PathBuf,
-    /// For programs.
+    /// The rules file; `-` for standard input.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print the answer as JSON.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
-#[derive(Serialize)]
-struct Checked<'a> {
-    file: &'a str,
-    valid: bool,
-    mistakes: &'a [Mistake],
-}
-
-/// Checks.
+/// Checks one file.
 ///
 /// # Errors
-/// Where standard output is gone.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let name = args.file.display().to_string();
-    let bytes = match read(&args.file) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            complain(&format!("ftpgate: cannot read {name}: {error}"));
-            return Ok(no());
-        }
-    };
-    warn_if_open(&args.file);
-    let read = rules::parse_bytes(&bytes, &name);
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        let mistakes = read.as_ref().err().map_or(&[][..], rules::Mistakes::list);
-        serde_json::to_writer(&mut out, &Checked { file: &name, valid: read.is_ok(), mistakes })?;
-        writeln!(out).context("cannot write")?;
-    }
-    match read {
-        Ok(policy) => {
-            if !args.json {
-                let (listeners, rules) = (policy.listeners.len(), policy.rules.len());
-                writeln!(out, "{name}: valid ({listeners} listeners, {rules} rules)").context("cannot write")?;
-            }
-            Ok(DONE)
-        }
-        Err(mistakes) => {
-            if !args.json {
-                complain(&mistakes.to_string());
-            }
-            Ok(no())
-        }
-    }
+///
+/// The answer could not be printed. A file that cannot be read is an answer: it is not valid.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let valid = check(&args, &mut io::stdout(), &mut io::stderr()).context("the answer could not be printed")?;
+    Ok(if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
-    if file.as_os_str() != "-" {
-        return std::fs::read(file);
+fn check(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bool> {
+    let name = if args.file == Path::new("-") { "<stdin>".to_owned() } else { args.file.display().to_string() };
+    let contents = match read(&args.file) {
+        Ok(contents) => contents,
+        Err(error) => {
+            writeln!(err, "error: {name} cannot be read: {error}")?;
+            if args.json {
+                writeln!(out, "{:#}", json!({ "valid": false, "mistakes": [], "error": error.to_string() }))?;
+            }
+            return Ok(false);
+        }
+    };
+    if contents.open_to_all {
+        writeln!(err, "warning: anybody on this machine may change {name}, and with it who gets in")?;
+        writeln!(err, "  = help: chmod o-w {name}")?;
     }
+    let answer = rules::parse_bytes(&contents.bytes, &name);
+    match &answer {
+        answer if args.json => {
+            let mistakes = answer.as_ref().err().map_or(&[][..], Mistakes::list);
+            writeln!(out, "{:#}", json!({ "valid": answer.is_ok(), "mistakes": mistakes }))?;
+        }
+        Ok(policy) => {
+            let listeners = counted(policy.listeners.len(), "listener");
+            writeln!(out, "{name}: {listeners}, {}: valid", counted(policy.rules.len(), "rule"))?;
+        }
+        Err(mistakes) if colours() => writeln!(err, "{}", mistakes.coloured())?,
+        Err(mistakes) => writeln!(err, "{mistakes}")?,
+    }
+    Ok(answer.is_ok())
+}
+
+struct Contents {
+    bytes: Vec<u8>,
+    open_to_all: bool,
+}
+
+fn read(file: &Path) -> io::Result<Contents> {
+    if file == Path::new("-") {
+        return Ok(Contents { bytes: start(io::stdin())?, open_to_all: false });
+    }
+    let file = File::open(file)?;
+    let metadata = file.metadata()?;
+    let open_to_all = metadata.is_file() && metadata.permissions().mode() & 0o002 != 0;
+    Ok(Contents { bytes: start(file)?, open_to_all })
+}
+
+/// As much as rules may have and a byte more, so that what is too large is seen and not held.
+fn start(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    from.take(rules::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Whoever can write the rules decides who gets in.
-fn warn_if_open(file: &Path) {
-    if std::fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o002 != 0) {
-        complain(&format!("warning: everybody can write {0}; run `chmod o-w {0}`", file.display()));
+/// Colours are for a terminal whose user has not declined them (no-color.org).
+fn colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    /// The answer, standard output and standard error.
+    fn checked(file: &Path, json: bool) -> (bool, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let valid = check(&Args { file: file.to_owned(), json }, &mut out, &mut err).unwrap();
+        (valid, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn a_valid_file_is_one_line() {
+        let (valid, out, err) = checked(Path::new("rules/minimal.yaml"), false);
+        assert_eq!((valid, out.as_str(), err.as_str()), (true, "rules/minimal.yaml: 1 listener, 1 rule: valid\n", ""));
+    }
+
+    #[test]
+    fn json_says_whether_and_where() {
+        let (valid, out, err) = checked(Path::new("tests/rules/invalid/rule-from-host-bits.yaml"), true);
+        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let mistake = json!({
+            "line": 8, "column": 28, "path": "rules[0].from[1]",
+            "message": "`10.1.2.3/8` has bits set after its prefix", "help": "write \"10.0.0.0/8\"",
+        });
+        assert_eq!((valid, out, err.as_str()), (false, json!({ "valid": false, "mistakes": [mistake] }), ""));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_not_valid() {
+        let (valid, out, err) = checked(Path::new("no/such.yaml"), true);
+        assert!(!valid && err.starts_with("error: no/such.yaml cannot be read: "), "{err}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["valid"], json!(false));
+        let (valid, out, _) = checked(Path::new("rules"), false);
+        assert!(!valid && out.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_anybody_may_change_is_warned_of() {
+        let file = std::env::temp_dir().join(format!("ftpgate-check-{}.yaml", std::process::id()));
+        fs::copy("rules/minimal.yaml", &file).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+        let (valid, _, err) = checked(&file, false);
+        fs::remove_file(&file).unwrap();
+        assert!(valid && err.starts_with("warning: anybody"), "{err}");
     }
 }

@@ -36,9 +36,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Run(args) => run::run(args),
-        Command::Check(args) => check::run(&args),
+        Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(&args),
-        Command::Schema(args) => schema::run(&args),
+        Command::Schema(args) => schema::run(args),
         Command::Explain(args) => explain::run(&args),
         Command::Intercept(args) => intercept::run(&args),
     };

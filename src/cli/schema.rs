@@ -1,19 +1,22 @@
-//! `ftpgate schema`: the JSON Schema of the rules file, for editors.
+//! `ftpgate schema`: the JSON Schema of the rules file.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-/// Print the JSON Schema of the rules file.
+use crate::rules;
+
+/// Print the JSON Schema of the rules file, for editors that check YAML as it is written.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Prints.
+/// Prints it.
 ///
 /// # Errors
-/// Where standard output is gone.
-pub fn run(_: &Args) -> anyhow::Result<ExitCode> {
-    std::io::stdout().lock().write_all(crate::rules::json_schema().as_bytes()).context("cannot write")?;
-    Ok(super::DONE)
+///
+/// Standard output takes no more.
+pub fn run(Args {}: Args) -> anyhow::Result<ExitCode> {
+    io::stdout().write_all(rules::json_schema().as_bytes()).context("the schema could not be printed")?;
+    Ok(ExitCode::SUCCESS)
 }

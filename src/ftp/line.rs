@@ -153,6 +153,10 @@ impl LineReader {
         if let Some(skipped) = &mut self.skipping {
             *skipped += self.bytes.len();
             let endless = *skipped > MAX_SKIPPED;
+            if endless {
+                // Told once for as many bytes.
+                *skipped = 0;
+            }
             self.forget();
             return endless.then_some(Err(LineFault::Endless));
         }

@@ -1,86 +1,118 @@
-//! Mistakes in a rules file: where, what is wrong, and what to write instead.
+//! Mistakes as they are shown: each with its place, its line and what to write instead.
 
 use std::fmt;
+use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
-/// A place in the file, counted from one; the column in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
-    /// The line.
-    pub line: usize,
-    /// The column.
-    pub column: usize,
-}
+use super::place::{MOST, Placed};
 
-/// One mistake.
+/// Lines longer than this are made by programs and are not shown.
+const LONGEST: usize = 2000;
+
+/// One mistake in a rules file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
-    /// Where.
-    #[serde(flatten)]
-    pub place: Place,
+    /// The line, from 1.
+    pub line: usize,
+    /// The character in the line, from 1.
+    pub column: usize,
+    /// The keys that lead there, as `rules[0].from`; empty for the whole file.
+    pub path: String,
     /// What is wrong.
     pub message: String,
     /// What to write instead.
     pub help: String,
+    /// The line itself, unless it is too long to be of any use.
+    #[serde(skip)]
+    source: Option<String>,
+    /// The bytes of it that are wrong.
+    #[serde(skip)]
+    span: Range<usize>,
 }
 
-impl Mistake {
-    pub(super) const fn new(place: Place, message: String, help: String) -> Self {
-        Self { place, message, help }
-    }
-}
-
-/// Everything that is wrong with a rules file, in the order of its lines. Never empty.
-#[derive(Clone, Debug)]
+/// Every mistake of a rules file, in its order. Shown as text, each comes with its place and its line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistakes {
+    #[serde(skip)]
     file: String,
-    text: String,
-    list: Vec<Mistake>,
+    mistakes: Vec<Mistake>,
 }
+
+impl std::error::Error for Mistakes {}
 
 impl Mistakes {
-    pub(super) fn new(file: &str, text: &str, mut list: Vec<Mistake>) -> Self {
-        list.sort_by_key(|mistake| mistake.place);
-        list.dedup();
-        Self { file: file.to_owned(), text: text.to_owned(), list }
+    pub(super) fn new(file: &str, text: &str, mut places: Vec<Placed>) -> Self {
+        places.sort_by_key(|placed| (placed.span.start, placed.span.end));
+        let mistakes = places.into_iter().map(|placed| Mistake::new(text, placed)).collect();
+        Self { file: file.to_owned(), mistakes }
     }
 
-    /// The mistakes.
+    /// The mistakes, in the order of the file.
     #[must_use]
     pub fn list(&self) -> &[Mistake] {
-        &self.list
+        &self.mistakes
     }
 
-    fn shown(&self, mistake: &Mistake) -> String {
-        let Place { line, column } = mistake.place;
-        let source = self.text.lines().nth(line - 1).unwrap_or_default();
-        let start = source.char_indices().nth(column - 1).map_or(source.len(), |(at, _)| at);
-        let length = source.get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
-        let report = [Level::ERROR
-            .primary_title(mistake.message.as_str())
-            .element(
-                Snippet::source(source)
-                    .path(self.file.as_str())
-                    .line_start(line)
-                    .annotation(AnnotationKind::Primary.span(start..start + length)),
-            )
-            .element(Level::HELP.message(mistake.help.as_str()))];
-        Renderer::plain().render(&report)
+    /// The text for a terminal that shows colours.
+    #[must_use]
+    pub fn coloured(&self) -> String {
+        self.render(&Renderer::styled())
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let mut text = String::new();
+        for mistake in &self.mistakes {
+            text.push_str(&mistake.render(&self.file, renderer));
+            text.push_str("\n\n");
+        }
+        let count = match self.mistakes.len() {
+            1 => "1 mistake".to_owned(),
+            count if count < MOST => format!("{count} mistakes"),
+            count => format!("{count} mistakes, and perhaps more"),
+        };
+        text.push_str(&format!("{}: {count}", self.file));
+        text
     }
 }
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for mistake in &self.list {
-            writeln!(f, "{}\n", self.shown(mistake))?;
-        }
-        match self.list.len() {
-            1 => write!(f, "{}: 1 mistake", self.file),
-            count => write!(f, "{}: {count} mistakes", self.file),
-        }
+        f.write_str(&self.render(&Renderer::plain()))
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl Mistake {
+    fn new(text: &str, Placed { span, path, fault }: Placed) -> Self {
+        let start = text.char_indices().nth(span.start).map_or(text.len(), |(byte, _)| byte);
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let source = text[line_start..].lines().next().unwrap_or_default();
+        let wrong: usize = text[start..].chars().take(span.len().max(1)).map(char::len_utf8).sum();
+        // What goes on in the next line is not shown.
+        let from = (start - line_start).min(source.len());
+        let to = (from + wrong).min(source.trim_end().len()).max(from);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            path,
+            message: fault.message,
+            help: fault.help,
+            span: from..to,
+            source: Some(source.to_owned()).filter(|source| source.len() <= LONGEST),
+        }
+    }
+
+    fn render(&self, file: &str, renderer: &Renderer) -> String {
+        let title = Level::ERROR.primary_title(&self.message);
+        let placed = match &self.source {
+            Some(source) => {
+                let annotation = AnnotationKind::Primary.span(self.span.clone());
+                title.element(Snippet::source(source).path(file).line_start(self.line).annotation(annotation))
+            }
+            None => title.element(Origin::path(file).line(self.line).char_column(self.column)),
+        };
+        renderer.render(&[placed.element(Level::HELP.message(&self.help))])
+    }
+}

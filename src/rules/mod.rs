@@ -1,72 +1,94 @@
-//! Rules files: YAML text to what was written, and from there to what it means.
+//! The rules file: YAML text, what was written in it, and what that means.
 //!
-//! Reading finds as many mistakes as it can in one go, each with its place and with what to write instead. What comes
-//! out is a [`Policy`], complete and checked; nothing else of the program sees YAML.
+//! Three steps, each of which collects its mistakes instead of stopping at the first: `marks` finds where everything
+//! stands and refuses what YAML allows but a rules file does not; `read` takes the values into the types of
+//! [`schema`]; `lower` turns those into a [`Policy`]. Nothing here opens a file.
 
 mod lower;
+mod marks;
 mod mistake;
+mod near;
+mod place;
 mod read;
-mod schema;
-mod tree;
-mod written;
+pub mod schema;
 
-pub use mistake::{Mistake, Mistakes, Place};
+use std::str;
+
+use serde_yaml::Value;
+
+pub use mistake::{Mistake, Mistakes};
+pub use schema::json as json_schema;
 
 use crate::policy::Policy;
-use read::Reader;
-use tree::Node;
+use place::{At, Fault, Found, quoted};
 
-/// The largest file that is read, in bytes.
-const MAX_SIZE: usize = 16 * 1024 * 1024;
+/// The largest rules file that is read: a hundred thousand lines, far more than anybody keeps by hand.
+pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// Reads a rules file's bytes; `file` is its name in messages.
+/// Reads a rules file. `file_name` is what the mistakes call it.
 ///
 /// # Errors
-/// Everything that is wrong with it.
-pub fn parse_bytes(bytes: &[u8], file: &str) -> Result<Policy, Mistakes> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => parse(text, file),
+///
+/// Every mistake that could be found, in the order of the file.
+pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
+    let text = unmarked(text);
+    let found = Found::default();
+    match policy(text, &found) {
+        Some(policy) if found.is_empty() => Ok(policy),
+        _ => Err(Mistakes::new(file_name, text, found.into_places())),
+    }
+}
+
+/// Reads a rules file that may not be text at all.
+///
+/// # Errors
+///
+/// The first byte that is not UTF-8, else what [`parse`] finds.
+pub fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Policy, Mistakes> {
+    let found = Found::default();
+    if bytes.len() > MAX_BYTES {
+        // Before the text itself: where a file was cut off, its last character may be no text any more.
+        found.push(0..0, "", too_large());
+        return Err(Mistakes::new(file_name, "", found.into_places()));
+    }
+    let error = match str::from_utf8(bytes) {
+        Ok(text) => return parse(text, file_name),
+        Err(error) => error,
+    };
+    let shown = String::from_utf8_lossy(bytes);
+    let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+    let index = unmarked(&good).chars().count();
+    let bad = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
+    let message = format!("the byte 0x{bad:02X} is not UTF-8 text");
+    found.push(index..index + 1, "", Fault::new(message, "save the file as UTF-8"));
+    Err(Mistakes::new(file_name, unmarked(&shown), found.into_places()))
+}
+
+/// Some editors begin a file with a byte order mark, which says nothing in UTF-8.
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+fn too_large() -> Fault {
+    let message = format!("the file is larger than {} MiB", MAX_BYTES >> 20);
+    Fault::new(message, "name whole networks in place of single addresses")
+}
+
+fn policy(text: &str, found: &Found) -> Option<Policy> {
+    if text.len() > MAX_BYTES {
+        found.push(0..0, "", too_large());
+        return None;
+    }
+    let root = marks::mark(text, found)?;
+    let value = match serde_yaml::from_str::<Value>(text) {
+        Ok(value) => value,
         Err(error) => {
-            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let text = String::from_utf8_lossy(good).into_owned();
-            let line = text.matches('\n').count() + 1;
-            let column = text.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
-            let mistake =
-                Mistake::new(Place { line, column }, "this byte is not UTF-8".into(), "save the file as UTF-8".into());
-            Err(Mistakes::new(file, &text, vec![mistake]))
+            // The marking parser has let it pass, so this is rare; the place is the better part of the message.
+            let index = error.location().map_or(0, |at| text.get(..at.index()).map_or(0, |s| s.chars().count()));
+            let message = format!("this is not YAML: {}", quoted(&error.to_string()));
+            found.push(index..index + 1, "", Fault::new(message, "put the value in quotes, or mend its indentation"));
+            return None;
         }
-    }
-}
-
-/// Reads a rules file's text; `file` is its name in messages.
-///
-/// # Errors
-/// Everything that is wrong with it.
-pub fn parse(text: &str, file: &str) -> Result<Policy, Mistakes> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let wrong = |list| Mistakes::new(file, text, list);
-    if text.len() > MAX_SIZE {
-        let place = Place { line: 1, column: 1 };
-        return Err(wrong(vec![Mistake::new(place, "the file is too large".into(), "keep it under 16 MiB".into())]));
-    }
-    let tree = Node::read(text).map_err(wrong)?;
-    let value = serde_yaml::from_str(text).map_err(|error| {
-        let place = error
-            .location()
-            .map_or(Place { line: 1, column: 1 }, |at| Place { line: at.line().max(1), column: at.column().max(1) });
-        wrong(vec![Mistake::new(place, format!("this is not YAML: {error}"), "see rules/reference.yaml".into())])
-    })?;
-    let mut reader = Reader::new(&tree);
-    let policy = lower::policy(&mut reader, value);
-    match policy {
-        Some(policy) if reader.mistakes.is_empty() => Ok(policy),
-        _ => Err(wrong(reader.mistakes)),
-    }
-}
-
-/// The JSON Schema of a rules file, for editors.
-#[must_use]
-pub fn json_schema() -> String {
-    let schema = schemars::schema_for!(schema::File);
-    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
+    };
+    lower::file(value, &At::root(&root, found))
 }

@@ -1,153 +1,154 @@
-//! Reading a part of the file into its type, going on after each mistake.
+//! From YAML values to what was written, with every mistake in the keys and kinds of values.
+
+use std::fmt::Write as _;
 
 use serde::de::DeserializeOwned;
-use serde_path_to_error::Segment;
+use serde_path_to_error::{Path, Segment};
 use serde_yaml::Value;
 
-use super::mistake::Mistake;
-use super::tree::{Node, Step};
+use super::near::nearest;
+use super::place::{At, Fault, quoted};
 
-/// How many mistakes in one part are pointed out before the rest of it is left.
-const MAX_MISTAKES: usize = 40;
-/// Stands between what is wrong and what to write, in errors that types of ours make.
-pub(super) const HELP: &str = "\u{1f}";
-
-/// Collects mistakes, with their places.
-pub(super) struct Reader<'a> {
-    tree: &'a Node,
-    pub(super) mistakes: Vec<Mistake>,
-    /// Keys that are there, but whose values are wrong: they are not missing.
-    spoiled: Vec<Vec<Step>>,
-}
-
-impl<'a> Reader<'a> {
-    pub(super) const fn new(tree: &'a Node) -> Self {
-        Self { tree, mistakes: Vec::new(), spoiled: Vec::new() }
-    }
-
-    /// Records a mistake in the value at `path`.
-    pub(super) fn wrong(&mut self, path: &[Step], message: impl Into<String>, help: impl Into<String>) {
-        self.mistakes.push(Mistake::new(self.tree.find(path, false), message.into(), help.into()));
-    }
-
-    /// Records a mistake in the key at the end of `path`.
-    pub(super) fn wrong_key(&mut self, path: &[Step], message: impl Into<String>, help: impl Into<String>) {
-        self.mistakes.push(Mistake::new(self.tree.find(path, true), message.into(), help.into()));
-    }
-
-    /// Reads the value at `path`; every key may be left out, for [`Self::need`] to ask for. A key whose value is wrong is taken away and reading goes on without it, so that
-    /// every wrong key is pointed out at once.
-    pub(super) fn read<T: DeserializeOwned>(&mut self, path: &[Step], mut value: Value) -> Option<T> {
-        for _ in 0..MAX_MISTAKES {
-            let error = match serde_path_to_error::deserialize::<_, T>(value.clone()) {
-                Ok(read) => return Some(read),
-                Err(error) => error,
-            };
-            let steps: Vec<Step> = error.path().iter().filter_map(step).collect();
-            let text = error.into_inner().to_string();
-            self.explain(path, &steps, &text);
-            let gone = take_away(&mut value, steps, quoted(&text, "unknown field "))?;
-            self.spoiled.push([path, &gone].concat());
-        }
-        None
-    }
-
-    /// Takes a value that must be there.
-    pub(super) fn need<T>(&mut self, path: &[Step], name: &str, value: Option<T>) -> Option<T> {
-        let spoiled = [path, &[Step::Key(name.to_owned())]].concat();
-        if value.is_none() && !self.spoiled.contains(&spoiled) {
-            self.wrong(path, format!("`{name}` is missing"), super::schema::help(name));
-        }
-        value
-    }
-
-    /// One of two keys must be there, and neither is.
-    pub(super) fn need_one_of<T>(&mut self, path: &[Step], one: &str, other: &str) -> Option<T> {
-        if !self.is_spoiled(path, &[one, other]) {
-            let help = format!("{}, or {}", super::schema::help(one), super::schema::help(other));
-            self.wrong(path, format!("neither `{one}` nor `{other}` is there"), help);
-        }
-        None
-    }
-
-    /// Whether one of these keys is there, but its value was wrong.
-    pub(super) fn is_spoiled(&self, path: &[Step], names: &[&str]) -> bool {
-        names.iter().any(|name| self.spoiled.contains(&[path, &[Step::Key((*name).to_owned())]].concat()))
-    }
-
-    fn explain(&mut self, path: &[Step], steps: &[Step], text: &str) {
-        let at = [path, steps].concat();
-        if let Some(name) = quoted(text, "unknown field ") {
-            let known: Vec<&str> = text.split('`').skip(3).step_by(2).collect();
-            let mut key = at;
-            if key.last() != Some(&Step::Key(name.clone())) {
-                key.push(Step::Key(name.clone()));
-            }
-            let near = known.iter().find(|known| is_near(known, &name));
-            let help = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the keys here are {}", known.join(", ")),
-            };
-            self.wrong_key(&key, format!("`{name}` is no key here"), help);
-        } else if let Some((what, help)) = text.split_once(HELP) {
-            self.wrong(&at, what, help);
-        } else {
-            let key = at.iter().rev().find_map(|step| match step {
-                Step::Key(name) => Some(name.as_str()),
-                Step::Item(_) => None,
-            });
-            self.wrong(&at, text, super::schema::help(key.unwrap_or_default()));
-        }
-    }
-}
-
-/// Takes away the key whose value is wrong, or an unknown key; tells its path.
-fn take_away(value: &mut Value, mut path: Vec<Step>, unknown: Option<String>) -> Option<Vec<Step>> {
-    if let Some(name) = unknown
-        && path.last() != Some(&Step::Key(name.clone()))
-    {
-        path.push(Step::Key(name));
-    }
-    // A list with a wrong item goes as a whole: what is left would not be what was written.
-    let last = path.iter().rposition(|step| matches!(step, Step::Key(_)))?;
-    path.truncate(last + 1);
-    let (Step::Key(name), parents) = path.split_last()? else { return None };
-    let mut parent = value;
-    for step in parents {
-        parent = match step {
-            Step::Key(name) => parent.get_mut(name.as_str())?,
-            Step::Item(index) => parent.get_mut(*index)?,
+/// Reads one value. What cannot be read is put on the list and taken out, until the rest can be read; what still stands
+/// in the file but not in the result is therefore not missing but wrong.
+pub(super) fn read<T: DeserializeOwned>(mut value: Value, at: &At<'_>) -> Option<T> {
+    while !at.enough() {
+        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+            Ok(read) => return Some(read),
+            Err(error) => error,
         };
-    }
-    parent.as_mapping_mut()?.remove(name.as_str())?;
-    Some(path)
-}
-
-fn step(segment: &Segment) -> Option<Step> {
-    match segment {
-        Segment::Seq { index } => Some(Step::Item(*index)),
-        Segment::Map { key } => Some(Step::Key(key.clone())),
-        Segment::Enum { .. } | Segment::Unknown => None,
-    }
-}
-
-/// What stands in backquotes right after `start`.
-fn quoted(text: &str, start: &str) -> Option<String> {
-    let (_, rest) = text.split_once(start)?;
-    rest.strip_prefix('`')?.split('`').next().map(str::to_owned)
-}
-
-/// Whether two keys differ by a typing error: at most two letters put in, left out or exchanged.
-fn is_near(known: &str, written: &str) -> bool {
-    let (known, written): (Vec<char>, Vec<char>) = (known.chars().collect(), written.to_lowercase().chars().collect());
-    let mut row: Vec<usize> = (0..=written.len()).collect();
-    for (i, a) in known.iter().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, b) in written.iter().enumerate() {
-            let cost = (diagonal + usize::from(a != b)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        let message = error.inner().to_string();
+        let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+        let steps = steps(error.path(), unknown.map(|(key, _)| key));
+        let place = steps.iter().fold(at.clone(), |at, step| match step {
+            Step::Key(key) => at.key(key),
+            Step::Index(index) => at.index(*index),
+        });
+        match (unknown, steps.split_last()) {
+            (Some((key, rest)), Some((_, map))) => {
+                let map = map.iter().fold(at.clone(), |at, step| match step {
+                    Step::Key(key) => at.key(key),
+                    Step::Index(index) => at.index(*index),
+                });
+                map.key_itself(key).fault(unknown_key(key, rest));
+            }
+            _ => place.fault(wrong_kind(&message, &subject(&steps))),
+        }
+        if !take_out(&mut value, &steps) {
+            return None;
         }
     }
-    row.last().is_some_and(|distance| *distance <= 2) && written.len() > 2
+    None
+}
+
+/// One step on the way to a value.
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// The way to a value; to the unknown key itself, where there is one.
+fn steps(path: &Path, unknown: Option<&str>) -> Vec<Step> {
+    let mut steps: Vec<Step> = path
+        .iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(Step::Index(*index)),
+            Segment::Map { key } => Some(Step::Key(key.clone())),
+            // The variant of an enum is the value itself and no step further.
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect();
+    if let Some(unknown) = unknown
+        && !matches!(steps.last(), Some(Step::Key(key)) if key == unknown)
+    {
+        steps.push(Step::Key(unknown.to_owned()));
+    }
+    steps
+}
+
+/// Takes out the key that the way leads to. An entry of a list goes with the whole list: the places of the entries
+/// behind it would no longer be right.
+fn take_out(value: &mut Value, steps: &[Step]) -> bool {
+    let keys: Vec<&str> = steps
+        .iter()
+        .map_while(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Index(_) => None,
+        })
+        .collect();
+    let Some((last, way)) = keys.split_last() else { return false };
+    let map = way.iter().try_fold(value, |value, key| value.get_mut(*key));
+    map.and_then(Value::as_mapping_mut).is_some_and(|map| map.remove(*last).is_some())
+}
+
+/// What a message is about: the last key, or an entry of its list.
+fn subject(steps: &[Step]) -> String {
+    match steps {
+        [.., Step::Key(key), Step::Index(_)] => format!("this entry of `{key}`"),
+        [.., Step::Key(key)] => format!("`{key}`"),
+        _ => "this".to_owned(),
+    }
+}
+
+/// `rest` is what the message says behind the key: the keys that are known.
+fn unknown_key(key: &str, rest: &str) -> Fault {
+    if key == "explicit" {
+        let help = "write `server:` for one server, or `transparent:` on a router";
+        return Fault::new("`explicit` is not available in this version", help);
+    }
+    let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+    Fault::new(format!("{} is not a key here", quoted(key)), choice("the keys here are", "and", key, &known))
+}
+
+/// Says what was meant, perhaps, and what there is.
+fn choice(there_are: &str, last: &str, written: &str, words: &[&str]) -> String {
+    let mut help = String::new();
+    if let Some(near) = nearest(written, words) {
+        // Writing to a string cannot fail.
+        let _ = write!(help, "did you mean `{near}`? ");
+    }
+    let _ = write!(help, "{there_are} ");
+    for (index, word) in words.iter().enumerate() {
+        let between = match index {
+            0 => String::new(),
+            _ if index + 1 == words.len() => format!(" {last} "),
+            _ => ", ".to_owned(),
+        };
+        let _ = write!(help, "{between}`{word}`");
+    }
+    help
+}
+
+/// The fault behind a message such as "invalid type: sequence, expected ...".
+fn wrong_kind(message: &str, subject: &str) -> Fault {
+    if let Some((written, rest)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`')) {
+        let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+        let known: Vec<&str> = known.into_iter().filter(|word| !LATER.contains(word)).collect();
+        return Fault::new(format!("{subject} cannot be {}", quoted(written)), choice("write", "or", written, &known));
+    }
+    let parts = message.split_once(": ").and_then(|(_, rest)| rest.split_once(", expected "));
+    let Some((written, expected)) = parts else {
+        return Fault::new(format!("{subject} cannot be read: {}", quoted(message)), "compare it with the reference");
+    };
+    Fault::new(format!("{subject} {}", kind(written)), format!("write {expected}"))
+}
+
+/// Values that have a name already, and no meaning in this version: no message offers them.
+const LATER: [&str; 3] = ["passive", "active", "kernel"];
+
+/// What stands there, from serde's words for it.
+fn kind(written: &str) -> String {
+    match written.split_once(' ') {
+        Some(("integer" | "floating", number)) => {
+            format!("is the number {}", number.trim_start_matches("point "))
+        }
+        Some(("boolean", value)) => format!("is the truth value {value}"),
+        Some(("string", text)) => format!("is the text {text}"),
+        _ => match written {
+            "sequence" => "is a list".to_owned(),
+            "map" => "is a map".to_owned(),
+            "unit value" | "null" => "is empty".to_owned(),
+            other => format!("is of another kind: {other}"),
+        },
+    }
 }

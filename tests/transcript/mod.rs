@@ -11,7 +11,7 @@ use ftpgate::policy::{Datapath, Decision, Denied, Inbound, Outbound, Permission,
 use ftpgate::session::{DataEnd, HowEnded, Input, PinholeId, Refusal, Session};
 
 /// Plays a transcript; the error names the line and what was done instead.
-pub fn play(text: &str) -> Result<(), String> {
+pub(crate) fn play(text: &str) -> Result<(), String> {
     let mut player = Player::new(text)?;
     let mut lines = text.lines().enumerate().filter(|(_, line)| is_step(line)).peekable();
     while let Some((number, line)) = lines.next() {

@@ -1,9 +1,11 @@
 //! Actions as the lines of a transcript.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a transcript shows names as they are")]
+
 use ftpgate::session::{Action, Event, Leg, Outcome};
 
 /// One line for an action; `None` for those that a transcript leaves out.
-pub fn action(action: &Action) -> Option<String> {
+pub(super) fn action(action: &Action) -> Option<String> {
     Some(match action {
         Action::Forward { to, line, interrupt } => {
             let interrupt = if *interrupt { " (interrupt)" } else { "" };

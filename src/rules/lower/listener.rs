@@ -1,0 +1,153 @@
+//! What a listener means.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::super::place::{At, Fault, quoted};
+use super::super::schema;
+use super::network::socket;
+use super::{fault, required};
+use crate::addr::ServerAddr;
+use crate::policy::{Interception, Listener, Source, Stand};
+
+/// What one listener means; `binds` are those before it.
+pub(super) fn listener(written: schema::Listener, binds: &mut Binds, at: &At<'_>) -> Option<Listener> {
+    let name = required(written.name, "name", at, "begin the listener with `- name:` and a name of its own");
+    let bind = required(written.bind, "bind", at, "write where to listen, such as `bind: \"0.0.0.0:21\"`");
+    let bind = bind.and_then(|schema::Bind(text)| at.key("bind").take(bind_address(&text)));
+    if let Some(bind) = bind {
+        binds.check(bind, name.as_ref().map_or("(no name)", |name| &name.0), &at.key("bind"));
+    }
+    one_stand(at);
+    let server = written.server.0.and_then(|server| reverse(&server, bind, &at.key("server")));
+    let transparent = written.transparent.0.map(|schema::Word(by)| Stand::Transparent {
+        interception: match by {
+            schema::Interception::Tproxy => Interception::Tproxy,
+            schema::Interception::Redirect => Interception::Redirect,
+        },
+        source: match written.source.0 {
+            Some(schema::Word(schema::Source::Client)) => Source::Client,
+            Some(schema::Word(schema::Source::Gate)) | None => Source::Gate,
+        },
+    });
+    let advertise = written.advertise.0.map(|advertise| advertised(&advertise, bind, &at.key("advertise")));
+    let advertise = match advertise {
+        None => None,
+        Some(read) => Some(read?),
+    };
+    Some(Listener { name: name?.0, bind: bind?, stand: server.or(transparent)?, advertise })
+}
+
+/// Checks that the keys say one way to stand in front of servers, and only what belongs to it.
+fn one_stand(at: &At<'_>) {
+    let (server, transparent) = (at.has("server"), at.has("transparent"));
+    match (server, transparent) {
+        (true, true) => at.key_itself("transparent").mistake(
+            "a listener has either `server` or `transparent`",
+            "take one of the two away, or make two listeners",
+        ),
+        (false, false) if at.lacks("server") && at.lacks("transparent") && !at.has("explicit") => at.mistake(
+            "this listener has neither `server` nor `transparent`",
+            "add `server: \"10.0.2.2:21\"` for one server, or `transparent: tproxy` on a router",
+        ),
+        _ => {}
+    }
+    if at.has("source") && !transparent {
+        let help = "take it away, or write `transparent:` in place of `server:`";
+        at.key_itself("source").mistake("`source` goes only with `transparent`", help);
+    }
+    if at.has("advertise") && transparent && !server {
+        let help = "take it away: clients are told the address that they connected to";
+        at.key_itself("advertise").mistake("`advertise` goes only with `server`", help);
+    }
+}
+
+fn bind_address(text: &str) -> Result<SocketAddr, Fault> {
+    let bind = socket(text, None)?;
+    if let Some(plain) = unmapped(bind.ip()) {
+        let help = format!("write \"{}\"", SocketAddr::new(plain, bind.port()));
+        return fault(format!("{} is IPv4, written as IPv6", quoted(text)), help);
+    }
+    if nobodys(bind.ip()) {
+        let help = format!("write an address of this machine, or \"0.0.0.0:{}\" for every one", bind.port());
+        return fault(format!("{} is not the address of one machine", bind.ip()), help);
+    }
+    Ok(bind)
+}
+
+fn reverse(schema::Server(text): &schema::Server, bind: Option<SocketAddr>, at: &At<'_>) -> Option<Stand> {
+    let server = ServerAddr::new(at.take(socket(text, Some(21)))?);
+    if server.ip().is_unspecified() || nobodys(server.ip()) {
+        at.mistake(format!("{} is not the address of one machine", server.ip()), "write the server's own address");
+        return None;
+    }
+    if bind == Some(server.socket()) {
+        at.mistake("the server is this listener itself", "write the server's own address");
+        return None;
+    }
+    Some(Stand::Reverse { server })
+}
+
+fn advertised(schema::Advertise(text): &schema::Advertise, bind: Option<SocketAddr>, at: &At<'_>) -> Option<IpAddr> {
+    at.take(advertise(text, bind))
+}
+
+fn advertise(text: &str, bind: Option<SocketAddr>) -> Result<IpAddr, Fault> {
+    let Ok(ip) = text.parse::<IpAddr>() else {
+        let help = match socket(text, Some(21)) {
+            Ok(addr) => format!("write it without its port: \"{}\"", addr.ip()),
+            Err(_) => "write the address that clients connect to, such as \"203.0.113.5\"".to_owned(),
+        };
+        return fault(format!("{} is not an address", quoted(text)), help);
+    };
+    if ip.is_unspecified() || nobodys(ip) || unmapped(ip).is_some() {
+        let message = format!("{} is no address that a client could connect to", quoted(text));
+        return fault(message, "write the address that clients connect to, such as \"203.0.113.5\"");
+    }
+    let family = |ipv4| if ipv4 { "IPv4" } else { "IPv6" };
+    match bind {
+        Some(bind) if bind.is_ipv4() != ip.is_ipv4() => fault(
+            format!("{} is {}, and `bind` is {}", quoted(text), family(ip.is_ipv4()), family(bind.is_ipv4())),
+            format!("write an {} address, or make a second listener", family(bind.is_ipv4())),
+        ),
+        _ => Ok(ip),
+    }
+}
+
+/// Whether an address belongs to no single machine: multicast or broadcast.
+fn nobodys(ip: IpAddr) -> bool {
+    ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+fn unmapped(ip: IpAddr) -> Option<IpAddr> {
+    if ip.is_ipv6() { Some(ip.to_canonical()).filter(IpAddr::is_ipv4) } else { None }
+}
+
+/// The addresses that listeners took so far.
+#[derive(Default)]
+pub(super) struct Binds {
+    taken: HashMap<SocketAddr, String>,
+    /// By family and port: any one of them, for a wildcard that would cover it.
+    ports: HashMap<(bool, u16), String>,
+}
+
+impl Binds {
+    /// Puts a mistake on the list where a listener before this one has the same address or covers it.
+    fn check(&mut self, bind: SocketAddr, name: &str, at: &At<'_>) {
+        let wildcard = match bind.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let family = (bind.is_ipv4(), bind.port());
+        let covered = self.taken.get(&SocketAddr::new(wildcard, bind.port()));
+        let covers = self.ports.get(&family).filter(|_| bind.ip().is_unspecified());
+        if let Some(other) = self.taken.get(&bind).or(covered).or(covers) {
+            at.mistake(
+                format!("listener {} has port {} of this address already", quoted(other), bind.port()),
+                "give one of them another port, or an address that the other does not have",
+            );
+        }
+        self.taken.entry(bind).or_insert_with(|| name.to_owned());
+        self.ports.entry(family).or_insert_with(|| name.to_owned());
+    }
+}

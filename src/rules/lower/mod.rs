@@ -1,0 +1,132 @@
+//! What a rules file means: from what was written to a [`Policy`], complete and checked.
+
+mod listener;
+mod network;
+mod ports;
+mod rule;
+mod wait;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_yaml::Value;
+
+use super::place::{At, Fault, quoted};
+use super::read::read;
+use super::schema::{File, List, Listener, Name, Rule, Version, Written};
+use crate::policy::Policy;
+
+/// What the whole file means.
+pub(super) fn file(value: Value, at: &At<'_>) -> Option<Policy> {
+    // Before anything else: what belongs in another version cannot be judged by the keys of this one.
+    if let Some(other) = value.get("version").and_then(Value::as_u64).filter(|&version| version != 1) {
+        at.key("version").fault(version_unknown(&other.to_string()));
+        return None;
+    }
+    let file: File<Value, Value> = read(value, at)?;
+    version(file.version, at);
+    let timeouts = match file.timeouts.0 {
+        Some(timeouts) => wait::timeouts(timeouts, &at.key("timeouts")),
+        None => Some(crate::policy::Timeouts::default()),
+    };
+    let listeners = listeners(file.listeners, at);
+    let rules = rules(file.rules, at);
+    Some(Policy { listeners: listeners?, rules: rules?, timeouts: timeouts? })
+}
+
+fn version(written: Written<Version>, at: &At<'_>) {
+    match required(written, "version", at, "write `version: 1` as the first line") {
+        Some(Version(version)) if version != "1" => at.key("version").fault(version_unknown(&version)),
+        _ => {}
+    }
+}
+
+fn version_unknown(version: &str) -> Fault {
+    let message = format!("version {} is not known to this ftpgate", quoted(version));
+    Fault::new(message, "write `version: 1`, or use an ftpgate that knows it")
+}
+
+fn listeners(written: Written<List<Value>>, at: &At<'_>) -> Option<Vec<crate::policy::Listener>> {
+    let list = items(written, "listeners", at, "add one with `name:`, `bind:` and `server:`")?;
+    let mut names = Names::default();
+    let mut binds = listener::Binds::default();
+    let read: Vec<_> = list
+        .into_iter()
+        .map(|(value, at)| {
+            let written = read::<Listener>(value, &at)?;
+            names.check(&written.name, &at);
+            listener::listener(written, &mut binds, &at)
+        })
+        .collect();
+    // Only now: one bad listener must not hide the mistakes in the next.
+    read.into_iter().collect()
+}
+
+fn rules(written: Written<List<Value>>, at: &At<'_>) -> Option<Vec<Arc<crate::policy::Rule>>> {
+    let list = items(
+        written,
+        "rules",
+        at,
+        "add one with `name:`, `from:`, `to:` and `action:`; without a rule nobody gets in",
+    )?;
+    let mut names = Names::default();
+    let read: Vec<_> = list
+        .into_iter()
+        .map(|(value, at)| {
+            let written = read::<Rule>(value, &at)?;
+            names.check(&written.name, &at);
+            rule::rule(written, &at).map(Arc::new)
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+/// The entries of a list that must not be empty, each with its place.
+fn items<'a>(
+    written: Written<List<Value>>,
+    key: &str,
+    at: &At<'a>,
+    help: &str,
+) -> Option<impl IntoIterator<Item = (Value, At<'a>)> + use<'a>> {
+    let List(list) = required(written, key, at, help)?;
+    let at = at.key(key);
+    if list.is_empty() {
+        at.mistake(format!("`{key}` is empty"), help);
+        return None;
+    }
+    Some(list.into_iter().enumerate().map(move |(index, value)| (value, at.index(index))))
+}
+
+/// What a key says that must be there. One that is there but could not be read is on the list of mistakes already.
+fn required<T>(written: Written<T>, key: &str, at: &At<'_>, help: &str) -> Option<T> {
+    if written.0.is_none() && at.lacks(key) {
+        at.mistake(format!("`{key}` is missing"), help);
+    }
+    written.0
+}
+
+/// The names so far, of listeners or of rules.
+#[derive(Default)]
+struct Names(HashSet<String>);
+
+impl Names {
+    fn check(&mut self, name: &Written<Name>, at: &At<'_>) {
+        let Some(Name(name)) = &name.0 else { return };
+        let at = at.key("name");
+        let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if name.is_empty() {
+            at.mistake("the name is empty", "write a name of letters, digits, `_`, `.` and `-`");
+        } else if let Some(odd) = name.chars().find(|&c| !fits(c)) {
+            let odd = if odd == ' ' { "a space".to_owned() } else { format!("`{odd}`") };
+            let message = format!("{} has {odd} in it", quoted(name));
+            at.mistake(message, "make names of letters, digits, `_`, `.` and `-`");
+        } else if !self.0.insert(name.clone()) {
+            at.mistake(format!("the name {} is taken already", quoted(name)), "give each a name of its own");
+        }
+    }
+}
+
+/// A fault that is the whole result.
+fn fault<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::new(message, help))
+}

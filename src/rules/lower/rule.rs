@@ -1,0 +1,123 @@
+//! What a rule means.
+
+use std::time::Duration;
+
+use super::super::place::At;
+use super::super::schema::{self, Many, Ports, PortsOr, Word, Written};
+use super::{network, ports, required, wait};
+use crate::addr::PortRanges;
+use crate::policy::{Datapath, Inbound, Outbound, Permission, Rule, ServerMode};
+
+const PINHOLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What one rule means.
+pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
+    let name = required(written.name, "name", at, "begin the rule with `- name:` and a name of its own");
+    let from = required(written.from, "from", at, "say which clients: `from: any`, or networks");
+    let from = from.and_then(|from| network::clients(&from, &at.key("from")));
+    let to = required(written.to, "to", at, "say which servers: `to: any`, or addresses");
+    let to = to.and_then(|to| network::destinations(&to, &at.key("to")));
+    let action = required(written.action, "action", at, "write `action: allow` or `action: deny`");
+    let permission = action.map(|Word(action)| match action {
+        schema::Action::Allow => Permission::Allow,
+        schema::Action::Deny => Permission::Deny,
+    });
+    ports_fit(permission, at);
+    let inbound = written.inbound.0.map(|inbound| self::inbound(inbound, &at.key("inbound")));
+    let outbound = written.outbound.0.map(|outbound| self::outbound(outbound, &at.key("outbound")));
+    let server_mode = server_mode(&written.server_mode, &at.key("server_mode"));
+    let datapath = datapath(&written.datapath, &at.key("datapath"));
+    let timeout = wait::wait(written.pinhole_timeout.0, PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
+    Some(Rule {
+        name: name?.0,
+        from: from?,
+        to: to?,
+        permission: permission?,
+        inbound: all(inbound)?,
+        outbound: all(outbound)?,
+        server_mode,
+        datapath,
+        pinhole_timeout: timeout?,
+    })
+}
+
+/// Nothing where nothing was written; `None` only for what was written and could not be read.
+#[allow(clippy::option_option, reason = "not written and not readable are two things")]
+fn all<T>(written: Option<Option<T>>) -> Option<Option<T>> {
+    written.map_or(Some(None), |read| read.map(Some))
+}
+
+fn ports_fit(permission: Option<Permission>, at: &At<'_>) {
+    let written: Vec<&str> = ["inbound", "outbound"].into_iter().filter(|key| at.has(key)).collect();
+    match permission {
+        Some(Permission::Deny) => {
+            for key in written {
+                let message = format!("`{key}` means nothing in a rule that denies");
+                at.key_itself(key).mistake(message, "take it away, or write `action: allow`");
+            }
+        }
+        Some(Permission::Allow) if at.lacks("inbound") && at.lacks("outbound") => at.mistake(
+            "this rule allows no data connection, so not even a listing would come through",
+            "add `inbound: \"10001-10005\"` for passive mode, `outbound:` for active mode, or both",
+        ),
+        Some(Permission::Allow) | None => {}
+    }
+}
+
+fn inbound(written: PortsOr<schema::Inbound>, at: &At<'_>) -> Option<Inbound> {
+    match written {
+        PortsOr::Ports(gate_ports) => {
+            Some(Inbound { gate_ports: ports::ranges(&gate_ports, at)?, server_ports: PortRanges::unreserved() })
+        }
+        PortsOr::Full(written) => {
+            let gate_ports = gate_ports(written.gate_ports, at);
+            let server_ports = ranges_or_all(&written.server_ports, &at.key("server_ports"));
+            Some(Inbound { gate_ports: gate_ports?, server_ports: server_ports? })
+        }
+    }
+}
+
+fn outbound(written: PortsOr<schema::Outbound>, at: &At<'_>) -> Option<Outbound> {
+    match written {
+        PortsOr::Ports(gate_ports) => Some(Outbound {
+            client_ports: PortRanges::unreserved(),
+            gate_ports: ports::ranges(&gate_ports, at)?,
+            source_port: None,
+        }),
+        PortsOr::Full(written) => {
+            let client_ports = ranges_or_all(&written.client_ports, &at.key("client_ports"));
+            let gate_ports = gate_ports(written.gate_ports, at);
+            let source_port = written.source_port.0.as_ref();
+            let source_port = source_port.map(|port| at.key("source_port").take(ports::source_port(port)));
+            Some(Outbound { client_ports: client_ports?, gate_ports: gate_ports?, source_port: all(source_port)? })
+        }
+    }
+}
+
+fn gate_ports(written: Written<Many<Ports>>, at: &At<'_>) -> Option<PortRanges> {
+    let help = "say which ports of the gate may be used: `gate_ports: \"10001-10005\"`";
+    ports::ranges(&required(written, "gate_ports", at, help)?, &at.key("gate_ports"))
+}
+
+fn ranges_or_all(written: &Written<Many<Ports>>, at: &At<'_>) -> Option<PortRanges> {
+    written.0.as_ref().map_or_else(|| Some(PortRanges::unreserved()), |list| ports::ranges(list, at))
+}
+
+fn server_mode(written: &Written<Word<schema::ServerMode>>, at: &At<'_>) -> ServerMode {
+    if let Some(Word(schema::ServerMode::Passive | schema::ServerMode::Active)) = written.0 {
+        let message = "this version leaves the server's leg in the mode that the client asked for";
+        at.mistake(message, "write `same`, or leave `server_mode` out");
+    }
+    ServerMode::Same
+}
+
+fn datapath(written: &Written<Word<schema::Datapath>>, at: &At<'_>) -> Datapath {
+    match written.0 {
+        Some(Word(schema::Datapath::Kernel)) => {
+            at.mistake("this version has no kernel datapath", "write `auto` or `relay`");
+            Datapath::Auto
+        }
+        Some(Word(schema::Datapath::Relay)) => Datapath::Relay,
+        Some(Word(schema::Datapath::Auto)) | None => Datapath::Auto,
+    }
+}

@@ -1,0 +1,223 @@
+//! What was written in a rules file, before anybody asks what it means.
+//!
+//! These types decide which keys there are and whether a value is text, a list or a map; what the text says is for the
+//! next step. Every key may be missing here, so that one that is missing does not hide the mistakes in the others.
+
+mod form;
+mod text;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use form::{List, Many, PortsOr, Word, Written};
+pub use text::{Advertise, Bind, Client, Destination, Duration, Name, Phrase, Ports, Server, SourcePort, Version};
+
+/// A rules file: who may reach which FTP server, and which ports their data connections may use.
+///
+/// The first rule that matches decides; what no rule matches is denied.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, bound = "L: Deserialize<'de>, R: Deserialize<'de>")]
+#[serde(expecting = "the keys `version: 1`, `listeners:` and `rules:`")]
+#[schemars(rename = "ftpgate rules", extend("required" = ["version", "listeners", "rules"]))]
+pub struct File<L = Listener, R = Rule> {
+    /// The version of this format: 1.
+    #[serde(default)]
+    pub version: Written<Version>,
+    /// Where clients are waited for.
+    #[serde(default)]
+    pub listeners: Written<List<L>>,
+    /// Who may reach what. The first rule that matches decides; what no rule matches is denied.
+    #[serde(default)]
+    pub rules: Written<List<R>>,
+    /// How long the gate waits for things that no rule speaks of.
+    #[serde(default)]
+    pub timeouts: Written<Timeouts>,
+}
+
+/// An address at which clients are waited for: with `server`, for one server behind it; with `transparent`, for the
+/// servers whose connections nftables hands over.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a listener: a map with `name:`, `bind:` and `server:`")]
+#[schemars(extend("required" = ["name", "bind"]), extend("oneOf" = [{"required": ["server"]}, {"required": ["transparent"]}]))]
+pub struct Listener {
+    /// The name that logs use.
+    #[serde(default)]
+    pub name: Written<Name>,
+    /// The address and port to listen on.
+    #[serde(default)]
+    pub bind: Written<Bind>,
+    /// The server behind this address. Its port is 21 where none is written.
+    #[serde(default)]
+    pub server: Written<Server>,
+    /// By which nftables statement connections to the servers are handed over.
+    #[serde(default)]
+    pub transparent: Written<Word<Interception>>,
+    /// Whose address the server sees; only with `transparent`.
+    #[serde(default)]
+    pub source: Written<Word<Source>>,
+    /// The address that clients are told, where another NAT stands in front of this machine; only with `server`.
+    #[serde(default)]
+    pub advertise: Written<Advertise>,
+}
+
+/// By which nftables statement a connection is handed over.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Interception {
+    /// `tproxy`
+    Tproxy,
+    /// `redirect`
+    Redirect,
+}
+
+impl Phrase for Interception {
+    const PHRASE: &'static str = "`tproxy` or `redirect`";
+}
+
+/// Whose address the server sees.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// This machine's own (the default).
+    Gate,
+    /// The client's.
+    Client,
+}
+
+impl Phrase for Source {
+    const PHRASE: &'static str = "`gate` or `client`";
+}
+
+/// A rule: who may reach which servers, and which ports data connections may use.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a rule: a map with `name:`, `from:`, `to:` and `action:`")]
+#[schemars(extend("required" = ["name", "from", "to", "action"]))]
+pub struct Rule {
+    /// The name that logs use.
+    #[serde(default)]
+    pub name: Written<Name>,
+    /// Clients: a network, an address, a list of them, or `any`.
+    #[serde(default)]
+    pub from: Written<Many<Client>>,
+    /// Servers: a network or an address, with or without a port, a list of them, or `any`.
+    #[serde(default)]
+    pub to: Written<Many<Destination>>,
+    /// What becomes of these clients.
+    #[serde(default)]
+    pub action: Written<Word<Action>>,
+    /// Passive mode; where it is left out, passive mode is refused. A range alone is its `gate_ports`.
+    #[serde(default)]
+    pub inbound: Written<PortsOr<Inbound>>,
+    /// Active mode; where it is left out, active mode is refused. A range alone is its `gate_ports`.
+    #[serde(default)]
+    pub outbound: Written<PortsOr<Outbound>>,
+    /// The mode of the server's leg of a data connection.
+    #[serde(default)]
+    pub server_mode: Written<Word<ServerMode>>,
+    /// Who moves the bytes of data connections.
+    #[serde(default)]
+    pub datapath: Written<Word<Datapath>>,
+    /// How long a data connection is waited for (default 30s).
+    #[serde(default)]
+    pub pinhole_timeout: Written<Duration>,
+}
+
+/// What becomes of the clients of a rule.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// They may reach the servers.
+    Allow,
+    /// They may not.
+    Deny,
+}
+
+impl Phrase for Action {
+    const PHRASE: &'static str = "`allow` or `deny`";
+}
+
+/// The ports of passive mode.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["gate_ports"]))]
+pub struct Inbound {
+    /// The gate's, that the client is told to connect to.
+    #[serde(default)]
+    pub gate_ports: Written<Many<Ports>>,
+    /// The server's, that the gate connects to (default 1024-65535).
+    #[serde(default)]
+    pub server_ports: Written<Many<Ports>>,
+}
+
+/// The ports of active mode.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["gate_ports"]))]
+pub struct Outbound {
+    /// The client's, that the gate connects to (default 1024-65535).
+    #[serde(default)]
+    pub client_ports: Written<Many<Ports>>,
+    /// The gate's, that the server is told to connect to.
+    #[serde(default)]
+    pub gate_ports: Written<Many<Ports>>,
+    /// Where the gate's connection to the client comes from, such as 20 (default: any port).
+    #[serde(default)]
+    pub source_port: Written<SourcePort>,
+}
+
+/// The mode of the server's leg of a data connection.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerMode {
+    /// The mode that the client asked for (the default).
+    Same,
+    /// Always passive. Named so that the message can be; not in this version.
+    #[schemars(skip)]
+    Passive,
+    /// Always active. Not in this version.
+    #[schemars(skip)]
+    Active,
+}
+
+impl Phrase for ServerMode {
+    const PHRASE: &'static str = "`same`";
+}
+
+/// Who moves the bytes of data connections.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Datapath {
+    /// The best that there is (the default).
+    Auto,
+    /// The gate's own process.
+    Relay,
+    /// The kernel. Not in this version.
+    #[schemars(skip)]
+    Kernel,
+}
+
+impl Phrase for Datapath {
+    const PHRASE: &'static str = "`auto` or `relay`";
+}
+
+/// How long the gate waits for things that no rule speaks of.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of durations, such as `connect: 10s`")]
+pub struct Timeouts {
+    /// For the connection to a server, control or data, to be made (default 10s).
+    #[serde(default)]
+    pub connect: Written<Duration>,
+    /// For the server's greeting, once connected (default 60s).
+    #[serde(default)]
+    pub greeting: Written<Duration>,
+    /// For transfers to end by themselves when the gate is stopped (default 30s).
+    #[serde(default)]
+    pub drain: Written<Duration>,
+}
+
+/// The JSON Schema of a rules file, for editors that complete and check YAML as it is written.
+#[must_use]
+pub fn json() -> String {
+    let schema = schemars::schema_for!(File);
+    format!("{:#}\n", schema.as_value())
+}

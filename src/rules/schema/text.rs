@@ -1,0 +1,145 @@
+//! The texts of a rules file, each with what it is called when something else stands in its place.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+/// What belongs in a place, in the words of a message.
+pub trait Phrase {
+    /// It goes on after "write".
+    const PHRASE: &'static str;
+}
+
+/// Takes text, and where `numbers`, numbers as the text that they were written as.
+struct Text {
+    phrase: &'static str,
+    numbers: bool,
+}
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.phrase)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
+        self.number(number, E::invalid_type(serde::de::Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<String, E> {
+        self.number(number, E::invalid_type(serde::de::Unexpected::Signed(number), &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<String, E> {
+        self.number(number, E::invalid_type(serde::de::Unexpected::Float(number), &self))
+    }
+}
+
+impl Text {
+    fn number<E>(&self, number: impl ToString, error: E) -> Result<String, E> {
+        if self.numbers { Ok(number.to_string()) } else { Err(error) }
+    }
+}
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, numbers: $numbers:literal, $phrase:literal, $schema:tt) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(pub String);
+
+        impl Phrase for $name {
+            const PHRASE: &'static str = $phrase;
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_any(Text { phrase: Self::PHRASE, numbers: $numbers }).map(Self)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+text! {
+    /// The version of the format.
+    Version, numbers: true, "`version: 1`", { "const": 1 }
+}
+text! {
+    /// The name of a listener or rule.
+    Name, numbers: false, "a name in quotes, such as \"partners\"", {
+        "type": "string", "pattern": "^[A-Za-z0-9_.-]+$"
+    }
+}
+text! {
+    /// An address and port of ours.
+    Bind, numbers: true, "an address and a port, such as \"0.0.0.0:21\"", {
+        "type": "string", "description": "An address and a port: \"0.0.0.0:21\" or \"[::]:21\".",
+        "pattern": "^([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]+$"
+    }
+}
+text! {
+    /// An address and port of a server.
+    Server, numbers: true, "an address, such as \"10.0.2.2:21\"", {
+        "type": "string", "description": "An address, with or without a port: \"10.0.2.2:21\" or \"[2001:db8::1]:21\".",
+        "pattern": "^([0-9.]+(:[0-9]+)?|[0-9A-Fa-f:.]+|\\[[0-9A-Fa-f:.]+\\](:[0-9]+)?)$"
+    }
+}
+text! {
+    /// An address that clients are told.
+    Advertise, numbers: true, "an address without a port, such as \"203.0.113.5\"", {
+        "type": "string", "description": "An address without a port.", "pattern": "^[0-9A-Fa-f:.]+$"
+    }
+}
+text! {
+    /// Clients.
+    Client, numbers: true, "a network or an address, a list of them, or `any`", {
+        "type": "string", "description": "A network such as \"10.0.0.0/8\", an address, or any.",
+        "pattern": "^(any|[0-9A-Fa-f:.]+(/[0-9]+)?)$"
+    }
+}
+text! {
+    /// Servers.
+    Destination, numbers: true, "a network or an address, with or without a port, a list of them, or `any`", {
+        "type": "string",
+        "description": "A network or an address, with or without a port: \"10.0.2.2:21\", \"[2001:db8::1]:21\"; or any.",
+        "pattern": "^(any|[0-9.]+(/[0-9]+)?|[0-9A-Fa-f:.]+(/[0-9]+)?|\\[[0-9A-Fa-f:.]+(/[0-9]+)?\\])(:[0-9]+)?$"
+    }
+}
+text! {
+    /// A range of ports.
+    Ports, numbers: true, "ports such as \"10001-10005\", a list of them, or `any`", {
+        "description": "A range such as \"10001-10005\", a port, or any for 1024-65535.",
+        "anyOf": [
+            { "type": "string", "pattern": "^(any|[0-9]+( *- *[0-9]+)?)$" },
+            { "type": "integer", "minimum": 1024, "maximum": 65535 }
+        ]
+    }
+}
+text! {
+    /// The one port that connections come from.
+    SourcePort, numbers: true, "one port, such as 20", {
+        "anyOf": [{ "type": "string", "pattern": "^[0-9]+$" }, { "type": "integer", "minimum": 1, "maximum": 65535 }]
+    }
+}
+text! {
+    /// How long to wait.
+    Duration, numbers: true, "a duration with its unit, such as \"30s\"", {
+        "type": "string", "description": "A duration with its unit: 30s, 2min.", "pattern": "^([0-9]+ *[a-z]+ *)+$"
+    }
+}

@@ -1,0 +1,175 @@
+//! Rules files: what is valid, and what is said about those that are not.
+//!
+//! `tests/rules/invalid/*.yaml` each stand beside the `.err` that they must give. `UPDATE=1` writes those anew; read
+//! them before they are committed, for they are what operators get to see.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ftpgate::policy::{Datapath, Interception, Policy, Source, Stand};
+use ftpgate::rules::{self, Mistakes};
+use proptest::prelude::*;
+
+fn files(directory: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let entries = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
+    files.sort();
+    files
+}
+
+fn parse(path: &Path) -> Result<Policy, Mistakes> {
+    rules::parse_bytes(&fs::read(path).unwrap(), path.file_name().unwrap().to_str().unwrap())
+}
+
+/// Compares with a file beside the tests, or writes it where `UPDATE=1` says so.
+fn compare(path: &Path, given: &str) -> Result<(), String> {
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        fs::write(path, given).unwrap();
+        return Ok(());
+    }
+    match fs::read_to_string(path) {
+        Ok(expected) if expected == given => Ok(()),
+        Ok(expected) => Err(format!("{}\n--- expected\n{expected}\n--- given\n{given}", path.display())),
+        Err(error) => Err(format!("{}: {error}\n--- given\n{given}", path.display())),
+    }
+}
+
+#[test]
+fn invalid_files_say_what_is_wrong_and_what_to_write() {
+    let files = files("tests/rules/invalid");
+    assert!(files.len() >= 35, "only {} files", files.len());
+    let mut wrong = Vec::new();
+    for file in files {
+        let Err(mistakes) = parse(&file) else {
+            wrong.push(format!("{} is valid", file.display()));
+            continue;
+        };
+        for mistake in mistakes.list() {
+            assert!(!mistake.message.is_empty() && !mistake.help.is_empty(), "{}: {mistake:?}", file.display());
+        }
+        wrong.extend(compare(&file.with_extension("err"), &format!("{mistakes}\n")).err());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn the_place_that_is_shown_is_the_place_in_the_json() {
+    for file in files("tests/rules/invalid") {
+        let mistakes = parse(&file).unwrap_err();
+        let shown = mistakes.to_string();
+        for mistake in mistakes.list() {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let place = format!("{name}:{}:{}\n", mistake.line, mistake.column);
+            assert!(shown.contains(&place), "{place} is not in\n{shown}");
+        }
+    }
+}
+
+#[test]
+fn valid_files_and_the_examples_are_valid() {
+    for directory in ["tests/rules/valid", "rules"] {
+        let files = files(directory);
+        assert!(files.len() >= 5, "{directory}: only {} files", files.len());
+        for file in files {
+            if let Err(mistakes) = parse(&file) {
+                panic!("{mistakes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reference_means_what_its_comments_say() {
+    let policy = parse(Path::new("rules/reference.yaml")).unwrap();
+    let [public, lan] = &policy.listeners[..] else { panic!("{:?}", policy.listeners) };
+    assert_eq!(public.advertise, Some("203.0.113.5".parse().unwrap()));
+    assert!(matches!(public.stand, Stand::Reverse { server } if server.to_string() == "10.0.2.2:21"));
+    assert_eq!(lan.stand, Stand::Transparent { interception: Interception::Tproxy, source: Source::Client });
+
+    let names: Vec<&str> = policy.rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, ["partners", "mainframe", "everyone-else"]);
+    let partners = &policy.rules[0];
+    let outbound = partners.outbound.as_ref().unwrap();
+    assert_eq!(partners.inbound.as_ref().unwrap().server_ports.to_string(), "30000-30999");
+    assert_eq!((outbound.gate_ports.to_string().as_str(), outbound.source_port), ("40000-40099", Some(20)));
+    assert_eq!((partners.datapath, partners.pinhole_timeout.as_secs()), (Datapath::Auto, 30));
+    let mainframe = &policy.rules[1];
+    assert_eq!(mainframe.inbound.as_ref().unwrap().gate_ports.to_string(), "10001-10005, 10010");
+    assert_eq!(mainframe.outbound.as_ref().unwrap().gate_ports.to_string(), "1024-65535");
+}
+
+#[test]
+fn the_schema_beside_the_examples_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/ftpgate.schema.json");
+    compare(&path, &rules::json_schema()).unwrap();
+}
+
+#[test]
+fn a_byte_order_mark_and_carriage_returns_are_no_mistake() {
+    let text = fs::read_to_string("rules/minimal.yaml").unwrap();
+    let dos = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    assert_eq!(rules::parse(&dos, "dos"), rules::parse(&text, "unix"));
+    let mistakes = rules::parse(&dos.replace("10001-10005", "5-4"), "dos").unwrap_err();
+    let line = text.lines().position(|line| line.contains("10001-10005\"")).unwrap() + 1;
+    assert_eq!((mistakes.list()[0].line, mistakes.list()[0].column), (line, 14));
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let text = "é".repeat(rules::MAX_BYTES);
+    for mistakes in [rules::parse(&text, "large"), rules::parse_bytes(&text.as_bytes()[..=rules::MAX_BYTES], "cut")] {
+        assert!(mistakes.unwrap_err().to_string().contains("larger than 4 MiB"));
+    }
+}
+
+#[test]
+fn a_large_file_full_of_mistakes_is_read_in_fair_time() {
+    let keys: String = (0..20_000).map(|n| format!("k{n}: 1\n")).collect();
+    let mistakes = rules::parse(&keys, "keys").unwrap_err();
+    assert!(mistakes.to_string().ends_with("and perhaps more"));
+    let listeners: String =
+        (0..5_000).map(|n| format!("  - {{name: l{n}, bind: \"0.0.0.0:21\", server: \"10.0.2.2\"}}\n")).collect();
+    let text = format!("version: 1\nlisteners:\n{listeners}rules: []\n");
+    assert_eq!(rules::parse(&text, "listeners").unwrap_err().list().len(), 100);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}|[-\\[\\]{}:,&*!|>'\"%@` \n\t#a0?]{0,200}") {
+        if let Err(mistakes) = rules::parse(&text, "text") {
+            prop_assert!(!mistakes.list().is_empty());
+            prop_assert!(!mistakes.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Err(mistakes) = rules::parse_bytes(&bytes, "bytes") {
+            prop_assert!(!mistakes.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_change_to_a_valid_file_makes_it_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4u8, "[-\\[\\]{}:,&*!|>'\" \n\t#a0?/\u{e9}]{1,3}"), 1..5),
+    ) {
+        let mut text: Vec<char> = fs::read_to_string("rules/reference.yaml").unwrap().chars().collect();
+        for (place, kind, with) in changes {
+            let at = place.index(text.len());
+            match kind {
+                0 => drop(text.remove(at)),
+                1 => text.truncate(at.max(1)),
+                2 => drop(text.splice(at..=at, with.chars())),
+                _ => drop(text.splice(at..at, with.chars())),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(mistakes) = rules::parse(&text, "changed") {
+            prop_assert!(!mistakes.list().is_empty());
+            prop_assert!(!mistakes.to_string().is_empty());
+        }
+    }
+}
