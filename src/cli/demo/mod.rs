@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .context("the threads that the gate runs on cannot be started")?;
     runtime.block_on(async {
         let server = server::start().await.context("the demo's FTP server cannot listen on 127.0.0.1")?;
-        let rules = rules(args.port, server);
+        let rules = rules(if args.port == 0 { free_port().context("no port is free")? } else { args.port }, server);
         let policy = crate::rules::parse(&rules, "demo").map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
         let gate = match Gate::start(policy) {
             Ok(gate) => gate,
@@ -61,6 +61,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         gate.run(Box::new(reread)).await?;
         Ok(DONE)
     })
+}
+
+/// A port that is free now.
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn rules(port: u16, server: SocketAddr) -> String {
