@@ -13,6 +13,8 @@ const READ: usize = 4096;
 /// Telnet IP with its Synch: the first three bytes go as urgent data, the mark follows in the stream.
 const INTERRUPT: &[u8] = b"\xff\xf4\xff";
 const DATA_MARK: &[u8] = b"\xf2";
+/// What every Telnet command begins with.
+const IAC: u8 = 0xff;
 
 /// One control connection.
 #[derive(Debug)]
@@ -99,19 +101,13 @@ impl Peer {
     pub(super) async fn hear(&mut self, wanted: bool) -> Heard {
         let reading = wanted && self.open;
         let interest = match (reading, self.unsent.is_empty()) {
-            (true, true) => Interest::READABLE | Interest::PRIORITY,
-            (true, false) => Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE,
+            (true, true) => Interest::READABLE,
+            (true, false) => Interest::READABLE | Interest::WRITABLE,
             (false, false) => Interest::WRITABLE,
             // A peer that vanishes is noticed although nothing is wanted of it.
             (false, true) => Interest::ERROR,
         };
         let Ok(ready) = self.stream.ready(interest).await else { return Heard::Lost };
-        if ready.is_priority() {
-            self.urgent = true;
-            // Readiness is told once; this asks for the next time.
-            let _again: io::Result<()> =
-                self.stream.try_io(Interest::PRIORITY, || Err(io::ErrorKind::WouldBlock.into()));
-        }
         if self.flush().is_err() || (!reading && ready.is_error()) {
             return Heard::Lost;
         }
@@ -126,7 +122,9 @@ impl Peer {
                 Heard::Closed
             }
             Ok(count) => {
-                self.reader.push(buffer.get(..count).unwrap_or_default());
+                let bytes = buffer.get(..count).unwrap_or_default();
+                self.urgent |= memchr::memchr(IAC, bytes).is_some() && net::has_urgent(&self.stream);
+                self.reader.push(bytes);
                 self.unsent.extend(self.reader.take_refusals());
                 Heard::Progress
             }

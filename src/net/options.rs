@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
@@ -85,6 +86,14 @@ pub async fn send_urgent(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()>
         bytes = bytes.get(sent..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// Whether urgent bytes wait to be read. A read stops ahead of them, so that after a Telnet IP this tells whether its
+/// Synch follows.
+#[must_use]
+pub fn has_urgent(stream: &TcpStream) -> bool {
+    let mut asked = [PollFd::new(stream, PollFlags::PRI)];
+    poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Raises the number of files that this process may have open to the most it is allowed, and tells that number;

@@ -198,6 +198,22 @@ fn what_is_not_its_business_passes_byte_for_byte() {
 }
 
 #[test]
+fn an_urgent_abort_stays_urgent() {
+    let (server, (rule, ..)) = (Server::new(), rule(4));
+    let gate = Gate::start(server.at(), &rule);
+    let (mut client, mut session) = session(&gate, &server);
+    let theirs = socket2::SockRef::from(&session.stream);
+    theirs.set_out_of_band_inline(true).unwrap();
+    let mine = socket2::SockRef::from(&client.stream);
+    assert_eq!(mine.send_out_of_band(b"\xff\xf4\xff").unwrap(), 3);
+    client.send(b"\xf2ABOR");
+    assert_eq!(session.line(), b"\xff\xf4\xff\xf2ABOR", "the server's attention was not called");
+    // What came without urgent data goes on as the plain command.
+    client.send(b"\xff\xf4\xff\xf2ABOR");
+    assert_eq!(session.line(), b"ABOR");
+}
+
+#[test]
 fn a_file_that_was_cut_short_is_seen_to_be() {
     let (server, (rule, ..)) = (Server::new(), rule(4));
     let mut gate = Gate::start(server.at(), &rule);
