@@ -1,0 +1,12 @@
+//! The guarantees that the gate gives, each against the real program with peers that do not keep to the rules.
+#![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
+
+mod cut;
+mod life;
+mod lines;
+mod peers;
+mod ports;
+mod reload;
+mod support;
+mod text;
+mod trouble;
