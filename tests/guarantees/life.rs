@@ -67,7 +67,7 @@ fn a_port_in_use_is_named_at_the_start() {
 #[test]
 fn a_wrong_file_is_told_at_the_start() {
     let said = failed_start(|_, yaml| yaml.replace("action: allow", "action: alow"));
-    assert!(said.contains("rules.yaml:11") && said.contains("alow"), "{said}");
+    assert!(said.contains("rules.yaml:10") && said.contains("alow"), "{said}");
     assert!(!said.contains("event=\"ready\""));
 }
 

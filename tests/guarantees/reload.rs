@@ -62,7 +62,7 @@ fn a_session_that_is_denied_ends() {
     let (port, _data) = client.passive(&mut server);
     gate.rules.action = "deny";
     gate.rules.from = "127.0.0.1";
-    let others = "  - name: others\n    from: any\n    to: any\n    action: allow\n";
+    let others = "  - name: others\n    from: any\n    to: any\n    action: allow\n    outbound: 40000\n";
     let (mut other, mut others_server) = gate.session_from(OTHER_CLIENT);
     gate.write_rules(&format!("{}{others}", gate.rules.yaml()));
     gate.signal(Signal::HUP);

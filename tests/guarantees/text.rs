@@ -87,7 +87,7 @@ fn secrets_never_reach_the_log() {
     // Whose server takes a tab for a blank has a client that may send one.
     client.say("PASS\thunter2");
     client.say("\tPASS hunter2");
-    let (mut client, mut server) = gate.session();
+    let (mut client, server) = gate.session();
     client.send(b"PASS hunter2\0\r\n");
     client.send(format!("PASS {}\r\n", "hunter2".repeat(1000)).as_bytes());
     client.say("PASV");

@@ -31,9 +31,10 @@ fn beside(gate: &Gate, trouble: impl FnOnce()) {
 
 /// The last thing that a client hears is 421, or nothing.
 #[track_caller]
-fn assert_turned_away(client: &mut Talk, server: &mut Talk) {
+fn assert_turned_away(mut client: Talk, mut server: Talk) {
     let lines = client.rest();
     assert!(lines.last().is_none_or(|line| line.starts_with("421 ")), "{lines:?}");
+    drop(client);
     server.expect_end();
 }
 
@@ -41,13 +42,13 @@ fn assert_turned_away(client: &mut Talk, server: &mut Talk) {
 fn a_megabyte_without_a_line_end() {
     let gate = Gate::start();
     beside(&gate, || {
-        let (mut client, mut server) = gate.session();
+        let (mut client, server) = gate.session();
         for _ in 0..1024 {
             if client.try_send(&[b'x'; 1024]).is_err() {
                 break;
             }
         }
-        assert_turned_away(&mut client, &mut server);
+        assert_turned_away(client, server);
     });
     gate.logged(&["event=\"session_ended\"", "reason=\"bad_client\""]);
 }
@@ -56,13 +57,13 @@ fn a_megabyte_without_a_line_end() {
 fn a_megabyte_without_a_line_end_from_the_server() {
     let gate = Gate::start();
     beside(&gate, || {
-        let (mut client, mut server) = gate.session();
+        let (client, mut server) = gate.session();
         for _ in 0..1024 {
             if server.try_send(&[b'x'; 1024]).is_err() {
                 break;
             }
         }
-        assert_turned_away(&mut client, &mut server);
+        assert_turned_away(client, server);
     });
     gate.logged(&["event=\"session_ended\"", "reason=\"bad_server\""]);
 }
@@ -71,12 +72,12 @@ fn a_megabyte_without_a_line_end_from_the_server() {
 fn nul_and_garbage() {
     let gate = Gate::start();
     beside(&gate, || {
-        let (mut client, mut server) = gate.session();
+        let (mut client, server) = gate.session();
         client.send(b"RETR a\0b\r\n\x01\x02\x03\r\nRETR a\rPORT 1\r\nDELE all\r\n");
         for _ in 0..3 {
             client.expect_code("500");
         }
-        assert_turned_away(&mut client, &mut server);
+        assert_turned_away(client, server);
     });
     gate.logged(&["event=\"session_ended\"", "reason=\"bad_client\""]);
 }
@@ -97,6 +98,7 @@ fn random_bytes() {
         let _cut_off = client.try_send(&bytes);
         // What happens to be a line with a verb may pass; the end is the same.
         client.rest();
+        drop(client);
         server.rest();
     });
     gate.logged(&["event=\"session_ended\"", "reason=\"bad_client\""]);
@@ -105,16 +107,18 @@ fn random_bytes() {
 #[test]
 fn http_and_tls() {
     let gate = Gate::start();
-    let requests: [(&[u8], &str); 2] = [
+    let requests: [(&[u8], &str); 3] = [
         (b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n", "http_client"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", "tls_client"),
+        // No line end: the client waits for an answer to its first words.
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "tls_client"),
     ];
     beside(&gate, || {
         for (request, reason) in requests {
-            let (mut client, mut server) = gate.session();
+            let (mut client, server) = gate.session();
             client.send(request);
             client.expect_code("421");
-            assert_turned_away(&mut client, &mut server);
+            assert_turned_away(client, server);
             gate.logged(&["event=\"session_ended\"", &format!("reason=\"{reason}\"")]);
         }
     });

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 
 pub use gate::Gate;
-pub use rules::{Rules, Slot};
-pub use talk::{Reply, Talk, host_port, the_port_in, told_227};
+pub use rules::Rules;
+pub use talk::{Talk, host_port, the_port_in, told_227};
 
 /// How long anything may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
