@@ -10,7 +10,7 @@ fn a_stranger_is_reset_and_does_not_use_up_a_passive_pinhole() {
     let gate = Gate::start();
     let (mut client, mut server) = gate.session();
     let (port, data) = client.passive(&mut server);
-    assert_reset(dial(STRANGER, port).unwrap());
+    assert_shut_out(STRANGER, port);
     gate.logged(&["event=\"stranger\"", "from=127.0.0.2:"]);
     nobody_came_to(&data);
     client.begin(&mut server, "RETR file");
@@ -28,7 +28,7 @@ fn a_stranger_is_reset_and_does_not_use_up_an_active_pinhole() {
     let (mut client, mut server) = gate.session();
     let (port, data) = client.active(&mut server);
     assert!(gate.rules.outbound.contains(&port));
-    assert_reset(dial(STRANGER, port).unwrap());
+    assert_shut_out(STRANGER, port);
     gate.logged(&["event=\"stranger\"", "from=127.0.0.2:"]);
     nobody_came_to(&data);
     client.begin(&mut server, "RETR file");
