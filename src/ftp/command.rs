@@ -62,8 +62,6 @@ pub enum NotACommand {
     Empty,
     /// A request of HTTP: a browser that was lured here, or a scanner.
     Http,
-    /// A TLS handshake where plain text belongs.
-    Tls,
     /// A verb with bytes that no verb has.
     Garbage,
 }
@@ -80,9 +78,6 @@ impl<'a> Command<'a> {
     /// # Errors
     /// Where the line is no command at all.
     pub fn parse(line: &'a [u8]) -> Result<Self, NotACommand> {
-        if let [0x16, 0x03, ..] = line {
-            return Err(NotACommand::Tls);
-        }
         let line = line.trim_ascii();
         if line.is_empty() {
             return Err(NotACommand::Empty);
@@ -197,7 +192,6 @@ mod tests {
         assert_eq!(verb(b"\xff\xffPORT 1,2"), Err(NotACommand::Garbage));
         assert_eq!(verb(b"PO\x01RT 1,2"), Err(NotACommand::Garbage));
         assert_eq!(verb(b"   "), Err(NotACommand::Empty));
-        assert_eq!(verb(b"\x16\x03\x01\x02"), Err(NotACommand::Tls));
     }
 
     #[test]

@@ -16,6 +16,9 @@ const MAX_SKIPPED: usize = 64 * 1024;
 /// How many bytes of Telnet refusals may wait to be sent; requests beyond that are ignored.
 const MAX_REFUSALS: usize = 48;
 
+/// How each record of a TLS handshake begins, in every version.
+const HANDSHAKE: &[u8] = &[0x16, 0x03];
+
 const SE: u8 = 240;
 const DATA_MARK: u8 = 242;
 const INTERRUPT_PROCESS: u8 = 244;
@@ -44,6 +47,8 @@ pub enum LineFault {
     Endless,
     /// A NUL byte within.
     Nul,
+    /// A TLS handshake where plain text belongs: it has NUL bytes early and a line end late or never.
+    Tls,
     /// A CR that no LF follows: some peers would take it for the end of a line.
     BareCr,
 }
@@ -121,6 +126,10 @@ impl LineReader {
 
     /// The next line or fault, or `None` until more bytes come.
     pub fn next_line(&mut self) -> Option<Result<Line, LineFault>> {
+        if self.dialect == Dialect::Commands && self.skipping.is_none() && self.bytes.starts_with(HANDSHAKE) {
+            self.forget();
+            return Some(Err(LineFault::Tls));
+        }
         loop {
             let Some(end) = memchr(b'\n', self.bytes.get(self.searched..)?).map(|at| self.searched + at) else {
                 return self.no_end_yet();
@@ -151,12 +160,12 @@ impl LineReader {
     fn no_end_yet(&mut self) -> Option<Result<Line, LineFault>> {
         self.searched = self.bytes.len();
         if let Some(skipped) = &mut self.skipping {
+            if self.bytes.is_empty() {
+                // Each fault is told once for what was pushed, or whoever takes lines to the last never ends.
+                return None;
+            }
             *skipped += self.bytes.len();
             let endless = *skipped > MAX_SKIPPED;
-            if endless {
-                // Told once for as many bytes.
-                *skipped = 0;
-            }
             self.forget();
             return endless.then_some(Err(LineFault::Endless));
         }
@@ -333,6 +342,15 @@ mod tests {
         let faults: Vec<_> = (0..40).flat_map(|_| read(&mut reader, &[b'x'; 4097])).collect();
         assert_eq!(faults.first(), Some(&Err(LineFault::TooLong)));
         assert_eq!(faults.get(1), Some(&Err(LineFault::Endless)));
+        assert!(faults.len() <= 40, "a fault is told again although nothing came");
+    }
+
+    #[test]
+    fn a_tls_handshake_is_known_before_any_line_ends() {
+        let mut reader = LineReader::commands();
+        assert_eq!(read(&mut reader, b"AUTH TLS\r\n\x16"), [ok("AUTH TLS")]);
+        assert_eq!(read(&mut reader, b"\x03\x01\x02\x00\x01\x00"), [Err(LineFault::Tls)]);
+        assert!(read(&mut LineReader::commands(), b"RETR \x16\x03").is_empty());
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(super) const fn fault(fault: LineFault) -> &'static str {
     match fault {
         LineFault::TooLong => "line_too_long",
         LineFault::Endless => "endless_line",
+        LineFault::Tls => "tls_handshake",
         LineFault::Nul => "nul_in_line",
         LineFault::BareCr => "cr_in_line",
     }

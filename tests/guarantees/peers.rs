@@ -1,0 +1,143 @@
+//! Data goes between the two peers of a session only: once, in time, whatever a peer says about addresses.
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+
+use super::support::*;
+
+#[test]
+fn a_stranger_is_reset_and_does_not_use_up_a_passive_pinhole() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let (port, data) = client.passive(&mut server);
+    assert_shut_out(STRANGER, port);
+    gate.logged(&["event=\"stranger\"", "from=127.0.0.2:"]);
+    nobody_came_to(&data);
+    client.begin(&mut server, "RETR file");
+    let ours = dial(CLIENT, port).unwrap();
+    let mut theirs = accept(&data);
+    theirs.write_all(&goods(100_000)).unwrap();
+    drop(theirs);
+    assert!(all_of(ours) == goods(100_000));
+    client.complete(&mut server);
+}
+
+#[test]
+fn a_stranger_is_reset_and_does_not_use_up_an_active_pinhole() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let (port, data) = client.active(&mut server);
+    assert!(gate.rules.outbound.contains(&port));
+    assert_shut_out(STRANGER, port);
+    gate.logged(&["event=\"stranger\"", "from=127.0.0.2:"]);
+    nobody_came_to(&data);
+    client.begin(&mut server, "RETR file");
+    let mut theirs = dial(SERVER, port).unwrap();
+    let ours = accept(&data);
+    theirs.write_all(&goods(100_000)).unwrap();
+    drop(theirs);
+    assert!(all_of(ours) == goods(100_000));
+    client.complete(&mut server);
+    gate.assert_all_closed();
+}
+
+#[test]
+fn a_pinhole_takes_one_connection() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let (port, data) = client.passive(&mut server);
+    let mut ours = dial(CLIENT, port).unwrap();
+    let theirs = accept(&data);
+    assert_shut_out(CLIENT, port);
+    assert_shut_out(STRANGER, port);
+    gate.assert_all_closed();
+    nobody_came_to(&data);
+    client.begin(&mut server, "STOR file");
+    ours.write_all(b"whole").unwrap();
+    drop(ours);
+    assert_eq!(all_of(theirs), b"whole");
+    client.complete(&mut server);
+    assert_shut_out(CLIENT, port);
+}
+
+#[test]
+fn an_active_pinhole_takes_one_connection() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let (port, data) = client.active(&mut server);
+    let theirs = dial(SERVER, port).unwrap();
+    let ours = accept(&data);
+    assert_shut_out(SERVER, port);
+    nobody_came_to(&data);
+    drop(theirs);
+    assert!(all_of(ours).is_empty());
+}
+
+#[test]
+fn a_pinhole_ends_with_its_time() {
+    let gate = Gate::with(|rules| rules.pinhole_timeout = "1s");
+    let (mut client, mut server) = gate.session();
+    let (passive, server_data) = client.passive(&mut server);
+    wait_until("the passive pinhole is gone", || !is_open(passive));
+    gate.logged(&["event=\"pinhole_expired\"", "missing=client"]);
+    assert_shut_out(CLIENT, passive);
+    nobody_came_to(&server_data);
+    let (active, client_data) = client.active(&mut server);
+    wait_until("the active pinhole is gone", || !is_open(active));
+    gate.logged(&["event=\"pinhole_expired\"", "missing=server"]);
+    assert_shut_out(SERVER, active);
+    nobody_came_to(&client_data);
+    client.say("RETR file");
+    client.expect_code("425");
+    client.noop_with(&mut server);
+}
+
+#[test]
+fn a_pinhole_ends_with_its_session_and_with_the_next_negotiation() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let (first, _first_data) = client.passive(&mut server);
+    assert!(is_open(first));
+    let (second, _second_data) = client.active(&mut server);
+    assert!(!is_open(first) && is_open(second));
+    drop(client);
+    gate.wait_all_closed();
+}
+
+#[test]
+fn port_to_another_host_is_refused() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let trap = listen(STRANGER);
+    let line = format!("PORT {}", host_port(STRANGER, port_of(&trap)));
+    client.assert_refused(&mut server, &gate, &line, "504", "foreign_address");
+    let line = format!("EPRT |1|127.0.0.2|{}|", port_of(&trap));
+    client.assert_refused(&mut server, &gate, &line, "504", "foreign_address");
+    client.say("LIST");
+    client.expect_code("425");
+    client.noop_with(&mut server);
+    nobody_came_to(&trap);
+}
+
+#[test]
+fn a_227_of_another_host_leads_to_the_server_itself() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let elsewhere = Ipv4Addr::new(127, 0, 0, 9);
+    let trap = listen(elsewhere);
+    let data = std::net::TcpListener::bind((SERVER, port_of(&trap))).unwrap();
+    data.set_nonblocking(true).unwrap();
+    client.say("PASV");
+    server.expect("PASV");
+    server.say(&told_227(elsewhere, port_of(&trap)));
+    let port = the_port_in(&client.expect_code("227"));
+    gate.logged(&["event=\"foreign_server_address\"", "named=127.0.0.9", "used=127.0.0.1"]);
+    client.begin(&mut server, "RETR file");
+    let ours = dial(CLIENT, port).unwrap();
+    let mut theirs = accept(&data);
+    theirs.write_all(b"from the peer").unwrap();
+    drop(theirs);
+    assert_eq!(all_of(ours), b"from the peer");
+    client.complete(&mut server);
+    nobody_came_to(&trap);
+}

@@ -1,0 +1,158 @@
+//! No port outside the rule's ranges is ever listened on, announced or dialled.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+
+use super::support::*;
+
+#[test]
+fn announced_ports_are_of_the_range() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    for _ in 0..30 {
+        let (port, _data) = client.passive(&mut server);
+        assert!(gate.rules.inbound.contains(&port), "{port}");
+        let open: Vec<u16> = gate.rules.all().filter(|port| is_open(*port)).collect();
+        assert_eq!(open, [port]);
+        let (port, _data) = client.active(&mut server);
+        assert!(gate.rules.outbound.contains(&port), "{port}");
+        let open: Vec<u16> = gate.rules.all().filter(|port| is_open(*port)).collect();
+        assert_eq!(open, [port]);
+    }
+}
+
+#[test]
+fn a_server_port_outside_the_range_is_not_dialled() {
+    let trap = listen(SERVER);
+    let gate = Gate::with(|rules| rules.server_ports = Some(format!("1024-{}", port_of(&trap) - 1)));
+    let (mut client, mut server) = gate.session();
+    for (command, answer) in [
+        ("PASV", told_227(SERVER, port_of(&trap))),
+        ("EPSV", format!("229 Entering Extended Passive Mode (|||{}|)", port_of(&trap))),
+        ("PASV", told_227(SERVER, 22)),
+        ("PASV", told_227(SERVER, 0)),
+    ] {
+        client.say(command);
+        server.expect(command);
+        server.say(&answer);
+        client.expect_code("425");
+        gate.assert_all_closed();
+    }
+    gate.logged(&["event=\"refused\"", "reason=\"server_port_outside_range\""]);
+    client.say("LIST");
+    client.expect_code("425");
+    client.noop_with(&mut server);
+    nobody_came_to(&trap);
+}
+
+#[test]
+fn a_client_port_outside_the_range_is_not_dialled() {
+    let trap = listen(CLIENT);
+    let port = port_of(&trap);
+    let gate = Gate::with(|rules| rules.client_ports = Some(format!("1024-{}", port - 1)));
+    let (mut client, mut server) = gate.session();
+    let reason = "client_port_outside_range";
+    let line = format!("PORT {}", host_port(CLIENT, port));
+    client.assert_refused(&mut server, &gate, &line, "504", reason);
+    client.assert_refused(&mut server, &gate, &format!("EPRT |1|127.0.0.1|{port}|"), "504", reason);
+    client.assert_refused(&mut server, &gate, "PORT 127,0,0,1,0,22", "504", reason);
+    nobody_came_to(&trap);
+}
+
+#[test]
+fn privileged_client_ports_are_refused_where_a_rule_says_nothing() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    for port in [20, 22, 25, 1023] {
+        let line = format!("PORT {}", host_port(CLIENT, port));
+        client.assert_refused(&mut server, &gate, &line, "504", "client_port_outside_range");
+    }
+}
+
+#[test]
+fn a_full_range_refuses_and_falls_back_to_nothing() {
+    let gate = Gate::with(|rules| rules.inbound = *rules.inbound.start()..=*rules.inbound.start());
+    let (mut client, mut server) = gate.session();
+    let (port, data) = client.passive(&mut server);
+    let (mut second, mut second_server) = gate.session();
+    second.say("PASV");
+    second_server.expect("PASV");
+    second_server.say(&told_227(SERVER, port_of(&data)));
+    second.expect_code("425");
+    gate.logged(&["event=\"refused\"", "reason=\"range_full\""]);
+    let open: Vec<u16> = gate.rules.all().filter(|port| is_open(*port)).collect();
+    assert_eq!(open, [port]);
+    let (mut other, mut other_server) = gate.session_from(OTHER_CLIENT);
+    let (same, other_data) = other.passive(&mut other_server);
+    assert_eq!(same, port);
+    for (from, data, token) in [(OTHER_CLIENT, &other_data, b"other"), (CLIENT, &data, b"first")] {
+        let ours = dial(from, port).unwrap();
+        let mut theirs = accept(data);
+        theirs.write_all(token).unwrap();
+        drop(theirs);
+        assert_eq!(all_of(ours), token);
+    }
+    // What was full is free again.
+    assert_eq!(second.passive(&mut second_server).0, port);
+}
+
+#[test]
+fn ports_of_another_program_are_skipped() {
+    let gate = Gate::with(|rules| rules.inbound = *rules.inbound.start()..=*rules.inbound.start() + 1);
+    let (taken, free) = (*gate.rules.inbound.start(), *gate.rules.inbound.end());
+    let theirs = TcpListener::bind((CLIENT, taken)).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let (mut client, mut server) = gate.session();
+    let (port, _data) = client.passive(&mut server);
+    assert_eq!(port, free);
+    // The port is chosen at random, so the one that is taken is tried sooner or later.
+    wait_until("the port that is taken is logged", || {
+        let _again = client.passive(&mut server);
+        gate.log().contains("event=\"port_taken\"")
+    });
+    gate.logged(&["event=\"port_taken\"", &format!("port={taken}")]);
+    nobody_came_to(&theirs);
+}
+
+#[test]
+fn a_range_that_other_programs_have_refuses() {
+    let gate = Gate::start();
+    let taken: Vec<TcpListener> =
+        gate.rules.inbound.clone().map(|port| TcpListener::bind((CLIENT, port)).unwrap()).collect();
+    let (mut client, mut server) = gate.session();
+    client.say("PASV");
+    server.expect("PASV");
+    server.say(&told_227(SERVER, 40_000));
+    client.expect_code("425");
+    gate.logged(&["event=\"refused\"", "reason=\"ports_taken\""]);
+    drop(taken);
+    gate.assert_all_closed();
+    client.passive(&mut server);
+}
+
+#[test]
+fn five_ports_carry_twenty_clients_with_five_pinholes_each() {
+    let gate = Gate::start();
+    let mut sessions = Vec::new();
+    for number in 1..=20 {
+        let from = Ipv4Addr::new(127, 0, 1, number);
+        let mut ports = HashSet::new();
+        for _ in 0..5 {
+            let (mut client, mut server) = gate.session_from(from);
+            let (port, data) = client.passive(&mut server);
+            assert!(gate.rules.inbound.contains(&port) && ports.insert(port), "{port}");
+            sessions.push((from, client, server, port, data));
+        }
+    }
+    let mut transfers = Vec::new();
+    for (number, (from, _, _, port, data)) in sessions.iter().enumerate() {
+        transfers.push((number, dial(*from, *port).unwrap(), accept(data)));
+    }
+    gate.assert_all_closed();
+    for (number, ours, mut theirs) in transfers {
+        theirs.write_all(format!("for {number}").as_bytes()).unwrap();
+        drop(theirs);
+        assert_eq!(all_of(ours), format!("for {number}").as_bytes());
+    }
+}

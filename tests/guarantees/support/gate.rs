@@ -1,0 +1,148 @@
+//! The program as a process, with its log.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::{env, fs, process};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Rules, SERVER, Talk, accept, dial, is_open, listen, poll, port_of, wait_until};
+
+static FOLDERS: AtomicU32 = AtomicU32::new(0);
+
+/// A running gate with the control port of its server; it ends when dropped.
+pub struct Gate {
+    pub rules: Rules,
+    pub server: TcpListener,
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+    folder: PathBuf,
+}
+
+impl Gate {
+    pub fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// Starts with rules that the test has changed.
+    pub fn with(change: impl FnOnce(&mut Rules)) -> Self {
+        Self::with_arguments(change, &[])
+    }
+
+    pub fn with_arguments(change: impl FnOnce(&mut Rules), arguments: &[&str]) -> Self {
+        let server = listen(SERVER);
+        let mut rules = Rules::new(port_of(&server));
+        change(&mut rules);
+        let text = rules.yaml();
+        let gate = Self::launch(rules, server, &text, arguments);
+        gate.logged(&["event=\"ready\""]);
+        gate
+    }
+
+    /// Starts the program and does not wait for it.
+    pub fn launch(rules: Rules, server: TcpListener, text: &str, arguments: &[&str]) -> Self {
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("ftpgate-guarantees-{}-{number}", process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(rules_file(&folder), text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ftpgate"))
+            .arg("run")
+            .arg(rules_file(&folder))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&lines));
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                sink.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Self { rules, server, child, lines, reader: Some(reader), folder }
+    }
+
+    /// The line of the log that has all of these; waits for it.
+    #[track_caller]
+    pub fn logged(&self, words: &[&str]) -> String {
+        let fits = |line: &&String| words.iter().all(|word| line.contains(word));
+        let line = poll(|| self.lines.lock().unwrap().iter().find(fits).cloned());
+        line.unwrap_or_else(|| panic!("no line has all of {words:?}"))
+    }
+
+    pub fn log(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// A client from `from` that has been greeted, and its server's end.
+    #[track_caller]
+    pub fn session_from(&self, from: Ipv4Addr) -> (Talk, Talk) {
+        let (mut client, mut server) = self.ungreeted_from(from);
+        server.say("220 Ready");
+        client.expect("220 Ready");
+        (client, server)
+    }
+
+    #[track_caller]
+    pub fn session(&self) -> (Talk, Talk) {
+        self.session_from(super::CLIENT)
+    }
+
+    #[track_caller]
+    pub fn ungreeted_from(&self, from: Ipv4Addr) -> (Talk, Talk) {
+        let client = Talk::new(dial(from, self.rules.front()).unwrap());
+        (client, Talk::new(accept(&self.server)))
+    }
+
+    /// Nobody listens at any port that the rules speak of.
+    #[track_caller]
+    pub fn assert_all_closed(&self) {
+        let open: Vec<u16> = self.rules.all().filter(|port| is_open(*port)).collect();
+        assert!(open.is_empty(), "open: {open:?}");
+    }
+
+    #[track_caller]
+    pub fn wait_all_closed(&self) {
+        wait_until("all ports are closed", || !self.rules.all().any(is_open));
+    }
+
+    pub fn write_rules(&self, text: &str) {
+        fs::write(rules_file(&self.folder), text).unwrap();
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the program's end, and for the last line of its log.
+    #[track_caller]
+    pub fn exit(&mut self) -> ExitStatus {
+        let status = poll(|| self.child.try_wait().unwrap()).expect("the gate does not end");
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
+    }
+}
+
+fn rules_file(folder: &Path) -> PathBuf {
+    folder.join("rules.yaml")
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the gate's log:\n{}", self.log());
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

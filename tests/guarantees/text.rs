@@ -1,0 +1,131 @@
+//! What is none of the gate's business passes byte for byte, and secrets stay where they are.
+
+use super::support::*;
+
+const COMMANDS: [&[u8]; 9] = [
+    b"SIZE \xe9t\xe9 \xff\xff.txt\r\n",
+    b"DELE  two  blanks \r\n",
+    b"XCRC \"a b\" 0 100\r\n",
+    b"SITE FOO -x 'y'\r\n",
+    b"MFMT 20260102030405 f\xe4.bin\r\n",
+    b"site chmod 644 \xc3\xa4\r\n",
+    b"CWD /227 Entering Passive Mode (127,0,0,1,4,1)\r\n",
+    b"RNFR a\tb\x1b[31m\r\n",
+    b"Noop\r\n",
+];
+
+#[test]
+fn commands_and_replies_pass_byte_for_byte() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let replies: [&[u8]; 3] = [b"213 \xe9\xff\xff\x1b \t x \r\n", b"250-a\r\n 250 b\r\n\r\n250 c\r\n", b"599 \r\n"];
+    for command in COMMANDS {
+        for reply in replies {
+            client.send(command);
+            assert_eq!(server.raw_line(), command);
+            server.send(reply);
+            let count = reply.iter().filter(|byte| **byte == b'\n').count();
+            let got: Vec<u8> = (0..count).flat_map(|_| client.raw_line()).collect();
+            assert_eq!(got.escape_ascii().to_string(), reply.escape_ascii().to_string());
+        }
+    }
+}
+
+#[test]
+fn file_names_of_transfers_pass_byte_for_byte() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    for command in [&b"RETR \xe9 \xff\xffx\r\n"[..], b"STOR  \xe4\r\n", b"list -la \xc3\xa9\r\n", b"MLSD\r\n"] {
+        client.passive(&mut server);
+        client.send(command);
+        assert_eq!(server.raw_line().escape_ascii().to_string(), command.escape_ascii().to_string());
+        server.say("550 No");
+        client.expect("550 No");
+    }
+}
+
+#[test]
+fn segments_mean_nothing() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    for command in COMMANDS {
+        command.iter().for_each(|byte| client.send(&[*byte]));
+        assert_eq!(server.raw_line(), command);
+        b"200 \xe9 fine\r\n".iter().for_each(|byte| server.send(&[*byte]));
+        assert_eq!(client.raw_line(), b"200 \xe9 fine\r\n");
+    }
+    client.send(&COMMANDS.concat());
+    let got: Vec<u8> = COMMANDS.iter().flat_map(|_| server.raw_line()).collect();
+    assert_eq!(got.escape_ascii().to_string(), COMMANDS.concat().escape_ascii().to_string());
+    server.send(&b"200 One\r\n".repeat(COMMANDS.len()));
+    COMMANDS.iter().for_each(|_| client.expect("200 One"));
+    client.noop_with(&mut server);
+}
+
+#[test]
+fn negotiations_split_in_bytes_are_rewritten_as_ever() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let data = listen(SERVER);
+    b"pasv\r\n".iter().for_each(|byte| client.send(&[*byte]));
+    server.expect("PASV");
+    told_227(SERVER, port_of(&data)).bytes().chain(*b"\r\n").for_each(|byte| server.send(&[byte]));
+    let port = the_port_in(&client.expect_code("227"));
+    assert!(gate.rules.inbound.contains(&port));
+}
+
+#[test]
+fn secrets_never_reach_the_log() {
+    let gate = Gate::with_arguments(|_| {}, &["--log-level", "debug"]);
+    let (mut client, mut server) = gate.session();
+    for line in ["PASS hunter2", "pass  hunter2", "ACCT hunter2", "Acct hunter2"] {
+        client.say(line);
+        server.expect(line);
+        server.say("230 Fine");
+        client.expect("230 Fine");
+    }
+    // Whose server takes a tab for a blank has a client that may send one.
+    client.say("PASS\thunter2");
+    client.say("\tPASS hunter2");
+    let (mut client, server) = gate.session();
+    client.send(b"PASS hunter2\0\r\n");
+    client.send(format!("PASS {}\r\n", "hunter2".repeat(1000)).as_bytes());
+    client.say("LPRT 4");
+    gate.logged(&["unknown_negotiation"]);
+    drop(client);
+    drop(server);
+    gate.logged(&["event=\"session_ended\""]);
+    assert!(!gate.log().contains("hunter2"));
+}
+
+#[test]
+fn nothing_that_a_peer_says_steers_a_terminal() {
+    let gate = Gate::with_arguments(|_| {}, &["--log-level", "debug"]);
+    let (mut client, mut server) = gate.session();
+    client.say("RETR refused\x1b[31m");
+    client.expect_code("425");
+    client.passive(&mut server);
+    client.say("RETR run\x1b[31m\x07\u{9b}31m");
+    assert!(server.raw_line().starts_with(b"RETR run\x1b"));
+    server.say("550 \x1b[31m");
+    client.expect("550 \x1b[31m");
+    server.say("227 unasked\x1b[31m");
+    gate.logged(&["event=\"refused\"", "reason=\"unasked_passive_reply\""]);
+    gate.logged(&["event=\"refused\"", "RETR refused"]);
+    gate.logged(&["event=\"transfer\"", "RETR run"]);
+    let log = gate.log();
+    assert!(!log.chars().any(|c| c.is_control() && c != '\n'), "{}", log.escape_debug());
+}
+
+#[test]
+fn an_urgent_abort_stays_urgent() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    server.keep_urgent_inline();
+    client.send_urgent(b"\xff\xf4\xff");
+    client.send(b"\xf2ABOR\r\n");
+    assert_eq!(server.raw_line(), b"\xff\xf4\xff\xf2ABOR\r\n", "the server's attention was not called");
+    // What came without urgent data goes on as the plain command.
+    client.send(b"\xff\xf4\xff\xf2ABOR\r\n");
+    assert_eq!(server.raw_line(), b"ABOR\r\n");
+}
