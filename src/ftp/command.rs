@@ -131,13 +131,22 @@ fn is_http(verb: &[u8], argument: &[u8]) -> bool {
 /// A line as a log may show it: a secret's argument hidden, other bytes escaped, length bounded.
 #[must_use]
 pub fn loggable(line: &[u8]) -> String {
-    let secret = Command::parse(line).is_ok_and(|command| command.verb == Verb::Secret);
+    let secret = match Command::parse(line) {
+        Ok(command) => command.verb == Verb::Secret,
+        // What is no command may still be a password, of a client that puts other bytes around the verb.
+        Err(_) if has_secret_verb(line) => return "****".to_owned(),
+        Err(_) => false,
+    };
     let trimmed = line.trim_ascii_start();
     if secret {
         let end = trimmed.iter().position(u8::is_ascii_whitespace).unwrap_or(trimmed.len());
         return format!("{} ****", String::from_utf8_lossy(trimmed.get(..end).unwrap_or_default()));
     }
     escaped(line)
+}
+
+fn has_secret_verb(line: &[u8]) -> bool {
+    line.windows(4).any(|word| word.eq_ignore_ascii_case(b"PASS") || word.eq_ignore_ascii_case(b"ACCT"))
 }
 
 /// What a peer said as a log may show it: UTF-8 text as it is, controls and other bytes escaped, length bounded.

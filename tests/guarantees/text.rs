@@ -87,6 +87,14 @@ fn secrets_never_reach_the_log() {
     // Whose server takes a tab for a blank has a client that may send one.
     client.say("PASS\thunter2");
     client.say("\tPASS hunter2");
+    client.send(b"PASS\x0bhunter2\r\n\xa0pass hunter2\r\n");
+    for _ in 0..2 {
+        server.raw_line();
+        server.say("230 Fine");
+        client.expect("230 Fine");
+    }
+    client.expect_code("500");
+    client.expect_code("500");
     let (mut client, server) = gate.session();
     client.send(b"PASS hunter2\0\r\n");
     client.send(format!("PASS {}\r\n", "hunter2".repeat(1000)).as_bytes());
