@@ -123,9 +123,10 @@ fn is_http(verb: &[u8], argument: &[u8]) -> bool {
     const METHODS: [&[u8]; 9] =
         [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
     METHODS.contains(&verb)
-        || argument.rsplit(|byte| *byte == b' ').next().is_some_and(|last| {
-            [&b"HTTP/1.0"[..], b"HTTP/1.1", b"HTTP/2.0"].contains(&last) && verb.iter().all(u8::is_ascii_uppercase)
-        })
+        || Verb::of(&verb.to_ascii_uppercase()) == Verb::Other
+            && argument.rsplit(|byte| *byte == b' ').next().is_some_and(|last| {
+                [&b"HTTP/1.0"[..], b"HTTP/1.1", b"HTTP/2.0"].contains(&last) && verb.iter().all(u8::is_ascii_uppercase)
+            })
 }
 
 /// A line as a log may show it: a secret's argument hidden, other bytes escaped, length bounded.
@@ -207,7 +208,7 @@ mod tests {
     fn http_is_told_from_ftp() {
         assert_eq!(verb(b"GET / HTTP/1.1"), Err(NotACommand::Http));
         assert_eq!(verb(b"PROPFIND / HTTP/1.1"), Err(NotACommand::Http));
-        assert_eq!(verb(b"RETR notes about HTTP"), Ok(Verb::Transfer(Way::Download)));
+        assert_eq!(verb(b"RETR notes about HTTP/1.1"), Ok(Verb::Transfer(Way::Download)));
     }
 
     #[test]
