@@ -64,7 +64,7 @@ pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream)
 fn drive(context: Context, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
     let route::Routed { client, server, ends, announced, bindings, rule, policy, log } = routed;
     let session = Session::new(ends, announced, rule, policy.timeouts, Instant::now());
-    let driver = Driver {
+    let driver = Box::new(Driver {
         session,
         client: Peer::new(client, LineReader::commands()),
         server: Peer::new(server, LineReader::replies()),
@@ -75,7 +75,7 @@ fn drive(context: Context, routed: route::Routed) -> Pin<Box<impl Future<Output 
         log,
         closed: None,
         ends,
-    };
+    });
     Box::pin(driver.run())
 }
 
@@ -104,11 +104,11 @@ enum Woken {
 }
 
 impl Driver {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         self.obey();
-        self.act().await;
+        self.act();
         while self.closed.is_none() {
-            self.feed_lines().await;
+            self.feed_lines();
             if self.closed.is_some() {
                 break;
             }
@@ -120,13 +120,14 @@ impl Driver {
                 Woken::Heard(side, Heard::Closed) => self.session.handle(Instant::now(), Input::PeerClosed(side)),
                 Woken::Heard(side, Heard::Lost) => self.session.handle(Instant::now(), Input::PeerLost(side)),
             }
-            self.act().await;
+            self.act();
         }
-        self.leave().await;
+        // Boxed: what the end needs is not held all along.
+        Box::pin(self.leave()).await;
     }
 
     /// Gives the session the lines that were read, as long as it wants them.
-    async fn feed_lines(&mut self) {
+    fn feed_lines(&mut self) {
         loop {
             let line = match (self.listens(Side::Server), self.listens(Side::Client)) {
                 (true, _) if let Some(line) = self.server.next_line() => (Side::Server, line),
@@ -139,7 +140,7 @@ impl Driver {
                 (side, Err(fault)) => Input::BadLine(side, fault),
             };
             self.session.handle(Instant::now(), input);
-            self.act().await;
+            self.act();
         }
     }
 
@@ -171,12 +172,12 @@ impl Driver {
     }
 
     /// Does what the session asks for.
-    async fn act(&mut self) {
+    fn act(&mut self) {
         while let Some(action) = self.session.poll_action() {
             match action {
                 Action::Forward { to, line, interrupt } => {
                     let peer = self.peer(to);
-                    if interrupt && peer.interrupt().await.is_err() {
+                    if interrupt && peer.interrupt().is_err() {
                         // The next attempt to send or read tells that the peer is lost.
                         continue;
                     }
@@ -256,9 +257,9 @@ impl Driver {
     }
 
     /// The control connection is over; data that still moves goes on to its end, unless the gate ends first.
-    async fn leave(mut self) {
+    async fn leave(mut self: Box<Self>) {
         let reason = self.closed.unwrap_or(CloseReason::Ended);
-        let Self { client, server, .. } = self;
+        let Self { client, server, .. } = *self;
         let farewell = async { tokio::join!(client.finish(), server.finish()) };
         // A peer that does not close in time is closed.
         let _too_slow = tokio::time::timeout(FAREWELL, farewell).await;
@@ -318,5 +319,19 @@ fn refusal(error: &OpenError) -> Refusal {
         OpenError::AddressGone { .. } => Refusal::AddressGone,
         OpenError::NoDescriptors { .. } => Refusal::NoDescriptors,
         OpenError::Io { error, .. } => Refusal::System(error.kind()),
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle session costs is this and what it holds on the heap, which is nothing: see `Driver::forget`.
+    #[test]
+    fn a_session_is_small() {
+        const fn size<F: Future>(_: &impl Fn(Box<Driver>) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size_of::<Driver>() <= 1280, "the driver has grown to {}", size_of::<Driver>());
+        assert!(size(&Driver::run) <= 1024, "its future has grown to {}", size(&Driver::run));
     }
 }

@@ -67,13 +67,12 @@ impl Peer {
         self.unsent.is_empty()
     }
 
-    /// Tells the peer to give its attention to the next line.
-    pub(super) async fn interrupt(&mut self) -> io::Result<()> {
+    /// Tells the peer to give its attention to the next line. A peer that takes nothing now gets it in band.
+    pub(super) fn interrupt(&mut self) -> io::Result<()> {
         self.flush()?;
-        if self.unsent.is_empty() {
-            net::send_urgent(&self.stream, INTERRUPT).await?;
-            self.unsent.extend_from_slice(DATA_MARK);
-        }
+        let sent = if self.unsent.is_empty() { net::try_send_urgent(&self.stream, INTERRUPT).unwrap_or(0) } else { 0 };
+        self.unsent.extend_from_slice(INTERRUPT.get(sent..).unwrap_or_default());
+        self.unsent.extend_from_slice(DATA_MARK);
         Ok(())
     }
 

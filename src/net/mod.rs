@@ -7,5 +7,5 @@ mod options;
 pub use local::{is_local, may_be_transparent};
 pub use open::{CONTROL_BACKLOG, dial, listen};
 pub use options::{
-    has_urgent, original_dst, prepare_control, prepare_data, raise_file_limit, reset_on_close, send_urgent,
+    has_urgent, original_dst, prepare_control, prepare_data, raise_file_limit, reset_on_close, try_send_urgent,
 };

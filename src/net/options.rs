@@ -75,17 +75,13 @@ pub fn reset_on_close(stream: &TcpStream, reset: bool) -> io::Result<()> {
     SockRef::from(stream).set_linger(reset.then_some(Duration::ZERO))
 }
 
-/// Sends `bytes` with the urgent mark on the last of them, as the Telnet Synch wants it. Meant for a few bytes.
+/// Sends `bytes` with the urgent mark on the last of them, as the Telnet Synch wants it, and tells how many were taken.
 ///
 /// # Errors
 ///
-/// What the kernel says about the connection.
-pub async fn send_urgent(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let sent = stream.async_io(Interest::WRITABLE, || SockRef::from(stream).send_out_of_band(bytes)).await?;
-        bytes = bytes.get(sent..).unwrap_or_default();
-    }
-    Ok(())
+/// `WouldBlock` where nothing can be sent now, else what the kernel says about the connection.
+pub fn try_send_urgent(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.try_io(Interest::WRITABLE, || SockRef::from(stream).send_out_of_band(bytes))
 }
 
 /// Whether urgent bytes wait to be read. A read stops ahead of them, so that after a Telnet IP this tells whether its
@@ -127,7 +123,8 @@ mod tests {
         let (mut a, mut b) = pair().await;
         prepare_control(&a).unwrap();
         prepare_control(&b).unwrap();
-        send_urgent(&a, &[255, 244, 255]).await.unwrap();
+        a.writable().await.unwrap();
+        assert_eq!(try_send_urgent(&a, &[255, 244, 255]).unwrap(), 3);
         a.write_all(b"\xf2ABOR\r\n").await.unwrap();
         let mut seen = [0; 10];
         b.read_exact(&mut seen).await.unwrap();
