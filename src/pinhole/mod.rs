@@ -119,6 +119,8 @@ impl Relay {
                 Ok((Some(reservation), Approach::Arrives(arrival)))
             }
             Leg::Dial { to, from, from_port } => {
+                // Without the privilege to stand for another we come from our own address: some clients take that.
+                let from = if binding.transparent { from } else { binding.listen_at };
                 Ok((None, Approach::Dialled { to, from: (from, from_port), transparent: binding.transparent }))
             }
         };
