@@ -13,7 +13,7 @@ pub enum CloseReason {
     NotFtp,
     /// The server did not greet in time.
     NoGreeting,
-    /// The server left PASV or EPSV without an answer.
+    /// The server left PASV or PORT without an answer.
     ServerSilent,
     /// The client speaks HTTP.
     HttpClient,

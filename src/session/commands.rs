@@ -32,7 +32,7 @@ impl Session {
         match command.verb {
             Verb::Pasv => return self.pasv(now, &line.bytes),
             Verb::Epsv => return self.epsv(now, command.argument, &line.bytes),
-            Verb::Port | Verb::Eprt => return self.active(command, &line.bytes),
+            Verb::Port | Verb::Eprt => return self.active(now, command, &line.bytes),
             Verb::OtherNegotiation => return Err(Refusal::UnknownNegotiation),
             Verb::Security => return Err(Refusal::Encryption),
             Verb::Transfer(way) => {
@@ -47,7 +47,7 @@ impl Session {
             Verb::Quit => self.pending.push(Expected::Quit),
             Verb::Rein => {
                 self.epsv_all = false;
-                self.close_waiting();
+                self.close_waiting(now);
                 self.pending.push(Expected::Plain);
             }
             Verb::Secret | Verb::User | Verb::Other => self.pending.push(Expected::Plain),
@@ -99,7 +99,7 @@ impl Session {
 
     /// Asks the server for a port, in the notation that its own leg can have.
     fn ask_server(&mut self, now: Instant, offer: Offer, said: &[u8]) {
-        self.close_waiting();
+        self.close_waiting(now);
         let v6 = self.ends.server.ip().is_ipv6();
         let told = if v6 || offer == Offer::Epsv { "EPSV" } else { "PASV" };
         self.rewritten(Side::Client, said, told.as_bytes());
@@ -108,7 +108,7 @@ impl Session {
         self.forward(Side::Server, told.as_bytes().to_vec());
     }
 
-    fn active(&mut self, command: Command<'_>, said: &[u8]) -> Result<(), Refusal> {
+    fn active(&mut self, now: Instant, command: Command<'_>, said: &[u8]) -> Result<(), Refusal> {
         if self.epsv_all {
             return Err(Refusal::EpsvAll);
         }
@@ -128,7 +128,7 @@ impl Session {
         if !outbound.client_ports.contains(named.port()) {
             return Err(Refusal::ClientPort { port: named.port(), allowed: outbound.client_ports });
         }
-        self.close_waiting();
+        self.close_waiting(now);
         let client = Leg::Dial {
             to: SocketAddr::new(peer, named.port()),
             from: self.ends.front.ip(),

@@ -11,7 +11,7 @@ use crate::addr::Side;
 use crate::ftp::command::Way;
 use crate::ftp::reply::Code;
 
-/// How long a server has to answer PASV or EPSV: the client is not read meanwhile.
+/// How long a server has to answer PASV or PORT: the client is not read meanwhile.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// What the client asked for, and so what it is told.
@@ -47,7 +47,9 @@ enum Negotiation {
         mode: Mode,
         held: Held,
     },
-    Offered,
+    Offered {
+        until: Instant,
+    },
 }
 
 /// A pinhole that stands, or the connection that came through it.
@@ -98,8 +100,8 @@ impl Data {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let asked = match self.negotiation {
-            Negotiation::Asked { until, .. } => Some(until),
-            Negotiation::Settled | Negotiation::Opening { .. } | Negotiation::Offered => None,
+            Negotiation::Asked { until, .. } | Negotiation::Offered { until } => Some(until),
+            Negotiation::Settled | Negotiation::Opening { .. } => None,
         };
         asked.into_iter().chain(self.connections.iter().filter_map(|connection| connection.until)).min()
     }
@@ -115,7 +117,7 @@ impl Data {
     pub(super) fn offer(&self) -> Option<Offer> {
         match self.negotiation {
             Negotiation::Asked { offer, .. } => Some(offer),
-            Negotiation::Settled | Negotiation::Opening { .. } | Negotiation::Offered => None,
+            Negotiation::Settled | Negotiation::Opening { .. } | Negotiation::Offered { .. } => None,
         }
     }
 
@@ -203,7 +205,7 @@ impl Session {
             }
             (Held::Request { extended, said }, _, Some(port)) => {
                 self.data.connections.push(connection);
-                self.data.negotiation = Negotiation::Offered;
+                self.data.negotiation = Negotiation::Offered { until: now + ANSWER };
                 self.pending.push(Expected::Active(id));
                 self.announce_to_server(port, extended, &said);
             }
@@ -226,7 +228,7 @@ impl Session {
         }
         match std::mem::take(&mut self.data.negotiation) {
             Negotiation::Opening { mode, held, .. } => Some((mode, held)),
-            Negotiation::Settled | Negotiation::Asked { .. } | Negotiation::Offered => None,
+            Negotiation::Settled | Negotiation::Asked { .. } | Negotiation::Offered { .. } => None,
         }
     }
 
@@ -281,7 +283,7 @@ impl Session {
     }
 
     /// A new negotiation replaces what was negotiated before and not used.
-    pub(super) fn close_waiting(&mut self) {
+    pub(super) fn close_waiting(&mut self, now: Instant) {
         let waiting: Vec<PinholeId> = self
             .data
             .connections
@@ -292,11 +294,15 @@ impl Session {
         for id in waiting {
             self.data.forget(id);
             self.close_pinhole(id);
+            let answered = |running: &Running| running.id == id && running.ending.reply.is_some();
+            if let Some(index) = self.data.running.iter().position(answered) {
+                self.record(now, index);
+            }
         }
     }
 
     pub(super) fn expire_pinholes(&mut self, now: Instant) {
-        if let Negotiation::Asked { until, .. } = self.data.negotiation
+        if let Negotiation::Asked { until, .. } | Negotiation::Offered { until } = self.data.negotiation
             && until <= now
         {
             return self.close_with_421(now, super::CloseReason::ServerSilent);
@@ -324,7 +330,7 @@ impl Session {
 
     /// The control connection is over. What is waited for is closed; what moves goes on to its end, unless `abort`.
     pub(super) fn end_data(&mut self, now: Instant, abort: bool) {
-        self.close_waiting();
+        self.close_waiting(now);
         if abort {
             let moving: Vec<PinholeId> = self.data.connections.iter().map(|connection| connection.id).collect();
             moving.into_iter().for_each(|id| self.close_pinhole(id));

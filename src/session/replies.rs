@@ -110,6 +110,12 @@ impl Session {
     }
 
     fn answered(&mut self, now: Instant, command: Option<Expected>, code: Code, lines: Vec<Vec<u8>>) {
+        // A 227 or 229 that nobody asked for was swallowed; the command that it answered needs another answer.
+        let swallowed = is_passive(code) && command != Some(Expected::Passive);
+        if swallowed && command.is_some() {
+            self.forward(Side::Client, Refusal::UnaskedPassiveReply.reply().into_bytes());
+        }
+        let success = code.is_success() && !swallowed;
         match command {
             Some(Expected::Greeting) => {
                 self.control =
@@ -120,17 +126,13 @@ impl Session {
                 self.data.settled();
                 lines.into_iter().for_each(|line| self.forward(Side::Client, line));
             }
-            Some(Expected::Active(id)) => self.offer_answered(id, code.is_success()),
+            Some(Expected::Active(id)) => self.offer_answered(id, success),
             Some(Expected::Transfer { .. }) => {
                 lines.into_iter().for_each(|line| self.forward(Side::Client, line));
                 self.transfer_answered(now, code);
             }
-            Some(Expected::EpsvAll) => self.epsv_all &= code.is_success(),
-            Some(Expected::Quit) if code.is_success() => self.control = Control::Leaving { until: now + LEAVE },
-            // The answer that was swallowed needs another, for its command still waits.
-            Some(_) if is_passive(code) => {
-                self.forward(Side::Client, Refusal::UnaskedPassiveReply.reply().into_bytes());
-            }
+            Some(Expected::EpsvAll) => self.epsv_all &= success,
+            Some(Expected::Quit) if success => self.control = Control::Leaving { until: now + LEAVE },
             Some(
                 Expected::Plain
                 | Expected::Abort
