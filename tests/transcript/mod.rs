@@ -112,13 +112,39 @@ impl Player {
     fn bytes(&mut self, side: Side, text: &str) -> Result<Vec<String>, String> {
         let mut bytes = unescape(text)?;
         bytes.extend(b"\r\n");
-        let reader = if side == Side::Client { &mut self.client } else { &mut self.server };
-        reader.push(&bytes);
-        let lines: Vec<_> = std::iter::from_fn(|| reader.next_line()).collect();
-        Ok(lines.into_iter().flat_map(|line| self.give(input(side, line))).collect())
+        if side == Side::Client {
+            self.client.push(&bytes)
+        } else {
+            self.server.push(&bytes)
+        }
+        Ok(self.take_lines())
     }
 
+    /// Gives the session the lines that were read, as long as it wants them, as the driver does.
+    fn take_lines(&mut self) -> Vec<String> {
+        let mut done = Vec::new();
+        loop {
+            let (server, client) = (self.session.wants(Side::Server), self.session.wants(Side::Client));
+            let line = match (server.then(|| self.server.next_line()).flatten(), client) {
+                (Some(line), _) => (Side::Server, line),
+                (None, true) => match self.client.next_line() {
+                    Some(line) => (Side::Client, line),
+                    None => return done,
+                },
+                (None, false) => return done,
+            };
+            done.extend(self.handle(input(line.0, line.1)));
+        }
+    }
+
+    /// Something happened; what was held back by it may go on.
     fn give(&mut self, input: Input) -> Vec<String> {
+        let mut done = self.handle(input);
+        done.extend(self.take_lines());
+        done
+    }
+
+    fn handle(&mut self, input: Input) -> Vec<String> {
         self.session.handle(self.now, input);
         std::iter::from_fn(|| self.session.poll_action()).filter_map(|action| show::action(&action)).collect()
     }
@@ -206,7 +232,7 @@ fn rule(settings: &str) -> Result<Rule, String> {
     })
 }
 
-/// `\xNN`, `\r`, `\n`, `\0` and `\\` in a line stand for those bytes.
+/// `\xNN`, `\r`, `\n`, `\0` and `\\` in a line stand for those bytes, `\z` for 5000 letters.
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -222,6 +248,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
             b'r' => bytes.push(b'\r'),
             b'n' => bytes.push(b'\n'),
             b'0' => bytes.push(0),
+            b'z' => bytes.extend([b'z'; 5000]),
             b'\\' => bytes.push(b'\\'),
             b'x' => {
                 let (digits, tail) = rest.split_at_checked(2).ok_or("\\x wants two digits")?;
