@@ -8,12 +8,14 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use ipnet::IpNet;
 
 use crate::addr::Network;
-use crate::policy::{Destination, Interception, Permission, Policy, Rule, Stand};
+use crate::pinhole::{CONNECTION_MARK, CONNECTION_MASK};
+use crate::policy::{Datapath, Destination, Interception, Permission, Policy, Rule, Stand};
 
 /// Marks packets that must be delivered to this machine though they are not addressed to it.
 const MARK: &str = "0x2121";
@@ -77,7 +79,8 @@ pub fn script(policy: &Policy) -> String {
     if targets.is_empty() {
         return "#!/bin/sh\n# No listener is transparent: clients connect to ftpgate itself, and nothing has to be \
                 intercepted.\n"
-            .to_owned();
+            .to_owned()
+            + &firewall(policy);
     }
     let mut out = String::from(
         "#!/bin/sh\n# Hands FTP connections to ftpgate. May be run again; `ftpgate intercept --undo` prints how to undo \
@@ -96,7 +99,24 @@ pub fn script(policy: &Policy) -> String {
     if targets.iter().any(|target| target.interception == Interception::Redirect) {
         out += &redirect_chain(policy, &targets);
     }
-    out + "}\nEOF\n"
+    out + "}\nEOF\n" + &firewall(policy)
+}
+
+/// What else data connections through the kernel need of this machine. Comments only: that is its operator's to decide.
+fn firewall(policy: &Policy) -> String {
+    let by_kernel = |rule: &Arc<Rule>| rule.permission == Permission::Allow && rule.datapath != Datapath::Relay;
+    if !policy.rules.iter().any(by_kernel) {
+        return String::new();
+    }
+    let (mark, mask) = (CONNECTION_MARK, CONNECTION_MASK);
+    format!(
+        "\n# Data connections go through the kernel where packets are forwarded:\n\
+         #   sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1\n\
+         # and where no firewall of this machine drops them. They, and no others, have this mark:\n\
+         #   nft insert rule inet filter forward ct mark and {mask:#x} == {mark:#x} accept\n\
+         #   iptables -I FORWARD -m connmark --mark {mark:#x}/{mask:#x} -j ACCEPT     # DOCKER-USER beside Docker\n\
+         # Otherwise the relay moves the data.\n"
+    )
 }
 
 /// A POSIX shell script that takes back all that [`script`] does, of whatever rules file.
@@ -280,12 +300,11 @@ impl Family {
 mod tests {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::addr::{PortRange, PortRanges, ServerAddr};
-    use crate::policy::{Datapath, Inbound, Listener, ServerMode, Source, Timeouts};
+    use crate::policy::{AtSessionEnd, Inbound, Listener, ServerMode, Source, Timeouts};
 
     fn listener(name: &str, bind: &str, interception: Option<Interception>) -> Listener {
         let stand = interception.map_or_else(
@@ -311,6 +330,7 @@ mod tests {
             server_mode: ServerMode::Same,
             datapath: Datapath::Auto,
             pinhole_timeout: Duration::from_secs(30),
+            at_session_end: AtSessionEnd::Abort,
         })
     }
 
@@ -350,7 +370,18 @@ mod tests {
 
     #[test]
     fn a_reverse_listener_needs_nothing() {
-        assert!(only("plain").lines().all(|line| line.starts_with('#')));
+        assert!(only("plain").lines().all(|line| line.is_empty() || line.starts_with('#')));
+    }
+
+    #[test]
+    fn what_a_firewall_has_to_accept_is_told_where_it_matters() {
+        let accept = "nft insert rule inet filter forward ct mark and 0xffffffe0 == 0x2140 accept";
+        assert!(only("plain").contains(accept) && only("lan6").contains(accept));
+        let mut policy = policy();
+        for rule in &mut policy.rules {
+            Arc::make_mut(rule).datapath = Datapath::Relay;
+        }
+        assert!(!script(&policy).contains("0x2140"));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::addr::Side;
 use crate::ftp::line::LineReader;
-use crate::pinhole::{Bindings, DataEvent, OpenError, PinholeGuard, Relay};
+use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
 use crate::policy::{Listener, Policy};
 use crate::report::SessionLog;
-use crate::session::{Action, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session};
+use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session};
 use peer::{Heard, Peer};
 
 /// How long the last line may take to reach a peer, and the peer to close.
@@ -45,8 +45,8 @@ pub enum Phase {
 /// What a session needs of the gate.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Moves the bytes of data connections.
-    pub relay: Relay,
+    /// Move the bytes of data connections.
+    pub datapaths: Datapaths,
     /// The rules, and whether the gate is up.
     pub orders: watch::Receiver<Orders>,
     /// Whether `IP_TRANSPARENT` may be used.
@@ -139,7 +139,20 @@ impl Driver {
                 (Side::Server, Ok(line)) => Input::ServerLine(line),
                 (side, Err(fault)) => Input::BadLine(side, fault),
             };
+            self.catch_up();
             self.session.handle(Instant::now(), input);
+            self.act();
+        }
+    }
+
+    /// What happened to connections in the kernel before a line was sent is known before the line is.
+    fn catch_up(&mut self) {
+        if !self.guards.values().any(PinholeGuard::is_kernels) {
+            return;
+        }
+        self.context.datapaths.catch_up();
+        while let Some(event) = self.data.as_mut().and_then(|(_, receiver)| receiver.try_recv().ok()) {
+            self.data_event(event);
             self.act();
         }
     }
@@ -185,8 +198,9 @@ impl Driver {
                 }
                 Action::OpenPinhole(pinhole) => {
                     debug_assert!(self.session.poll_action().is_none(), "an answer is awaited after the last action");
-                    let answer = self.open(&pinhole);
-                    self.session.handle(Instant::now(), answer);
+                    if let Some(answer) = self.open(&pinhole) {
+                        self.session.handle(Instant::now(), answer);
+                    }
                 }
                 Action::ClosePinhole(id) => self.forget(id),
                 Action::CloseWrite(side) => self.peer(side).close_write(),
@@ -206,21 +220,32 @@ impl Driver {
         }
     }
 
-    fn open(&mut self, pinhole: &Pinhole) -> Input {
+    /// Opens a pinhole; `None` where the datapath answers later.
+    fn open(&mut self, pinhole: &Pinhole) -> Option<Input> {
         let id = pinhole.id;
         let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
-        match self.context.relay.open(pinhole, self.bindings, sender.clone()) {
+        match self.context.datapaths.open(pinhole, self.bindings, sender.clone()) {
             Ok(opened) => {
                 opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
                 self.guards.insert(id, opened.guard);
-                Input::PinholeOpened { id, client_port: opened.client_port, server_port: opened.server_port }
+                let carrier = opened.carrier;
+                let [client_port, server_port] = opened.ports?;
+                Some(Input::PinholeOpened { id, client_port, server_port, carrier })
             }
-            Err(error) => Input::PinholeFailed { id, refusal: refusal(&error) },
+            Err(error) => Some(Input::PinholeFailed { id, refusal: refusal(&error) }),
         }
     }
 
     fn data_event(&mut self, event: DataEvent) {
         let input = match event {
+            DataEvent::Opened { id, client_port, server_port } => {
+                Input::PinholeOpened { id, client_port, server_port, carrier: Carrier::Kernel }
+            }
+            DataEvent::NotOpened { id, error } => {
+                self.session
+                    .handle(Instant::now(), Input::PinholeFailed { id, refusal: Refusal::KernelRefused(error) });
+                return self.forget(id);
+            }
             DataEvent::Started { id, .. } => Input::DataStarted(id),
             DataEvent::Stranger { from, port, .. } => return self.log.event(&Event::Stranger { from, port }),
             DataEvent::Ended { id, end } => {
@@ -318,9 +343,11 @@ fn refusal(error: &OpenError) -> Refusal {
         OpenError::Privilege { .. } => Refusal::NoPrivilege,
         OpenError::AddressGone { .. } => Refusal::AddressGone,
         OpenError::NoDescriptors { .. } => Refusal::NoDescriptors,
+        OpenError::NotByKernel(why) => Refusal::NotByKernel(*why),
         OpenError::Io { error, .. } => Refusal::System(error.kind()),
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustix::io::Errno;
 
 use crate::addr::PortRanges;
+use crate::session::WhyRelay;
 
 /// Why a pinhole could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,9 @@ pub enum OpenError {
         /// The address and port.
         at: SocketAddr,
     },
+    /// The rule wants the kernel's datapath, which cannot carry this connection.
+    #[error("the rule says `datapath: kernel`, but {}; `datapath: auto` would relay it", .0.text())]
+    NotByKernel(WhyRelay),
     /// Anything else that the kernel says.
     #[error("cannot listen at {at}: {error}")]
     Io {

@@ -1,8 +1,10 @@
 //! Pinholes on this machine: the ports that they use, and the datapath that moves their bytes.
 //!
-//! The relay is a datapath in this process: it listens, accepts, dials, and splices the two legs together.
+//! The relay is a datapath in this process: it listens, accepts, dials, and splices the two legs together. The other
+//! one is in the [`kernel`]: nftables leads the connection, which never reaches this process.
 
 mod error;
+mod kernel;
 mod pipes;
 mod ports;
 mod relay;
@@ -13,17 +15,20 @@ mod tests;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 pub use error::OpenError;
+pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
 
-use crate::session::{DataEnd, Leg, Pinhole, PinholeId};
+use crate::policy::Datapath;
+use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyRelay};
+use kernel::Kernel;
 use pipes::PipePool;
-use ports::{Ports, Reservation, Wanted};
+use ports::{Ports, Reservation, Socket, Wanted};
 use relay::{Approach, Job};
 
 /// How the addresses of one leg are had on this machine.
@@ -48,6 +53,22 @@ pub struct Bindings {
 /// What a datapath tells about a pinhole after it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataEvent {
+    /// The pinhole stands now, where its opening had left that open.
+    Opened {
+        /// The pinhole.
+        id: PinholeId,
+        /// The port of ours that the client connects to, where its leg is listened for.
+        client_port: Option<u16>,
+        /// The port of ours that the server connects to, where its leg is listened for.
+        server_port: Option<u16>,
+    },
+    /// The kernel did not take it, and nothing is open.
+    NotOpened {
+        /// The pinhole.
+        id: PinholeId,
+        /// What the kernel said.
+        error: std::io::ErrorKind,
+    },
     /// Both legs stand, and bytes may move. At most once.
     Started {
         /// The pinhole, used up now.
@@ -73,6 +94,78 @@ pub enum DataEvent {
         /// What became of it.
         end: DataEnd,
     },
+}
+
+/// Both datapaths. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Datapaths {
+    relay: Relay,
+    kernel: Arc<OnceLock<Result<Kernel, Unavailable>>>,
+}
+
+impl Datapaths {
+    /// The relay, with no port open. `connect_timeout` is how long a peer that is dialled has to answer.
+    #[must_use]
+    pub fn new(connect_timeout: Duration) -> Self {
+        Self { relay: Relay::new(connect_timeout), kernel: Arc::default() }
+    }
+
+    /// Starts the kernel's datapath, if that was not tried before: the name of its table.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn start_kernel(&self) -> Result<&str, &Unavailable> {
+        self.kernel.get_or_init(|| Kernel::start(self.relay.shared.connect_timeout)).as_ref().map(Kernel::table)
+    }
+
+    /// What stands in the way of the kernel's connections on this machine, in words for the operator.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<String> {
+        self.kernel.get().and_then(|kernel| kernel.as_ref().ok()).map_or_else(Vec::new, Kernel::obstacles)
+    }
+
+    /// Has everything that has happened to the kernel's connections by now told, before this returns.
+    pub fn catch_up(&self) {
+        if let Some(Ok(kernel)) = self.kernel.get() {
+            kernel.hear();
+        }
+    }
+
+    /// Opens `pinhole` by the datapath that its rule names, or by the one that fits; what happens is told through
+    /// `events`. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Says why a leg could not be listened for; nothing is open then.
+    pub fn open(
+        &self,
+        pinhole: &Pinhole,
+        bindings: Bindings,
+        events: UnboundedSender<DataEvent>,
+    ) -> Result<Opened, OpenError> {
+        let planned = match (pinhole.datapath, self.kernel.get()) {
+            (Datapath::Relay, _) => Err(WhyRelay::Rule),
+            (Datapath::Auto | Datapath::Kernel, Some(Err(_)) | None) => Err(WhyRelay::NoKernel),
+            (Datapath::Auto | Datapath::Kernel, Some(Ok(kernel))) => kernel.plan(pinhole).map(|plan| (kernel, plan)),
+        };
+        match planned {
+            Ok((kernel, plan)) => {
+                let mut skipped = Vec::new();
+                let guard = kernel.open(pinhole, &plan, &self.relay.shared.ports, events, &mut skipped)?;
+                Ok(Opened {
+                    ports: None,
+                    guard: PinholeGuard(Held::Kernel { _guard: guard }),
+                    skipped,
+                    carrier: Carrier::Kernel,
+                })
+            }
+            Err(why) if pinhole.datapath == Datapath::Kernel => Err(OpenError::NotByKernel(why)),
+            Err(why) => self
+                .relay
+                .open(pinhole, bindings, events)
+                .map(|opened| Opened { carrier: Carrier::Relay(why), ..opened }),
+        }
+    }
 }
 
 /// The datapath in this process. Clones share their ports and their pipes.
@@ -114,7 +207,8 @@ impl Relay {
         let mut skipped = Vec::new();
         let mut approach = |leg: &Leg, binding: LegBinding| match *leg {
             Leg::Listen { ref ports, from, .. } => {
-                let wanted = Wanted { at: binding.listen_at, transparent: binding.transparent, ports, from };
+                let socket = if binding.transparent { Socket::Transparent } else { Socket::Plain };
+                let wanted = Wanted { at: binding.listen_at, socket, ports, rather: None, from };
                 let (reservation, arrival) = self.shared.ports.reserve(&wanted, pinhole.id, &events, &mut skipped)?;
                 Ok((Some(reservation), Approach::Arrives(arrival)))
             }
@@ -131,33 +225,35 @@ impl Relay {
         let job = Job { id: pinhole.id, client, server, started, events, shared: Arc::clone(&self.shared) };
         tokio::spawn(relay::run(job, closed));
         Ok(Opened {
-            client_port: client_port.as_ref().map(Reservation::port),
-            server_port: server_port.as_ref().map(Reservation::port),
-            guard: PinholeGuard { _ports: [client_port, server_port], start: Some(start), _alive: alive },
+            ports: Some([client_port.as_ref().map(Reservation::port), server_port.as_ref().map(Reservation::port)]),
+            guard: PinholeGuard(Held::Relay { _ports: [client_port, server_port], start: Some(start), _alive: alive }),
             skipped,
+            carrier: Carrier::Relay(WhyRelay::Rule),
         })
     }
 }
 
-/// A pinhole that stands.
+/// A pinhole that stands, or will.
 #[derive(Debug)]
 pub struct Opened {
-    /// The port of ours that the client connects to, where its leg is listened for.
-    pub client_port: Option<u16>,
-    /// The port of ours that the server connects to, where its leg is listened for.
-    pub server_port: Option<u16>,
+    /// The ports of ours that the client and the server connect to, where their legs are listened for; `None` where
+    /// [`DataEvent::Opened`] will tell.
+    pub ports: Option<[Option<u16>; 2]>,
     /// Keeps it open.
     pub guard: PinholeGuard,
     /// Ports of the ranges that another program has taken.
     pub skipped: Vec<u16>,
+    /// Who moves the bytes.
+    pub carrier: Carrier,
 }
 
 /// Keeps a pinhole open: dropped, it stops waiting at once, and a transfer that still moves is aborted, with a reset
 /// on both sides.
-pub struct PinholeGuard {
-    _ports: [Option<Reservation>; 2],
-    start: Option<oneshot::Sender<()>>,
-    _alive: oneshot::Sender<Infallible>,
+pub struct PinholeGuard(Held);
+
+enum Held {
+    Relay { _ports: [Option<Reservation>; 2], start: Option<oneshot::Sender<()>>, _alive: oneshot::Sender<Infallible> },
+    Kernel { _guard: kernel::Guard },
 }
 
 impl PinholeGuard {
@@ -166,9 +262,17 @@ impl PinholeGuard {
         drop(self);
     }
 
+    /// Whether the kernel moves the bytes.
+    #[must_use]
+    pub const fn is_kernels(&self) -> bool {
+        matches!(self.0, Held::Kernel { .. })
+    }
+
     /// Dials both legs, where both are dialled; does nothing for other pinholes, nor a second time.
     pub fn start(&mut self) {
-        if let Some(start) = self.start.take() {
+        if let Held::Relay { start, .. } = &mut self.0
+            && let Some(start) = start.take()
+        {
             // Only a pinhole whose legs are both dialled listens to this.
             let _ = start.send(());
         }
@@ -177,6 +281,9 @@ impl PinholeGuard {
 
 impl fmt::Debug for PinholeGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PinholeGuard").field("ports", &self._ports).finish_non_exhaustive()
+        match &self.0 {
+            Held::Relay { _ports, .. } => f.debug_struct("PinholeGuard").field("ports", _ports).finish_non_exhaustive(),
+            Held::Kernel { _guard } => f.debug_tuple("PinholeGuard").field(_guard).finish(),
+        }
     }
 }

@@ -34,9 +34,33 @@ const REST: Duration = Duration::from_millis(50);
 /// A leg that somebody is to connect to.
 pub(super) struct Wanted<'a> {
     pub(super) at: IpAddr,
-    pub(super) transparent: bool,
+    pub(super) socket: Socket,
     pub(super) ports: &'a PortRanges,
+    /// Taken before others, where it is in the range.
+    pub(super) rather: Option<u16>,
     pub(super) from: IpAddr,
+}
+
+/// What holds a port of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Socket {
+    /// A listener.
+    Plain,
+    /// A listener at an address that is not ours.
+    Transparent,
+    /// Nothing: the kernel leads packets for this address elsewhere, and nobody else here could have it.
+    None,
+}
+
+impl Socket {
+    const ALL: [Self; 3] = [Self::Plain, Self::Transparent, Self::None];
+}
+
+/// Who takes the connection.
+enum Taker {
+    Relay(oneshot::Sender<(TcpStream, SocketAddr)>),
+    /// Leads it elsewhere before it gets here.
+    Kernel,
 }
 
 /// Comes when the peer has connected; fails when the pinhole is closed before.
@@ -57,25 +81,35 @@ struct Table {
 struct Key {
     ip: IpAddr,
     port: u16,
-    transparent: bool,
+    socket: Socket,
 }
 
-/// One listener, with at least one pinhole waiting.
+/// One port, with at least one pinhole waiting.
 #[derive(Debug)]
 struct Port {
     serial: u64,
-    listener: TcpListener,
+    listening: Option<Listening>,
     waiting: HashMap<IpAddr, Waiting>,
-    acceptor: AbortHandle,
 }
 
 #[derive(Debug)]
+struct Listening {
+    listener: TcpListener,
+    acceptor: AbortHandle,
+}
+
 struct Waiting {
     serial: u64,
     id: PinholeId,
     strangers: u8,
     events: UnboundedSender<DataEvent>,
-    arrived: oneshot::Sender<(TcpStream, SocketAddr)>,
+    taker: Taker,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("serial", &self.serial).field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Ports {
@@ -87,23 +121,48 @@ impl Ports {
         events: &UnboundedSender<DataEvent>,
         skipped: &mut Vec<u16>,
     ) -> Result<(Reservation, Arrival), OpenError> {
+        let (arrived, arrival) = oneshot::channel();
+        let taker = Taker::Relay(arrived);
+        let waiting = Waiting { serial: 0, id, strangers: 0, events: events.clone(), taker };
+        Ok((self.take(wanted, waiting, skipped)?, arrival))
+    }
+
+    /// The same for a connection that the kernel leads elsewhere; whoever comes here nevertheless is reset.
+    pub(super) fn reserve_for_kernel(
+        &self,
+        wanted: &Wanted<'_>,
+        id: PinholeId,
+        events: &UnboundedSender<DataEvent>,
+        skipped: &mut Vec<u16>,
+    ) -> Result<Reservation, OpenError> {
+        let waiting = Waiting { serial: 0, id, strangers: 0, events: events.clone(), taker: Taker::Kernel };
+        self.take(wanted, waiting, skipped)
+    }
+
+    fn take(
+        &self,
+        wanted: &Wanted<'_>,
+        mut waiting: Waiting,
+        skipped: &mut Vec<u16>,
+    ) -> Result<Reservation, OpenError> {
         let from = wanted.from.to_canonical();
         let count = wanted.ports.count();
         let start = random_below(count).map_err(|error| OpenError::at(SocketAddr::new(wanted.at, 0), error))?;
         let skipped_before = skipped.len();
+        let rather = wanted.rather.filter(|port| wanted.ports.contains(*port));
+        let others = (start..count).chain(0..start).filter_map(|index| wanted.ports.nth(index));
         let mut table = self.lock();
-        for port in (start..count).chain(0..start).filter_map(|index| wanted.ports.nth(index)) {
-            let key = Key { ip: wanted.at, port, transparent: wanted.transparent };
+        for port in rather.into_iter().chain(others.filter(|port| Some(*port) != rather)) {
+            let key = Key { ip: wanted.at, port, socket: wanted.socket };
             match self.ready_for(&mut table, key, from) {
                 Ok(true) => {
                     table.last_serial += 1;
                     let serial = table.last_serial;
-                    let (arrived, arrival) = oneshot::channel();
-                    let waiting = Waiting { serial, id, strangers: 0, events: events.clone(), arrived };
+                    waiting.serial = serial;
                     if let Some(port) = table.ports.get_mut(&key) {
                         port.waiting.insert(from, waiting);
                     }
-                    return Ok((Reservation { ports: self.clone(), key, from, serial }, arrival));
+                    return Ok(Reservation { ports: self.clone(), key, from, serial });
                 }
                 Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => skipped.push(port),
@@ -120,7 +179,8 @@ impl Ports {
 
     /// Whether `key` can wait for `from`; it is listened on then, and nothing old is left in its queue.
     fn ready_for(&self, table: &mut Table, key: Key, from: IpAddr) -> io::Result<bool> {
-        if table.ports.contains_key(&Key { transparent: !key.transparent, ..key }) {
+        let others = Socket::ALL.into_iter().filter(|socket| *socket != key.socket);
+        if others.into_iter().any(|socket| table.ports.contains_key(&Key { socket, ..key })) {
             return Ok(false);
         }
         let serial = table.last_serial + 1;
@@ -134,9 +194,16 @@ impl Ports {
                 drained.map(|()| true)
             }
             Entry::Vacant(place) => {
-                let listener = listen(SocketAddr::new(key.ip, key.port), key.transparent, BACKLOG)?;
-                let acceptor = tokio::spawn(accept_all(Arc::downgrade(&self.0), key, serial)).abort_handle();
-                place.insert(Port { serial, listener, waiting: HashMap::new(), acceptor });
+                let listening = match key.socket {
+                    Socket::None => None,
+                    Socket::Plain | Socket::Transparent => {
+                        let transparent = key.socket == Socket::Transparent;
+                        let listener = listen(SocketAddr::new(key.ip, key.port), transparent, BACKLOG)?;
+                        let acceptor = tokio::spawn(accept_all(Arc::downgrade(&self.0), key, serial)).abort_handle();
+                        Some(Listening { listener, acceptor })
+                    }
+                };
+                place.insert(Port { serial, listening, waiting: HashMap::new() });
                 table.last_serial = serial;
                 Ok(true)
             }
@@ -163,10 +230,14 @@ impl Port {
     /// Hands a connection to the pinhole that waits for its peer, once, or resets it.
     fn admit(&mut self, stream: TcpStream, from: SocketAddr, port: u16) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        if let Entry::Occupied(waiting) = self.waiting.entry(from.ip()) {
-            if prepare_data(&stream).is_ok() {
+        if let Entry::Occupied(waiting) = self.waiting.entry(from.ip())
+            && matches!(waiting.get().taker, Taker::Relay(_))
+        {
+            if prepare_data(&stream).is_ok()
+                && let Taker::Relay(arrived) = waiting.remove().taker
+            {
                 // Where the pinhole is being closed, the stream comes back and is reset here.
-                let _ = waiting.remove().arrived.send((stream, from));
+                let _ = arrived.send((stream, from));
             }
             return;
         }
@@ -181,7 +252,8 @@ impl Port {
     /// Admits what was in the queue before a pinhole is added, so that none of it can use that one up.
     fn drain(&mut self, port: u16) -> io::Result<()> {
         for _ in 0..=BACKLOG {
-            match accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            let Some(Listening { listener, .. }) = &self.listening else { break };
+            match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(fd) => {
                     let stream = std::net::TcpStream::from(fd);
                     // One that is gone already has no peer.
@@ -198,7 +270,7 @@ impl Port {
     }
 }
 
-impl Drop for Port {
+impl Drop for Listening {
     fn drop(&mut self) {
         self.acceptor.abort();
     }
@@ -224,7 +296,8 @@ fn accept_one(
     let Some(table) = table.upgrade() else { return Poll::Ready(None) };
     let mut table = lock(&table);
     let Some(port) = table.ports.get_mut(&key).filter(|port| port.serial == serial) else { return Poll::Ready(None) };
-    match ready!(port.listener.poll_accept(context)) {
+    let Some(Listening { listener, .. }) = &port.listening else { return Poll::Ready(None) };
+    match ready!(listener.poll_accept(context)) {
         Ok((stream, from)) => port.admit(stream, from, key.port),
         Err(error) => return Poll::Ready(Some(Err(error))),
     }

@@ -105,11 +105,20 @@ impl Lab {
     /// Both ends of a transfer that has started.
     async fn joined(&mut self) -> (TcpStream, TcpStream, Opened) {
         let opened = self.open(local(1), FIVE).unwrap();
-        let client = self.connect(local(1), opened.client_port.unwrap()).await.unwrap();
+        let client = self.connect(local(1), port(&opened, Side::Client)).await.unwrap();
         let (server, _) = timeout(SOON, self.server.accept()).await.unwrap().unwrap();
         let peer = client.local_addr().unwrap();
         assert_eq!(self.event().await, DataEvent::Started { id: PinholeId(self.next - 1), peer });
         (client, server, opened)
+    }
+}
+
+/// The port that a side is to connect to.
+fn port(opened: &Opened, side: Side) -> u16 {
+    let [client, server] = opened.ports.unwrap();
+    match side {
+        Side::Client => client.unwrap(),
+        Side::Server => server.unwrap(),
     }
 }
 
@@ -132,7 +141,7 @@ const RESET: Result<Vec<u8>, ErrorKind> = Err(ErrorKind::ConnectionReset);
 async fn a_stranger_is_reset_and_the_pinhole_stays() {
     let mut lab = Lab::new();
     let opened = lab.open(local(1), FIVE).unwrap();
-    let port = opened.client_port.unwrap();
+    let port = port(&opened, Side::Client);
     let stranger_ip = Ipv4Addr::new(127, 0, 0, 2).into();
     for _ in 0..3 {
         assert_eq!(lab.try_port(stranger_ip, port).await, RESET);
@@ -149,7 +158,7 @@ async fn a_stranger_is_reset_and_the_pinhole_stays() {
 async fn a_pinhole_is_for_one_connection() {
     let mut lab = Lab::new();
     let (_client, _server, opened) = lab.joined().await;
-    let again = lab.connect(local(1), opened.client_port.unwrap()).await;
+    let again = lab.connect(local(1), port(&opened, Side::Client)).await;
     assert_eq!(again.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 
     // The port stays open for another client, and is still not for the first one.
@@ -182,14 +191,14 @@ async fn five_ports_carry_five_transfers_for_each_of_a_hundred_clients() {
     let mut open = Vec::new();
     for client in (1..=100).map(local) {
         let five: Vec<Opened> = (0..5).map(|_| lab.open(client, FIVE).unwrap()).collect();
-        let ports: HashSet<u16> = five.iter().filter_map(|opened| opened.client_port).collect();
+        let ports: HashSet<u16> = five.iter().map(|opened| port(opened, Side::Client)).collect();
         assert_eq!(ports, (FIVE.0..=FIVE.1).collect());
         assert!(matches!(lab.open(client, FIVE), Err(OpenError::RangeFull { for_peer, .. }) if for_peer == client));
         open.push((client, five));
     }
     for (client, five) in &open {
         for opened in five {
-            let mut a = lab.connect(*client, opened.client_port.unwrap()).await.unwrap();
+            let mut a = lab.connect(*client, port(opened, Side::Client)).await.unwrap();
             let (mut b, _) = timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
             a.write_all(client.to_string().as_bytes()).await.unwrap();
             a.shutdown().await.unwrap();
@@ -205,7 +214,7 @@ async fn ports_of_other_programs_are_skipped_by_name() {
     let mut lab = Lab::new();
     let _taken: Vec<_> = (21001..=21004).map(|port| std::net::TcpListener::bind((lab.at, port)).unwrap()).collect();
     let opened = lab.open(local(1), FIVE).unwrap();
-    assert_eq!(opened.client_port, Some(21005));
+    assert_eq!(port(&opened, Side::Client), 21005);
     assert!(opened.skipped.iter().all(|port| (21001..=21004).contains(port)));
     assert!(matches!(lab.open(local(1), FIVE), Err(OpenError::RangeFull { .. })));
     assert!(matches!(lab.open(local(1), (21001, 21004)), Err(OpenError::InUse { .. })));
@@ -326,7 +335,7 @@ async fn a_failed_dial_resets_the_accepted_side() {
     let mut lab = Lab::new();
     let closed = SocketAddr::new(lab.at, 21009);
     let opened = lab.open_legs(lab.listens(local(1), FIVE), lab.dials(closed)).unwrap();
-    assert_eq!(lab.try_port(local(1), opened.client_port.unwrap()).await, RESET);
+    assert_eq!(lab.try_port(local(1), port(&opened, Side::Client)).await, RESET);
     let how = HowEnded::NotReached { side: Side::Server, error: ErrorKind::ConnectionRefused };
     let end = DataEnd { to_server: 0, to_client: 0, how };
     assert_eq!(lab.event().await, DataEvent::Ended { id: PinholeId(1), end });
@@ -336,9 +345,9 @@ async fn a_failed_dial_resets_the_accepted_side() {
 async fn two_that_listen_are_joined() {
     let mut lab = Lab::new();
     let opened = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(2), FIVE)).unwrap();
-    let mut server = lab.connect(local(2), opened.server_port.unwrap()).await.unwrap();
+    let mut server = lab.connect(local(2), port(&opened, Side::Server)).await.unwrap();
     server.write_all(b"early").await.unwrap();
-    let mut client = lab.connect(local(1), opened.client_port.unwrap()).await.unwrap();
+    let mut client = lab.connect(local(1), port(&opened, Side::Client)).await.unwrap();
     drop(server);
     assert_eq!(read(&mut client).await, Ok(b"early".to_vec()));
     drop(client);

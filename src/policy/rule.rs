@@ -26,6 +26,8 @@ pub struct Rule {
     pub datapath: Datapath,
     /// How long a pinhole waits for its connection.
     pub pinhole_timeout: Duration,
+    /// What becomes of a transfer that runs when its session ends.
+    pub at_session_end: AtSessionEnd,
 }
 
 impl Rule {
@@ -102,6 +104,15 @@ pub enum ServerMode {
     Passive,
     /// Always active: the server connects to us.
     Active,
+}
+
+/// What becomes of a transfer that runs when its session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtSessionEnd {
+    /// It ends too: both sides are reset.
+    Abort,
+    /// It goes on to its end.
+    Finish,
 }
 
 /// Who moves the bytes of a data connection.

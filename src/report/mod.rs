@@ -59,6 +59,24 @@ pub fn session_panicked(client: SocketAddr) {
     error!(event = "session_panicked", %client, "a fault of the gate ended this session; others go on");
 }
 
+/// Something on this machine keeps the kernel from carrying data connections.
+pub fn obstacle(what: &dyn Display) {
+    warn!(event = "kernel_datapath_obstacle", "{what}");
+}
+
+/// It does not any more.
+pub fn no_obstacle(chain: &dyn Display) {
+    info!(event = "kernel_datapath_free", %chain, "a chain no longer keeps the kernel from carrying data connections");
+}
+
+/// What is to be known of the kernel's datapath: its table, or why there is none.
+pub fn kernel_datapath(table: Result<&str, &dyn Display>) {
+    match table {
+        Ok(table) => info!(event = "kernel_datapath", table, "data connections go through the kernel where they can"),
+        Err(why) => warn!(event = "no_kernel_datapath", %why, "the relay moves all data"),
+    }
+}
+
 /// Something of the system that the operator can mend.
 pub fn system(what: &str, error: &dyn Display) {
     warn!(event = "system", %error, "{what}");

@@ -109,15 +109,16 @@ impl SessionLog {
     fn transferred(&mut self, transfer: &Transfer) {
         self.transfers += 1;
         self.bytes = self.bytes.saturating_add(transfer.bytes);
-        let Transfer { way, mode, command, rule, bytes, took, outcome } = transfer;
+        let Transfer { way, mode, carrier, command, rule, bytes, took, outcome } = transfer;
         let (way, mode, name) = (names::way(*way), names::mode(*mode), names::outcome(*outcome));
+        let (datapath, why) = carrier.names();
         let (seconds, reply) = (took.as_secs_f64(), names::reply(*outcome));
         if matches!(outcome, Outcome::Ended | Outcome::NoData | Outcome::Refused(_)) {
-            info!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, bytes, seconds,
-                outcome = name, reply, command, "transfer");
+            info!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, datapath,
+                why, bytes, seconds, outcome = name, reply, command, "transfer");
         } else {
-            warn!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, bytes, seconds,
-                outcome = name, reply, command, "transfer");
+            warn!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, datapath,
+                why, bytes, seconds, outcome = name, reply, command, "transfer");
         }
     }
 

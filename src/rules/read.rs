@@ -134,7 +134,7 @@ fn wrong_kind(message: &str, subject: &str) -> Fault {
 }
 
 /// Values that have a name already, and no meaning in this version: no message offers them.
-const LATER: [&str; 3] = ["passive", "active", "kernel"];
+const LATER: [&str; 2] = ["passive", "active"];
 
 /// What stands there, from serde's words for it.
 fn kind(written: &str) -> String {

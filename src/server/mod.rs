@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::driver::{Context, Orders, Phase};
 use crate::net;
-use crate::pinhole::Relay;
-use crate::policy::{Listener, Policy, Stand};
+use crate::pinhole::{Datapaths, Unavailable};
+use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
 
@@ -40,6 +40,14 @@ pub enum StartError {
         /// The listener.
         name: String,
     },
+    /// A rule wants the kernel's datapath, which cannot be had.
+    #[error("rule `{rule}` has `datapath: kernel`, which cannot be: {why}; mend that, or write `datapath: auto`")]
+    NoKernelDatapath {
+        /// The rule.
+        rule: String,
+        /// What is missing.
+        why: Unavailable,
+    },
     /// Signals cannot be taken.
     #[error("cannot take signals: {0}")]
     Signals(std::io::Error),
@@ -53,7 +61,7 @@ pub struct Gate {
     orders: watch::Sender<Orders>,
     acceptors: Acceptors,
     sessions: Sessions,
-    relay: Relay,
+    datapaths: Datapaths,
     may_be_transparent: bool,
 }
 
@@ -68,13 +76,17 @@ impl Gate {
         }
         let may_be_transparent = net::may_be_transparent();
         check_privilege(&policy, may_be_transparent)?;
-        let relay = Relay::new(policy.timeouts.connect);
+        let datapaths = Datapaths::new(policy.timeouts.connect);
+        check_datapath(&policy, &datapaths)?;
         let sockets = Acceptors::default().open(&policy.listeners)?;
         let policy = Arc::new(policy);
         let (orders, _) = watch::channel(Orders { policy: Arc::clone(&policy), phase: Phase::Serving });
         let mut gate =
-            Self { orders, acceptors: Acceptors::default(), sessions: Sessions::new(), relay, may_be_transparent };
+            Self { orders, acceptors: Acceptors::default(), sessions: Sessions::new(), datapaths, may_be_transparent };
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
+        if wants_kernel(&policy) {
+            report_datapath(&gate.datapaths);
+        }
         policy.listeners.iter().for_each(report::listening);
         report::ready(policy.rules.len());
         Ok(gate)
@@ -88,7 +100,7 @@ impl Gate {
 
     fn context(&self) -> Context {
         Context {
-            relay: self.relay.clone(),
+            datapaths: self.datapaths.clone(),
             orders: self.orders.subscribe(),
             may_be_transparent: self.may_be_transparent,
         }
@@ -114,8 +126,9 @@ impl Gate {
             Ok(policy) => policy,
             Err(why) => return report::not_reloaded(&why),
         };
-        let opened =
-            check_privilege(&policy, self.may_be_transparent).and_then(|()| self.acceptors.open(&policy.listeners));
+        let opened = check_privilege(&policy, self.may_be_transparent)
+            .and_then(|()| check_datapath(&policy, &self.datapaths))
+            .and_then(|()| self.acceptors.open(&policy.listeners));
         let sockets = match opened {
             Ok(sockets) => sockets,
             Err(why) => return report::not_reloaded(&why),
@@ -126,6 +139,9 @@ impl Gate {
         let context = self.context();
         self.acceptors.replace(sockets, &context, &self.sessions);
         report::reloaded(&changes::between(&old, &policy));
+        if wants_kernel(&policy) && !wants_kernel(&old) {
+            report_datapath(&self.datapaths);
+        }
     }
 
     async fn drain(mut self, signals: &mut Signals) {
@@ -153,6 +169,29 @@ fn check_privilege(policy: &Policy, may_be_transparent: bool) -> Result<(), Star
         Some(listener) if !may_be_transparent => Err(StartError::NotPrivileged { name: listener.name.clone() }),
         _ => Ok(()),
     }
+}
+
+/// Whether any data connection may go through the kernel.
+fn wants_kernel(policy: &Policy) -> bool {
+    policy.rules.iter().any(|rule| rule.permission == Permission::Allow && rule.datapath != Datapath::Relay)
+}
+
+/// Starts the kernel's datapath where a rule has a use for it; it must be there where one says so.
+fn check_datapath(policy: &Policy, datapaths: &Datapaths) -> Result<(), StartError> {
+    if !wants_kernel(policy) {
+        return Ok(());
+    }
+    let Err(why) = datapaths.start_kernel() else { return Ok(()) };
+    let insists = |rule: &&Arc<Rule>| rule.permission == Permission::Allow && rule.datapath == Datapath::Kernel;
+    match policy.rules.iter().find(insists) {
+        Some(rule) => Err(StartError::NoKernelDatapath { rule: rule.name.clone(), why: why.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn report_datapath(datapaths: &Datapaths) {
+    report::kernel_datapath(datapaths.start_kernel().map_err(|why| why as _));
+    datapaths.obstacles().iter().for_each(|obstacle| report::obstacle(obstacle));
 }
 
 /// Tells systemd, where there is one, that clients are served.

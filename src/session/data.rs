@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Ending, Event, Mode, Transfer};
 use super::pending::Expected;
-use super::pinhole::{DataEnd, HowEnded, Leg, Pinhole, PinholeId};
+use super::pinhole::{Carrier, DataEnd, HowEnded, Leg, Pinhole, PinholeId};
 use super::refusal::Refusal;
 use super::{Action, Control, Session};
 use crate::addr::Side;
@@ -57,6 +57,7 @@ enum Negotiation {
 struct Connection {
     id: PinholeId,
     mode: Mode,
+    carrier: Carrier,
     /// Until when it is waited for; `None` once it came.
     until: Option<Instant>,
     timeout: Duration,
@@ -68,10 +69,22 @@ struct Running {
     id: PinholeId,
     way: Way,
     mode: Mode,
+    carrier: Carrier,
     command: String,
     rule: String,
     since: Instant,
     ending: Ending,
+}
+
+/// What becomes of the transfers that run when the control connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moving {
+    /// They end.
+    Ends,
+    /// They end, but for what the server has called done: its last bytes may still be on their way.
+    EndsUnlessAnswered,
+    /// They go on to their end.
+    GoesOn,
 }
 
 /// Everything that a session knows of its data connections.
@@ -134,9 +147,9 @@ impl Data {
         let Some(connection) = self.connections.iter().find(|connection| Some(connection.id) == armed) else {
             return false;
         };
-        let (id, mode) = (connection.id, connection.mode);
+        let Connection { id, mode, carrier, .. } = *connection;
         let rule = rule.to_owned();
-        self.running.push(Running { id, way, mode, command, rule, since: now, ending: Ending::default() });
+        self.running.push(Running { id, way, mode, carrier, command, rule, since: now, ending: Ending::default() });
         true
     }
 
@@ -191,12 +204,12 @@ impl Session {
         &mut self,
         now: Instant,
         id: PinholeId,
-        client_port: Option<u16>,
-        server_port: Option<u16>,
+        [client_port, server_port]: [Option<u16>; 2],
+        carrier: Carrier,
     ) {
         let Some((mode, held)) = self.take_held(id) else { return self.close_pinhole(id) };
         let timeout = self.rule.pinhole_timeout;
-        let connection = Connection { id, mode, until: Some(now + timeout), timeout };
+        let connection = Connection { id, mode, carrier, until: Some(now + timeout), timeout };
         match (held, client_port, server_port) {
             (Held::Reply { offer, said }, Some(port), _) => {
                 self.data.connections.push(connection);
@@ -328,13 +341,19 @@ impl Session {
         self.end_if_drained(now);
     }
 
-    /// The control connection is over. What is waited for is closed; what moves goes on to its end, unless `abort`.
-    pub(super) fn end_data(&mut self, now: Instant, abort: bool) {
+    /// The control connection is over. What is waited for is closed.
+    pub(super) fn end_data(&mut self, now: Instant, moving: Moving) {
         self.close_waiting(now);
-        if abort {
-            let moving: Vec<PinholeId> = self.data.connections.iter().map(|connection| connection.id).collect();
-            moving.into_iter().for_each(|id| self.close_pinhole(id));
-        }
+        let ends = |id: PinholeId| match moving {
+            Moving::Ends => true,
+            Moving::EndsUnlessAnswered => {
+                !self.data.running.iter().any(|running| running.id == id && running.ending.reply.is_some())
+            }
+            Moving::GoesOn => false,
+        };
+        let moving = self.data.connections.iter().map(|connection| connection.id);
+        let ending: Vec<PinholeId> = moving.filter(|id| ends(*id)).collect();
+        ending.into_iter().for_each(|id| self.close_pinhole(id));
         let gone = |data: &Data| data.running.iter().position(|running| !data.is_known(running.id));
         while let Some(index) = gone(&self.data) {
             self.record(now, index);
@@ -342,13 +361,22 @@ impl Session {
     }
 
     fn record(&mut self, now: Instant, index: usize) {
-        let Running { way, mode, command, rule, since, ending, .. } = self.data.running.remove(index);
+        let Running { way, mode, carrier, command, rule, since, ending, .. } = self.data.running.remove(index);
         let bytes = ending.data.map_or(0, |end| match way {
             Way::Upload => end.to_server,
             Way::Download | Way::Listing => end.to_client,
         });
         let took = now.saturating_duration_since(since);
         let outcome = ending.outcome();
-        self.act(Action::Report(Event::Transferred(Transfer { way, mode, command, rule, bytes, took, outcome })));
+        self.act(Action::Report(Event::Transferred(Transfer {
+            way,
+            mode,
+            carrier,
+            command,
+            rule,
+            bytes,
+            took,
+            outcome,
+        })));
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::pinhole::{DataEnd, HowEnded};
+use super::pinhole::{Carrier, DataEnd, HowEnded};
 use super::refusal::Refusal;
 use crate::addr::Side;
 use crate::ftp::command::Way;
@@ -85,6 +85,8 @@ pub struct Transfer {
     pub way: Way,
     /// Passive or active.
     pub mode: Mode,
+    /// Who moved them, and why our process where it did.
+    pub carrier: Carrier,
     /// The command, fit for a log.
     pub command: String,
     /// The rule that allowed it.
@@ -142,7 +144,11 @@ impl Ending {
             (Some(HowEnded::CutBy(Side::Client)), _) => Outcome::CutByClient,
             (Some(HowEnded::CutBy(Side::Server)), _) => Outcome::CutByServer,
             (Some(HowEnded::NotReached { side, .. }), _) => Outcome::NotReached(side),
-            (Some(HowEnded::Aborted), _) => Outcome::Aborted,
+            (Some(HowEnded::Aborted), _) => match self.left {
+                Some(Side::Client) => Outcome::CutByClient,
+                Some(Side::Server) => Outcome::CutByServer,
+                None => Outcome::Aborted,
+            },
             (Some(HowEnded::Complete), Some((_, true))) => Outcome::Ended,
             (Some(HowEnded::Complete), Some((code, false))) => Outcome::Failed(code),
             (None, Some((_, true))) => Outcome::NoData,

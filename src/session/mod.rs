@@ -24,14 +24,14 @@ use std::time::Instant;
 
 pub use close::CloseReason;
 pub use event::{Event, Mode, Outcome, Transfer};
-pub use pinhole::{DataEnd, HowEnded, Leg, Pinhole, PinholeId};
+pub use pinhole::{Carrier, DataEnd, HowEnded, Leg, Pinhole, PinholeId, WhyRelay};
 pub use refusal::Refusal;
 
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault};
 use crate::ftp::reply::{Code, ReplyReader};
-use crate::policy::{Decision, Rule, Timeouts};
-use data::Data;
+use crate::policy::{AtSessionEnd, Decision, Rule, Timeouts};
+use data::{Data, Moving};
 use pending::{Expected, Pending};
 
 /// Something that happened.
@@ -51,6 +51,8 @@ pub enum Input {
         client_port: Option<u16>,
         /// The port of ours that the server can connect to.
         server_port: Option<u16>,
+        /// Who moves its bytes.
+        carrier: Carrier,
     },
     /// The answer to [`Action::OpenPinhole`]: it cannot be.
     PinholeFailed {
@@ -180,8 +182,8 @@ impl Session {
             Input::ClientLine(line) => self.client_line(now, &line),
             Input::ServerLine(line) => self.server_line(now, line.bytes),
             Input::BadLine(side, fault) => self.bad_line(now, side, fault),
-            Input::PinholeOpened { id, client_port, server_port } => {
-                self.pinhole_opened(now, id, client_port, server_port);
+            Input::PinholeOpened { id, client_port, server_port, carrier } => {
+                self.pinhole_opened(now, id, [client_port, server_port], carrier);
             }
             Input::PinholeFailed { id, refusal } => self.pinhole_failed(id, refusal),
             Input::DataStarted(id) => {
@@ -332,8 +334,12 @@ impl Session {
         if self.control == Control::Closed {
             return;
         }
-        let abort = matches!(reason, CloseReason::Denied | CloseReason::Shutdown);
-        self.end_data(now, abort);
+        let moving = match (reason, self.rule.at_session_end) {
+            (CloseReason::Denied | CloseReason::Shutdown, _) => Moving::Ends,
+            (_, AtSessionEnd::Abort) => Moving::EndsUnlessAnswered,
+            (_, AtSessionEnd::Finish) => Moving::GoesOn,
+        };
+        self.end_data(now, moving);
         self.control = Control::Closed;
         self.pending.clear();
         self.act(Action::Close(reason));

@@ -87,3 +87,72 @@ pub enum HowEnded {
     /// We ended it: both sides were reset.
     Aborted,
 }
+
+/// Who moves the bytes of a data connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// The kernel.
+    Kernel,
+    /// Our process.
+    Relay(WhyRelay),
+}
+
+impl Carrier {
+    /// The name of the datapath in logs, and of the reason why it is not the kernel.
+    #[must_use]
+    pub const fn names(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Kernel => ("kernel", None),
+            Self::Relay(why) => ("relay", Some(why.name())),
+        }
+    }
+}
+
+/// Why our process moves the bytes and not the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyRelay {
+    /// The rule says so.
+    Rule,
+    /// There is no kernel datapath here; what is missing was said when the gate started.
+    NoKernel,
+    /// Both legs are dialled, or both are listened for.
+    TwoOfAKind,
+    /// One leg is IPv4 and the other IPv6.
+    TwoFamilies,
+    /// The client or the server is this machine, and nothing would be forwarded.
+    PeerIsHere,
+    /// This machine does not forward packets of the family.
+    NoForwarding,
+    /// A firewall on this machine would drop what is forwarded.
+    Firewall,
+}
+
+impl WhyRelay {
+    /// The name that logs use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::NoKernel => "no_kernel_datapath",
+            Self::TwoOfAKind => "bridged_mode",
+            Self::TwoFamilies => "bridged_family",
+            Self::PeerIsHere => "peer_is_gate",
+            Self::NoForwarding => "forwarding_off",
+            Self::Firewall => "firewall",
+        }
+    }
+
+    /// What it means.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Rule => "the rule says `datapath: relay`",
+            Self::NoKernel => "there is no kernel datapath here",
+            Self::TwoOfAKind => "both sides connect to the gate, or the gate to both",
+            Self::TwoFamilies => "one side is IPv4 and the other IPv6",
+            Self::PeerIsHere => "the client or the server is this machine",
+            Self::NoForwarding => "this machine does not forward packets of this family",
+            Self::Firewall => "a firewall on this machine drops what is forwarded",
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::pinhole::WhyRelay;
 use crate::addr::PortRanges;
 use crate::ftp::host_port::Malformed;
 
@@ -62,6 +63,10 @@ pub enum Refusal {
     NoDescriptors,
     /// The kernel refused for another reason.
     System(std::io::ErrorKind),
+    /// The kernel did not take the pinhole.
+    KernelRefused(std::io::ErrorKind),
+    /// The rule wants the kernel's datapath, which cannot carry this connection.
+    NotByKernel(WhyRelay),
     /// A line that is too long.
     LineTooLong,
     /// A line with NUL, a CR within, or a verb with bytes that no verb has.
@@ -95,6 +100,8 @@ impl Refusal {
             Self::AddressGone => "address_gone",
             Self::NoDescriptors => "no_descriptors",
             Self::System(_) => "system_error",
+            Self::KernelRefused(_) => "kernel_refused",
+            Self::NotByKernel(_) => "not_by_kernel",
             Self::LineTooLong => "line_too_long",
             Self::Garbage => "garbage",
             Self::EmptyLine => "empty_line",
@@ -129,7 +136,12 @@ impl Refusal {
             Self::RangeFull | Self::PortsTaken => {
                 "425 Can't open data connection: all ports are in use; try again later.".into()
             }
-            Self::NoPrivilege | Self::AddressGone | Self::NoDescriptors | Self::System(_) => {
+            Self::NoPrivilege
+            | Self::AddressGone
+            | Self::NoDescriptors
+            | Self::System(_)
+            | Self::KernelRefused(_)
+            | Self::NotByKernel(_) => {
                 format!("425 Can't open data connection: {}.", self.name())
             }
             Self::LineTooLong => "500 Line too long.".into(),
@@ -166,6 +178,8 @@ impl Refusal {
             Self::AddressGone => "the interface has lost the address that the client connected to".into(),
             Self::NoDescriptors => "raise the limit of open files (LimitNOFILE=)".into(),
             Self::System(kind) => format!("the kernel says: {kind}"),
+            Self::KernelRefused(kind) => format!("nftables did not take the pinhole: {kind}; `dmesg` may say more"),
+            Self::NotByKernel(why) => format!("{}: `datapath: auto` would relay it", why.text()),
             Self::LineTooLong | Self::Garbage | Self::EmptyLine => "the client does not speak FTP as it should".into(),
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
         }

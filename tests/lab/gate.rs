@@ -21,6 +21,13 @@ pub enum Listener {
     ClientSource,
 }
 
+/// Who moves the bytes of data connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Datapath {
+    Relay,
+    Kernel,
+}
+
 /// A running gate; it ends when dropped.
 pub struct Gate {
     job: Job,
@@ -74,11 +81,15 @@ const RULES: &str = r#"rules:
       source_port: 20
 "#;
 
+impl Datapath {
+    pub const ALL: [Self; 2] = [Self::Relay, Self::Kernel];
+}
+
 impl Gate {
     /// Starts the gate with the lab's usual rules, intercepts where the listener wants it, and
     /// waits until it listens.
-    pub fn start(net: &Net, listener: Listener, family: Family) -> Result<Self, Fault> {
-        let rules = format!("version: 1\n\nlisteners:\n{}\n{RULES}", listener.yaml(family));
+    pub fn start(net: &Net, listener: Listener, datapath: Datapath, family: Family) -> Result<Self, Fault> {
+        let rules = format!("version: 1\n\nlisteners:\n{}\n{RULES}    datapath: {datapath}\n", listener.yaml(family));
         Self::start_with(net, &rules, listener.port())
     }
 
@@ -109,8 +120,11 @@ impl Gate {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// Its last lines, behind all in which it complained.
     pub fn tail(&self) -> String {
-        self.job.tail()
+        let log = self.log();
+        let complaints = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+        complaints.chain(["...", &self.job.tail()]).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -128,6 +142,15 @@ fn intercept(net: &Net, file: &Path) -> Result<(), Fault> {
     let mut shell = Command::new("sh");
     shell.args(["-eu"]).env("PATH", PATH);
     net.gate.feed(shell, &String::from_utf8(output.stdout)?)
+}
+
+impl fmt::Display for Datapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Relay => "relay",
+            Self::Kernel => "kernel",
+        })
+    }
 }
 
 impl fmt::Display for Listener {

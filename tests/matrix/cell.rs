@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::lab::client::{Client, Visit};
-use crate::lab::gate::{Gate, Listener};
+use crate::lab::gate::{Datapath, Gate, Listener};
 use crate::lab::job::tail;
 use crate::lab::net::Net;
 use crate::lab::scratch::Scratch;
@@ -30,7 +30,7 @@ pub struct Talk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Via {
     Direct,
-    Gate(Listener),
+    Gate(Listener, Datapath),
 }
 
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub fn run(cell: Cell) -> Outcome {
     }
     let direct = direct(cell.talk);
     match (&direct, cell.via) {
-        (Outcome::Works, Via::Gate(listener)) => talk(cell.talk, Some(listener))
+        (Outcome::Works, Via::Gate(listener, datapath)) => talk(cell.talk, Some((listener, datapath)))
             .map_or_else(|report| Outcome::Broken(report.to_string()), |()| Outcome::Works),
         _ => direct,
     }
@@ -73,14 +73,14 @@ fn direct(talk: Talk) -> Outcome {
 }
 
 /// One visit in a lab of its own; the error holds what everyone wrote.
-fn talk(talk: Talk, via: Option<Listener>) -> Result<(), Fault> {
+fn talk(talk: Talk, via: Option<(Listener, Datapath)>) -> Result<(), Fault> {
     let net = Net::new()?;
     let server = talk.server.start(&net.server, talk.family)?;
     let mut gate = None;
     let mut address = Net::server_address(talk.family);
-    if let Some(listener) = via {
+    if let Some((listener, datapath)) = via {
         net.close()?;
-        gate = Some(Gate::start(&net, listener, talk.family)?);
+        gate = Some(Gate::start(&net, listener, datapath, talk.family)?);
         address = listener.server_as_seen(talk.family);
     }
     let folder = Scratch::new("client")?;
@@ -91,14 +91,22 @@ fn talk(talk: Talk, via: Option<Listener>) -> Result<(), Fault> {
         let said = std::fs::read(&log)?;
         goods::inspect(&server.home(), folder.path(), &said, talk.client.abilities())
     });
-    let panicked = gate.as_ref().is_some_and(|gate: &Gate| gate.log().contains("panicked at"));
-    let fault = match made {
-        Ok(()) if panicked => "the gate panicked".into(),
-        Ok(()) => return Ok(()),
-        Err(fault) => fault,
-    };
+    let made =
+        made.and_then(|()| gate.as_ref().zip(via).map_or(Ok(()), |(gate, (_, datapath))| inspect(gate, datapath)));
+    let Err(fault) = made else { return Ok(()) };
     let gate = gate.map_or_else(String::new, |gate| format!("\n--- gate\n{}", gate.tail()));
     Err(format!("{fault}\n--- {}\n{}\n--- {}\n{}{gate}", talk.client, tail(&log), talk.server, server.tail()).into())
+}
+
+/// What the gate says of itself must fit.
+fn inspect(gate: &Gate, datapath: Datapath) -> Result<(), Fault> {
+    let log = gate.log();
+    if log.contains("panicked at") {
+        return Err("the gate panicked".into());
+    }
+    let carried = format!("datapath=\"{datapath}\"");
+    let stray = log.lines().find(|line| line.contains("event=\"transfer\"") && !line.contains(&carried));
+    stray.map_or(Ok(()), |line| Err(format!("not by the {datapath}: {line}").into()))
 }
 
 impl Talk {
@@ -124,7 +132,7 @@ impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct => f.pad("direct"),
-            Self::Gate(listener) => listener.fmt(f),
+            Self::Gate(listener, datapath) => write!(f, "{listener}/{datapath}"),
         }
     }
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::cell::{Cell, Talk, Via};
 use crate::lab::client::Client;
-use crate::lab::gate::Listener;
+use crate::lab::gate::{Datapath, Listener};
 use crate::lab::server::Server;
 use crate::lab::{Family, Mode};
 
 /// All cells through the gate.
 pub fn whole() -> Vec<Cell> {
-    let through = |talk| Listener::ALL.into_iter().map(move |listener| Cell { talk, via: Via::Gate(listener) });
-    talks().flat_map(through).collect()
+    let ways =
+        || Listener::ALL.into_iter().flat_map(|listener| Datapath::ALL.map(|datapath| Via::Gate(listener, datapath)));
+    talks().flat_map(|talk| ways().map(move |via| Cell { talk, via })).collect()
 }
 
 /// All cells without the gate.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::cell::{Cell, Outcome, Talk, Via};
 use crate::lab::client::Client;
-use crate::lab::gate::Listener;
+use crate::lab::gate::{Datapath, Listener};
 use crate::lab::server::Server;
 use crate::lab::{Family, Mode};
 
@@ -67,6 +67,20 @@ direct only, **-** does not work direct either (reasons below).
 fn markdown(results: &Results) -> String {
     let all = results.all();
     let mut text = ABOUT.to_owned();
+    for datapath in Datapath::ALL {
+        let _ = writeln!(text, "## `datapath: {datapath}`\n\n{}", table(&all, datapath));
+    }
+    let reasons = results.reasons().into_iter().map(|(cell, reason)| {
+        let talk = cell.talk;
+        let reason = reason.lines().next().unwrap_or_default();
+        format!("- {}, {}, {}, {}: {reason}\n", talk.server, talk.client, talk.mode, talk.family)
+    });
+    let reasons: BTreeSet<String> = reasons.collect();
+    text + "## Left out\n\n" + &reasons.into_iter().collect::<String>()
+}
+
+fn table(all: &BTreeMap<Cell, Outcome>, datapath: Datapath) -> String {
+    let mut text = String::new();
     let columns = columns();
     let heads = columns.iter().map(|(listener, mode, family)| {
         let mode = if *mode == Mode::Passive { 'P' } else { 'A' };
@@ -77,7 +91,7 @@ fn markdown(results: &Results) -> String {
     let _ = writeln!(text, "| --- | --- |{}", " --- |".repeat(columns.len()));
     for (server, client) in Server::ALL.into_iter().flat_map(|s| Client::ALL.map(|c| (s, c))) {
         let cells = columns.iter().map(|&(listener, mode, family)| {
-            let cell = Cell { talk: Talk { server, client, mode, family }, via: Via::Gate(listener) };
+            let cell = Cell { talk: Talk { server, client, mode, family }, via: Via::Gate(listener, datapath) };
             match all.get(&cell) {
                 Some(Outcome::Works) => " ok |",
                 Some(Outcome::Broken(_)) => " **FAIL** |",
@@ -86,13 +100,7 @@ fn markdown(results: &Results) -> String {
         });
         let _ = writeln!(text, "| {server} | {client} |{}", cells.collect::<String>());
     }
-    let reasons = results.reasons().into_iter().map(|(cell, reason)| {
-        let talk = cell.talk;
-        let reason = reason.lines().next().unwrap_or_default();
-        format!("- {}, {}, {}, {}: {reason}\n", talk.server, talk.client, talk.mode, talk.family)
-    });
-    let reasons: BTreeSet<String> = reasons.collect();
-    text + "\n" + &reasons.into_iter().collect::<String>()
+    text
 }
 
 fn columns() -> Vec<(Listener, Mode, Family)> {

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, PortRange, PortRanges, ServerAddr, Side};
 use ftpgate::ftp::line::{LineFault, LineReader};
-use ftpgate::policy::{Datapath, Decision, Denied, Inbound, Outbound, Permission, Rule, ServerMode, Timeouts};
-use ftpgate::session::{DataEnd, HowEnded, Input, PinholeId, Refusal, Session};
+use ftpgate::policy::{
+    AtSessionEnd, Datapath, Decision, Denied, Inbound, Outbound, Permission, Rule, ServerMode, Timeouts,
+};
+use ftpgate::session::{Carrier, DataEnd, HowEnded, Input, PinholeId, Refusal, Session, WhyRelay};
 
 /// Plays a transcript; the error names the line and what was done instead.
 pub(crate) fn play(text: &str) -> Result<(), String> {
@@ -77,12 +79,8 @@ impl Player {
         }
         let words: Vec<&str> = rest.split_whitespace().collect();
         let input = match (word, words.as_slice()) {
-            ("opened", [id, "client", port]) => {
-                Input::PinholeOpened { id: pinhole(id)?, client_port: port.parse().ok(), server_port: None }
-            }
-            ("opened", [id, "server", port]) => {
-                Input::PinholeOpened { id: pinhole(id)?, client_port: None, server_port: port.parse().ok() }
-            }
+            ("opened", [id, "client", port]) => opened(pinhole(id)?, [port.parse().ok(), None]),
+            ("opened", [id, "server", port]) => opened(pinhole(id)?, [None, port.parse().ok()]),
             ("full", [id]) => Input::PinholeFailed { id: pinhole(id)?, refusal: Refusal::RangeFull },
             ("started", [id]) => Input::DataStarted(pinhole(id)?),
             ("ended", [id, how, bytes]) => Input::DataEnded(pinhole(id)?, data_end(how, bytes)?),
@@ -158,6 +156,10 @@ fn input(side: Side, line: Result<ftpgate::ftp::line::Line, LineFault>) -> Input
     }
 }
 
+fn opened(id: PinholeId, [client_port, server_port]: [Option<u16>; 2]) -> Input {
+    Input::PinholeOpened { id, client_port, server_port, carrier: Carrier::Relay(WhyRelay::Rule) }
+}
+
 fn pinhole(id: &str) -> Result<PinholeId, String> {
     id.parse().map(PinholeId).map_err(|_| format!("`{id}` is no pinhole"))
 }
@@ -229,6 +231,11 @@ fn rule(settings: &str) -> Result<Rule, String> {
         server_mode: ServerMode::Same,
         datapath: Datapath::Auto,
         pinhole_timeout: Duration::from_secs(30),
+        at_session_end: if get("at_session_end", "abort") == "finish" {
+            AtSessionEnd::Finish
+        } else {
+            AtSessionEnd::Abort
+        },
     })
 }
 

@@ -73,7 +73,7 @@ fn rules(port: u16, server: SocketAddr) -> String {
         "version: 1\n\
          listeners:\n  - name: demo\n    bind: \"127.0.0.1:{port}\"\n    server: \"{server}\"\n\
          rules:\n  - name: demo\n    from: any\n    to: any\n    action: allow\n    \
-         inbound: \"10001-10050\"\n    outbound: \"40000-40049\"\n"
+         datapath: relay\n    inbound: \"10001-10050\"\n    outbound: \"40000-40049\"\n"
     )
 }
 

@@ -10,7 +10,7 @@ use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, ServerAddr, Side};
 use crate::ftp::command::escaped;
 use crate::ftp::line::Line;
 use crate::policy::{Listener, Rule, Stand, Timeouts};
-use crate::session::{Action, Event, Input, Leg, Pinhole, Session};
+use crate::session::{Action, Carrier, Event, Input, Leg, Pinhole, Session, WhyRelay};
 
 /// A line, and what became of it.
 #[derive(Debug, Serialize)]
@@ -135,7 +135,12 @@ fn opened(pinhole: &Pinhole) -> Input {
         Leg::Listen { ports, .. } => ports.nth(0),
         Leg::Dial { .. } => None,
     };
-    Input::PinholeOpened { id: pinhole.id, client_port: first(&pinhole.client), server_port: first(&pinhole.server) }
+    Input::PinholeOpened {
+        id: pinhole.id,
+        client_port: first(&pinhole.client),
+        server_port: first(&pinhole.server),
+        carrier: Carrier::Relay(WhyRelay::Rule),
+    }
 }
 
 fn pinhole_in_words(pinhole: &Pinhole) -> String {

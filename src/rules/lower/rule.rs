@@ -6,7 +6,7 @@ use super::super::place::At;
 use super::super::schema::{self, Many, Ports, PortsOr, Word, Written};
 use super::{network, ports, required, wait};
 use crate::addr::PortRanges;
-use crate::policy::{Datapath, Inbound, Outbound, Permission, Rule, ServerMode};
+use crate::policy::{AtSessionEnd, Datapath, Inbound, Outbound, Permission, Rule, ServerMode};
 
 const PINHOLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -26,7 +26,7 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
     let inbound = written.inbound.0.map(|inbound| self::inbound(inbound, &at.key("inbound")));
     let outbound = written.outbound.0.map(|outbound| self::outbound(outbound, &at.key("outbound")));
     let server_mode = server_mode(&written.server_mode, &at.key("server_mode"));
-    let datapath = datapath(&written.datapath, &at.key("datapath"));
+    let datapath = datapath(&written.datapath);
     let timeout = wait::wait(written.pinhole_timeout.0, PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
     Some(Rule {
         name: name?.0,
@@ -38,6 +38,7 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
         server_mode,
         datapath,
         pinhole_timeout: timeout?,
+        at_session_end: at_session_end(&written.at_session_end),
     })
 }
 
@@ -111,12 +112,16 @@ fn server_mode(written: &Written<Word<schema::ServerMode>>, at: &At<'_>) -> Serv
     ServerMode::Same
 }
 
-fn datapath(written: &Written<Word<schema::Datapath>>, at: &At<'_>) -> Datapath {
+fn at_session_end(written: &Written<Word<schema::AtSessionEnd>>) -> AtSessionEnd {
     match written.0 {
-        Some(Word(schema::Datapath::Kernel)) => {
-            at.mistake("this version has no kernel datapath", "write `auto` or `relay`");
-            Datapath::Auto
-        }
+        Some(Word(schema::AtSessionEnd::Finish)) => AtSessionEnd::Finish,
+        Some(Word(schema::AtSessionEnd::Abort)) | None => AtSessionEnd::Abort,
+    }
+}
+
+fn datapath(written: &Written<Word<schema::Datapath>>) -> Datapath {
+    match written.0 {
+        Some(Word(schema::Datapath::Kernel)) => Datapath::Kernel,
         Some(Word(schema::Datapath::Relay)) => Datapath::Relay,
         Some(Word(schema::Datapath::Auto)) | None => Datapath::Auto,
     }

@@ -120,6 +120,9 @@ pub struct Rule {
     /// How long a data connection is waited for (default 30s).
     #[serde(default)]
     pub pinhole_timeout: Written<Duration>,
+    /// What becomes of a transfer that runs when its session ends.
+    #[serde(default)]
+    pub at_session_end: Written<Word<AtSessionEnd>>,
 }
 
 /// What becomes of the clients of a rule.
@@ -187,17 +190,30 @@ impl Phrase for ServerMode {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Datapath {
-    /// The best that there is (the default).
+    /// The kernel where it can, else the gate's own process (the default).
     Auto,
     /// The gate's own process.
     Relay,
-    /// The kernel. Not in this version.
-    #[schemars(skip)]
+    /// The kernel; what it cannot move is refused.
     Kernel,
 }
 
 impl Phrase for Datapath {
-    const PHRASE: &'static str = "`auto` or `relay`";
+    const PHRASE: &'static str = "`auto`, `relay` or `kernel`";
+}
+
+/// What becomes of a transfer that runs when its session ends.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AtSessionEnd {
+    /// It ends too: both sides are reset (the default).
+    Abort,
+    /// It goes on to its end.
+    Finish,
+}
+
+impl Phrase for AtSessionEnd {
+    const PHRASE: &'static str = "`abort` or `finish`";
 }
 
 /// How long the gate waits for things that no rule speaks of.

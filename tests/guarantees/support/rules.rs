@@ -92,7 +92,7 @@ impl Rules {
         }
         let _ = write!(
             text,
-            "    pinhole_timeout: \"{}\"\n    inbound:\n      gate_ports: \"{}\"\n",
+            "    datapath: relay\n    pinhole_timeout: \"{}\"\n    inbound:\n      gate_ports: \"{}\"\n",
             self.pinhole_timeout,
             range(&self.inbound)
         );

@@ -1,0 +1,89 @@
+//! Changes of the sets, taken together where they come together.
+//!
+//! A change is made by whoever asks for it, at once: it takes the kernel some microseconds. While one is being made the
+//! others leave theirs, and go on: who makes it takes them along in its next transaction. So nobody waits when another
+//! program keeps the kernel's tables busy, but one.
+
+use std::io;
+use std::sync::{Mutex, PoisonError, TryLockError};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::element::{Change, Passage};
+use super::nftables::Nftables;
+use crate::pinhole::DataEvent;
+use crate::session::PinholeId;
+
+/// Where to tell that a pinhole stands, or that it does not.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) events: UnboundedSender<DataEvent>,
+    pub(super) id: PinholeId,
+    pub(super) client_port: Option<u16>,
+    pub(super) server_port: Option<u16>,
+}
+
+impl Answer {
+    fn tell(self, result: io::Result<()>) {
+        let Self { events, id, client_port, server_port } = self;
+        // Where nobody listens any more, the pinhole's guard is gone and has closed it.
+        let _ = events.send(match result {
+            Ok(()) => DataEvent::Opened { id, client_port, server_port },
+            Err(error) => DataEvent::NotOpened { id, error: error.kind() },
+        });
+    }
+}
+
+/// Changes that wait, and what makes them.
+#[derive(Debug)]
+pub(super) struct Changes {
+    queue: Mutex<Vec<(Change, Option<Answer>)>>,
+    nftables: Mutex<Nftables>,
+}
+
+impl Changes {
+    pub(super) const fn new(nftables: Nftables) -> Self {
+        Self { queue: Mutex::new(Vec::new()), nftables: Mutex::new(nftables) }
+    }
+
+    /// Has a change made, in the order in which they are asked for.
+    pub(super) fn make(&self, change: Change, answer: Option<Answer>) {
+        self.leave(change, answer);
+        self.work();
+    }
+
+    /// Has a change made with the next ones.
+    pub(super) fn leave(&self, change: Change, answer: Option<Answer>) {
+        self.lock_queue().push((change, answer));
+    }
+
+    /// Makes all that wait, unless somebody is at it.
+    pub(super) fn work(&self) {
+        // What comes while this thread is at it may find it busy, just before it leaves.
+        while !self.lock_queue().is_empty() {
+            let mut nftables = match self.nftables.try_lock() {
+                Ok(nftables) => nftables,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let (changes, answers): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.lock_queue()).into_iter().unzip();
+            let results = nftables.apply(&changes);
+            drop(nftables);
+            for (answer, result) in answers.into_iter().zip(results) {
+                if let Some(answer) = answer {
+                    answer.tell(result);
+                }
+            }
+        }
+    }
+
+    /// Whether nobody has come to a pinhole, as the kernel knows it.
+    pub(super) fn is_unused(&self, passage: &Passage) -> bool {
+        // Where the kernel does not say, it is taken to be so: then no connection is taken for the wrong one.
+        self.nftables.lock().unwrap_or_else(PoisonError::into_inner).is_unused(passage).unwrap_or(true)
+    }
+
+    fn lock_queue(&self) -> std::sync::MutexGuard<'_, Vec<(Change, Option<Answer>)>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

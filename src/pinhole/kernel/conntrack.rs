@@ -1,0 +1,263 @@
+//! Connections as conntrack tells of them (linux/netfilter/nfnetlink_conntrack.h), and what we ask of it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use super::count::{Counter, Counters};
+use super::element::Entrance;
+use super::family::Family;
+use super::mark::{self, Mark};
+use super::netlink::{Groups, Head, Message, Socket, Writer, find, messages, number};
+
+const NEW: u16 = number::CONNTRACK;
+const GET: u16 = number::CONNTRACK | 1;
+const DELETE: u16 = number::CONNTRACK | 2;
+
+const TUPLE: u16 = 1;
+const REPLY: u16 = 2;
+const PROTOCOL_STATE: u16 = 4;
+const MARK: u16 = 8;
+const COUNTERS: [u16; 2] = [9, 10];
+const MARK_MASK: u16 = 21;
+const LABELS: u16 = 22;
+
+/// Room for one datagram of the kernel's.
+pub(super) const DATAGRAM: usize = 32 * 1024;
+
+/// A connection's first packet, before any translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Flow {
+    /// Who came.
+    pub(super) from: SocketAddr,
+    /// And where to.
+    pub(super) at: SocketAddr,
+}
+
+impl Flow {
+    pub(super) const fn entrance(&self) -> Entrance {
+        Entrance { from: self.from.ip(), at: self.at }
+    }
+}
+
+/// How far a TCP connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TcpState {
+    /// The first packet was seen.
+    SynSent,
+    /// Both sides have spoken.
+    Open,
+    /// One side has said all.
+    Closing,
+    /// Both sides have, and have heard so.
+    TimeWait,
+    /// It was reset.
+    Reset,
+}
+
+/// What conntrack tells of a connection of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sighting {
+    pub(super) flow: Flow,
+    /// Where it is led.
+    pub(super) to: Option<SocketAddr>,
+    pub(super) mark: Mark,
+    /// `None` where this did not change.
+    pub(super) state: Option<TcpState>,
+    /// This is its first packet.
+    pub(super) is_new: bool,
+    /// It is forgotten now.
+    pub(super) is_gone: bool,
+    pub(super) counters: Option<Counters>,
+}
+
+impl Sighting {
+    /// A connection that is not there any more, and was not seen to go.
+    pub(super) const fn of_the_gone(flow: Flow) -> Self {
+        Self { flow, to: None, mark: Mark(mark::OURS), state: None, is_new: false, is_gone: true, counters: None }
+    }
+}
+
+/// Reads what the kernel tells; `None` for what is not about TCP connections of ours.
+pub(super) fn sighting(message: &Message<'_>) -> Option<Sighting> {
+    if message.kind != NEW && message.kind != DELETE {
+        return None;
+    }
+    let attributes = message.body.get(4..)?;
+    let mark = u32::from_be_bytes(*find(attributes, &[MARK])?.first_chunk()?);
+    if mark & mark::MASK != mark::OURS {
+        return None;
+    }
+    let flow = read_flow(find(attributes, &[TUPLE])?, message.family())?;
+    let tcp = find(attributes, &[PROTOCOL_STATE, 1]);
+    let state = tcp.and_then(|tcp| find(tcp, &[1])).and_then(<[u8]>::first).and_then(|state| read_state(*state));
+    let reply = find(attributes, &[REPLY]).and_then(|reply| read_flow(reply, message.family()));
+    Some(Sighting {
+        flow,
+        to: reply.map(|reply| reply.from),
+        mark: Mark(mark),
+        state,
+        is_new: message.is_creation,
+        is_gone: message.kind == DELETE,
+        counters: read_counters(attributes, tcp, Family::of(flow.at.ip())),
+    })
+}
+
+const fn read_state(state: u8) -> Option<TcpState> {
+    match state {
+        1 | 9 => Some(TcpState::SynSent),
+        2 | 3 => Some(TcpState::Open),
+        4..=6 => Some(TcpState::Closing),
+        7 => Some(TcpState::TimeWait),
+        8 => Some(TcpState::Reset),
+        _ => None,
+    }
+}
+
+fn read_flow(tuple: &[u8], family: u8) -> Option<Flow> {
+    let address = |kind: [u16; 2]| -> Option<IpAddr> {
+        match family {
+            number::IPV4 => Some(IpAddr::from(<[u8; 4]>::try_from(find(tuple, &[1, kind[0]])?).ok()?)),
+            number::IPV6 => Some(IpAddr::from(<[u8; 16]>::try_from(find(tuple, &[1, kind[1]])?).ok()?)),
+            _ => None,
+        }
+    };
+    let port = |kind| Some(u16::from_be_bytes(find(tuple, &[2, kind])?.try_into().ok()?));
+    Some(Flow { from: SocketAddr::new(address([1, 3])?, port(2)?), at: SocketAddr::new(address([2, 4])?, port(3)?) })
+}
+
+fn read_counters(attributes: &[u8], tcp: Option<&[u8]>, family: Family) -> Option<Counters> {
+    /// Of the flags: who has closed first.
+    const CLOSED_FIRST: u8 = 0x04;
+    let counter = |kind| {
+        let number = |part| Some(u64::from_be_bytes(find(attributes, &[kind, part])?.try_into().ok()?));
+        Some(Counter { packets: number(1)?, bytes: number(2)? })
+    };
+    let labels = find(attributes, &[LABELS]).unwrap_or_default();
+    let mut words = labels.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
+    let closed_first = |kind| {
+        let flags = tcp.and_then(|tcp| find(tcp, &[kind])).and_then(<[u8]>::first);
+        flags.is_some_and(|flags| flags & CLOSED_FIRST != 0)
+    };
+    Some(Counters {
+        family,
+        seen: [counter(COUNTERS[0])?, counter(COUNTERS[1])?],
+        notes: std::array::from_fn(|_| words.next().unwrap_or(0)),
+        closed_first: [closed_first(4), closed_first(5)],
+    })
+}
+
+/// Asks conntrack, and tells it.
+#[derive(Debug)]
+pub(super) struct Conntrack {
+    socket: Socket,
+    writer: Writer,
+    sequence: u32,
+    buffer: Box<[u8]>,
+}
+
+impl Conntrack {
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = Socket::open(Groups::None)?;
+        let buffer = vec![0; DATAGRAM].into_boxed_slice();
+        Ok(Self { socket, writer: Writer::default(), sequence: 0, buffer })
+    }
+
+    /// What is known of one connection.
+    pub(super) fn look(&mut self, flow: &Flow) -> io::Result<Option<Sighting>> {
+        let mut seen = None;
+        self.ask(GET, number::ACK, flow, |_| (), |message| seen = seen.or_else(|| sighting(message)))?;
+        Ok(seen)
+    }
+
+    /// Makes room for a connection between these two: conntrack remembers one of ours that has ended for minutes, and
+    /// drops the first packet of another one with the same addresses and ports.
+    pub(super) fn make_room(&mut self, between: &Flow) -> io::Result<()> {
+        let earlier = self.look(between)?;
+        match earlier {
+            Some(Sighting { flow, state: Some(TcpState::Closing | TcpState::TimeWait | TcpState::Reset), .. }) => {
+                self.delete(&flow)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Every connection of ours.
+    pub(super) fn look_at_all(&mut self) -> io::Result<Vec<Sighting>> {
+        let mut seen = Vec::new();
+        let marked = |w: &mut Writer| {
+            w.u32(MARK, mark::OURS);
+            w.u32(MARK_MASK, mark::MASK);
+        };
+        let sequence = self.send(GET, number::DUMP, number::UNSPECIFIED, marked)?;
+        self.answers(sequence, |message| seen.extend(sighting(message)))?;
+        Ok(seen)
+    }
+
+    /// Adds bits to a connection's mark.
+    pub(super) fn add_to_mark(&mut self, flow: &Flow, bits: u32) -> io::Result<()> {
+        let mark = |w: &mut Writer| {
+            w.u32(MARK, bits);
+            w.u32(MARK_MASK, bits);
+        };
+        self.ask(NEW, number::ACK, flow, mark, |_| ())
+    }
+
+    /// Forgets a connection.
+    pub(super) fn delete(&mut self, flow: &Flow) -> io::Result<()> {
+        self.ask(DELETE, number::ACK, flow, |_| (), |_| ())
+    }
+
+    fn ask(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        flow: &Flow,
+        more: impl FnOnce(&mut Writer),
+        heard: impl FnMut(&Message<'_>),
+    ) -> io::Result<()> {
+        let family = Family::of(flow.at.ip()).number();
+        let sequence = self.send(kind, flags, family, |w| {
+            w.nest(TUPLE, |w| write_flow(w, flow));
+            more(w);
+        })?;
+        self.answers(sequence, heard)
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, family: u8, fill: impl FnOnce(&mut Writer)) -> io::Result<u32> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.writer.clear();
+        self.writer.message(Head { kind, flags, sequence: self.sequence, family, resource: 0 }, fill);
+        self.socket.send(self.writer.as_bytes())?;
+        Ok(self.sequence)
+    }
+
+    fn answers(&mut self, sequence: u32, mut heard: impl FnMut(&Message<'_>)) -> io::Result<()> {
+        loop {
+            let answers = self.socket.receive(&mut self.buffer)?;
+            for answer in messages(answers).filter(|answer| answer.sequence == sequence) {
+                match answer.kind {
+                    number::ERROR if answer.error() != 0 => return Err(io::Error::from_raw_os_error(answer.error())),
+                    number::ERROR | number::DONE => return Ok(()),
+                    _ => heard(&answer),
+                }
+            }
+        }
+    }
+}
+
+fn write_flow(w: &mut Writer, flow: &Flow) {
+    const TCP: u8 = 6;
+    w.nest(1, |w| {
+        for (ip, kinds) in [(flow.from.ip(), [1, 3]), (flow.at.ip(), [2, 4])] {
+            match ip {
+                IpAddr::V4(ip) => w.bytes(kinds[0], &ip.octets()),
+                IpAddr::V6(ip) => w.bytes(kinds[1], &ip.octets()),
+            }
+        }
+    });
+    w.nest(2, |w| {
+        w.bytes(1, &[TCP]);
+        w.bytes(2, &flow.from.port().to_be_bytes());
+        w.bytes(3, &flow.at.port().to_be_bytes());
+    });
+}

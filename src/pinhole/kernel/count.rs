@@ -1,0 +1,128 @@
+//! How many bytes a connection has carried.
+//!
+//! conntrack counts packets with their headers, and what was sent again as often as it was sent. The table's rules
+//! note in the connection's labels where each side began, and how far it had heard the other when it said its last:
+//! where a connection was closed in order, that is exact.
+
+use super::family::Family;
+
+/// Packets of one direction, and their bytes with all headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counter {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+/// What conntrack knows of how much was carried. Two of each: by the one that came, and by the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub(super) family: Family,
+    pub(super) seen: [Counter; 2],
+    /// The first sequence number of each, then how far each had heard the other at its end; 0: not known.
+    pub(super) notes: [u32; 4],
+    /// Which of them has closed first.
+    pub(super) closed_first: [bool; 2],
+}
+
+/// A header of TCP with time stamps, as it is on nearly every packet.
+const USUAL_TCP_HEADER: u64 = 32;
+/// By how much an estimate may be wrong: headers of another length, what was sent again.
+const SLACK: u64 = 1 << 20;
+
+impl Counters {
+    /// Bytes that arrived: by the one that came, and by the other.
+    pub(super) fn payload(&self) -> [u64; 2] {
+        [0, 1].map(|direction| {
+            let estimate = self.estimate(direction);
+            self.noted(direction).map_or(estimate, |noted| nearest(noted, estimate).unwrap_or(estimate))
+        })
+    }
+
+    /// Whether nothing but headers went this way, as far as that can be told.
+    pub(super) fn is_empty(&self, direction: usize) -> bool {
+        self.payload().get(direction).is_none_or(|bytes| *bytes == 0)
+    }
+
+    fn estimate(&self, direction: usize) -> u64 {
+        let ip = match self.family {
+            Family::V4 => 20,
+            Family::V6 => 40,
+        };
+        self.seen.get(direction).map_or(0, |counter| {
+            // The first packet has eight more.
+            counter.bytes.saturating_sub(counter.packets * (ip + USUAL_TCP_HEADER) + 8)
+        })
+    }
+
+    /// The lower 32 bits of the number, where the other side has closed too.
+    fn noted(&self, direction: usize) -> Option<u32> {
+        let first = *self.notes.get(direction)?;
+        let heard = *self.notes.get(2 + (1 - direction))?;
+        if first == 0 || heard == 0 {
+            return None;
+        }
+        // The first number is the SYN's; the end is another, and heard only by the side that closed after it.
+        let both_ends = if *self.closed_first.get(direction)? { 2 } else { 1 };
+        Some(heard.wrapping_sub(first).wrapping_sub(both_ends))
+    }
+}
+
+/// The number with these lower 32 bits that is nearest to the estimate, if that is near enough to be true.
+fn nearest(low: u32, estimate: u64) -> Option<u64> {
+    const ROUND: u64 = 1 << 32;
+    let base = estimate & !(ROUND - 1) | u64::from(low);
+    [base.checked_sub(ROUND), Some(base), base.checked_add(ROUND)]
+        .into_iter()
+        .flatten()
+        .min_by_key(|candidate| candidate.abs_diff(estimate))
+        .filter(|candidate| candidate.abs_diff(estimate) <= SLACK + estimate / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters() -> Counters {
+        Counters {
+            family: Family::V4,
+            seen: [Counter { packets: 5, bytes: 268 }, Counter { packets: 4, bytes: 1216 }],
+            notes: [100, 200, 1202, 101],
+            closed_first: [false, true],
+        }
+    }
+
+    #[test]
+    fn a_transfer_closed_in_order_is_counted_exactly() {
+        let download = counters();
+        assert_eq!(download.payload(), [0, 1000]);
+        // The one that came closed first and had heard nothing.
+        let upload = Counters {
+            notes: [100, 200, 201, 1102],
+            closed_first: [true, false],
+            seen: [Counter { packets: 4, bytes: 1216 }, Counter::default()],
+            ..counters()
+        };
+        assert_eq!(upload.payload(), [1000, 0]);
+    }
+
+    #[test]
+    fn numbers_go_round() {
+        let long = 5 * (1 << 32) + 17;
+        let counters = Counters {
+            notes: [0xffff_ff00, 0xffff_fff0, 0xffff_fff0_u32.wrapping_add(17 + 2), 0xffff_ff02],
+            seen: [Counter::default(), Counter { packets: 1_000_000, bytes: long + 60_000_000 }],
+            ..counters()
+        };
+        assert_eq!(counters.payload()[1], long);
+    }
+
+    #[test]
+    fn what_was_cut_is_estimated() {
+        let cut = Counters { notes: [100, 200, 0, 0], ..counters() };
+        assert_eq!(cut.payload(), [0, 1000]);
+        assert!(cut.is_empty(0) && !cut.is_empty(1));
+        // Labels of somebody else's.
+        let strange = Counters { notes: [1, 2, 0x7fff_0000, 0x7000_0000], ..counters() };
+        assert_eq!(strange.payload(), [0, 1000]);
+    }
+}

@@ -1,0 +1,178 @@
+//! One pinhole as elements of the table's sets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::family::Family;
+use super::netlink::{Head, Writer, number};
+use super::table;
+
+const NEW_ELEMENTS: u16 = number::NFTABLES | 12;
+const GET_ELEMENTS: u16 = number::NFTABLES | 13;
+const DELETE_ELEMENTS: u16 = number::NFTABLES | 14;
+/// The same, and no error where there is nothing (Linux 6.3).
+const DESTROY_ELEMENTS: u16 = number::NFTABLES | 30;
+
+/// Who may come, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Entrance {
+    /// The peer.
+    pub(super) from: IpAddr,
+    /// Where it connects to.
+    pub(super) at: SocketAddr,
+}
+
+/// A pinhole: who may come, and what becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Passage {
+    pub(super) entrance: Entrance,
+    /// The peer that waits.
+    pub(super) to: SocketAddr,
+    /// Where that peer sees the connection come from; `None`: from the one that came. Port 0: any.
+    pub(super) seen_as: Option<SocketAddr>,
+}
+
+impl Passage {
+    pub(super) const fn family(&self) -> Family {
+        Family::of(self.to.ip())
+    }
+
+    fn key(&self) -> Vec<u8> {
+        let Entrance { from, at } = self.entrance;
+        let mut key = ip_bytes(from);
+        key.extend(address_bytes(at));
+        key
+    }
+
+    fn leads_to(&self) -> Vec<u8> {
+        let mut data = address_bytes(self.to);
+        match self.seen_as {
+            Some(seen_as) => data.extend(address_bytes(seen_as)),
+            None => data.resize(2 * data.len(), 0),
+        }
+        data
+    }
+}
+
+/// What is to change in the sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The pinhole stands for this long.
+    Open(Passage, Duration),
+    /// It does not any more.
+    Close(Passage),
+    /// Nothing is left of one that was closed before anybody came, and has no successor.
+    Sweep(Passage),
+}
+
+/// How an element goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// By a lifetime of a millisecond (Linux 6.12). A deletion would make every later change wait behind whoever
+    /// closes a socket of netfilter, for tens of milliseconds.
+    Shorten,
+    Delete,
+}
+
+/// Writes messages about elements of one table.
+pub(super) struct Elements<'w> {
+    pub(super) table: &'w str,
+    pub(super) writer: &'w mut Writer,
+    pub(super) sequence: &'w mut u32,
+    pub(super) removal: Removal,
+}
+
+/// As long as an element may have to live.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+impl Elements<'_> {
+    /// A pinhole that was used is not in `unused`, so that to shorten what is left of it opens nothing.
+    pub(super) fn change(&mut self, change: &Change) {
+        match (change, self.removal) {
+            (Change::Open(passage, lifetime), _) => {
+                self.pinhole(passage, *lifetime);
+                self.add(table::unused(passage.family()), &passage.key(), None, *lifetime);
+                self.guard(passage, *lifetime);
+            }
+            (Change::Close(passage), Removal::Shorten) => {
+                self.pinhole(passage, SHORTEST);
+                self.guard(passage, SHORTEST);
+            }
+            // A lifetime is not shortened here: for the peer that has just come, that would be another pinhole.
+            (Change::Sweep(passage), Removal::Shorten) => {
+                self.name(DESTROY_ELEMENTS, table::unused(passage.family()), passage);
+            }
+            // Whether they are still there is not known, and one that is not makes the whole batch fail.
+            (Change::Close(_) | Change::Sweep(_), Removal::Delete) => {}
+        }
+    }
+
+    /// Takes a pinhole out of one set.
+    pub(super) fn delete(&mut self, set: &str, passage: &Passage) {
+        self.name(DELETE_ELEMENTS, set, passage);
+    }
+
+    /// Asks for an unused pinhole; the answer is an error where there is none.
+    pub(super) fn look(&mut self, set: &str, passage: &Passage) {
+        self.name(GET_ELEMENTS, set, passage);
+    }
+
+    fn name(&mut self, kind: u16, set: &str, passage: &Passage) {
+        let table = self.table;
+        let key = if set == table::guarded(passage.family()) { address_bytes(passage.to) } else { passage.key() };
+        self.message(kind, 0, |w| {
+            w.text(1, table);
+            w.text(2, set);
+            w.nest(3, |w| w.nest(1, |w| w.nest(1, |w| w.bytes(1, &key))));
+        });
+    }
+
+    fn pinhole(&mut self, passage: &Passage, lifetime: Duration) {
+        self.add(table::pinholes(passage.family()), &passage.key(), Some(&passage.leads_to()), lifetime);
+    }
+
+    fn guard(&mut self, passage: &Passage, lifetime: Duration) {
+        self.add(table::guarded(passage.family()), &address_bytes(passage.to), None, lifetime);
+    }
+
+    fn add(&mut self, set: &str, key: &[u8], data: Option<&[u8]>, lifetime: Duration) {
+        let table = self.table;
+        let milliseconds = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.message(NEW_ELEMENTS, number::CREATE, |w| {
+            w.text(1, table);
+            w.text(2, set);
+            w.nest(3, |w| {
+                w.nest(1, |w| {
+                    w.nest(1, |w| w.bytes(1, key));
+                    if let Some(data) = data {
+                        w.nest(2, |w| w.bytes(1, data));
+                    }
+                    w.u64(4, milliseconds);
+                });
+            });
+        });
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Writer)) {
+        let sequence = *self.sequence;
+        *self.sequence = sequence.wrapping_add(1);
+        let head = Head { kind, flags: flags | number::ACK, sequence, family: number::INET, resource: 0 };
+        self.writer.message(head, fill);
+    }
+}
+
+/// An address as registers hold it.
+fn ip_bytes(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// Address and port, each filling whole registers.
+fn address_bytes(address: SocketAddr) -> Vec<u8> {
+    let mut bytes = ip_bytes(address.ip());
+    bytes.extend(address.port().to_be_bytes());
+    bytes.extend([0; 2]);
+    bytes
+}

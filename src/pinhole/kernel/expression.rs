@@ -1,0 +1,257 @@
+//! What rules of nftables are made of, as far as ours need it (linux/netfilter/nf_tables.h).
+
+use super::netlink::Writer;
+
+const EXPRESSION: u16 = 1;
+const NAME: u16 = 1;
+const DATA: u16 = 2;
+const VALUE: u16 = 1;
+const VERDICT: u16 = 2;
+
+/// A register of four bytes; longer values go on in the next ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Register(pub(super) u32);
+
+impl Register {
+    /// The `n`-th of sixteen.
+    pub(super) const fn nth(n: u32) -> Self {
+        Self(8 + n)
+    }
+}
+
+/// What conntrack knows of a packet's connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ct {
+    State = 0,
+    Direction = 1,
+    Mark = 3,
+    OriginalPort = 12,
+    Labels = 13,
+    Bytes = 15,
+    OriginalSource4 = 19,
+    OriginalDestination4 = 20,
+    OriginalSource6 = 21,
+    OriginalDestination6 = 22,
+}
+
+impl Ct {
+    /// Whether the kernel wants to know which direction's.
+    const fn is_directed(self) -> bool {
+        !matches!(self, Self::State | Self::Direction | Self::Mark | Self::Labels)
+    }
+}
+
+/// What a packet is beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meta {
+    Length = 0,
+    Family = 15,
+    Protocol = 16,
+}
+
+/// Where in a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Header {
+    Network = 1,
+    Transport = 2,
+}
+
+/// How two values are compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Is {
+    Equal = 0,
+    Not = 1,
+    Greater = 4,
+}
+
+/// Which address is translated.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Nat {
+    Source = 0,
+    Destination = 1,
+}
+
+/// The expressions of one rule, evaluated in their order: where one does not hold the rule ends.
+pub(super) struct Expressions<'w>(&'w mut Writer);
+
+impl<'w> Expressions<'w> {
+    pub(super) const fn new(writer: &'w mut Writer) -> Self {
+        Self(writer)
+    }
+
+    fn add(&mut self, name: &str, fill: impl FnOnce(&mut Writer)) -> &mut Self {
+        self.0.nest(EXPRESSION, |w| {
+            w.text(NAME, name);
+            w.nest(DATA, fill);
+        });
+        self
+    }
+
+    /// Loads what conntrack knows; addresses and ports are those of the first packet before any translation.
+    pub(super) fn ct(&mut self, key: Ct, into: Register) -> &mut Self {
+        self.add("ct", |w| {
+            w.u32(1, into.0);
+            w.u32(2, key as u32);
+            if key.is_directed() {
+                w.bytes(3, &[0]);
+            }
+        })
+    }
+
+    /// Sets the connection's mark.
+    pub(super) fn set_ct_mark(&mut self, from: Register) -> &mut Self {
+        self.set_ct(Ct::Mark, from)
+    }
+
+    /// Adds the bits of four registers to the connection's labels.
+    pub(super) fn add_ct_labels(&mut self, from: Register) -> &mut Self {
+        self.set_ct(Ct::Labels, from)
+    }
+
+    fn set_ct(&mut self, key: Ct, from: Register) -> &mut Self {
+        self.add("ct", |w| {
+            w.u32(2, key as u32);
+            w.u32(4, from.0);
+        })
+    }
+
+    pub(super) fn meta(&mut self, key: Meta, into: Register) -> &mut Self {
+        self.add("meta", |w| {
+            w.u32(1, into.0);
+            w.u32(2, key as u32);
+        })
+    }
+
+    pub(super) fn payload(&mut self, header: Header, offset: u32, length: u32, into: Register) -> &mut Self {
+        self.add("payload", |w| {
+            w.u32(1, into.0);
+            w.u32(2, header as u32);
+            w.u32(3, offset);
+            w.u32(4, length);
+        })
+    }
+
+    /// Writes two bytes of a TCP header and mends its checksum.
+    pub(super) fn set_tcp(&mut self, offset: u32, from: Register) -> &mut Self {
+        const INTERNET_CHECKSUM: u32 = 1;
+        const CHECKSUM_AT: u32 = 16;
+        self.add("payload", |w| {
+            w.u32(5, from.0);
+            w.u32(2, Header::Transport as u32);
+            w.u32(3, offset);
+            w.u32(4, 2);
+            w.u32(6, INTERNET_CHECKSUM);
+            w.u32(7, CHECKSUM_AT);
+        })
+    }
+
+    pub(super) fn compare(&mut self, register: Register, is: Is, value: &[u8]) -> &mut Self {
+        self.add("cmp", |w| {
+            w.u32(1, register.0);
+            w.u32(2, is as u32);
+            w.nest(3, |w| w.bytes(VALUE, value));
+        })
+    }
+
+    /// `register & mask ^ flip`; all three of the same length.
+    pub(super) fn bits(&mut self, register: Register, mask: &[u8], flip: &[u8]) -> &mut Self {
+        self.add("bitwise", |w| {
+            w.u32(1, register.0);
+            w.u32(2, register.0);
+            w.u32(3, u32::try_from(mask.len()).unwrap_or(0));
+            w.nest(4, |w| w.bytes(VALUE, mask));
+            w.nest(5, |w| w.bytes(VALUE, flip));
+        })
+    }
+
+    /// Numbers are compared as bytes, so they have to be in network order.
+    pub(super) fn swap_bytes(&mut self, register: Register) -> &mut Self {
+        const HOST_TO_NETWORK: u32 = 1;
+        const LENGTH: u32 = 4;
+        self.add("byteorder", |w| {
+            w.u32(1, register.0);
+            w.u32(2, register.0);
+            w.u32(3, HOST_TO_NETWORK);
+            w.u32(4, LENGTH);
+            w.u32(5, LENGTH);
+        })
+    }
+
+    pub(super) fn constant(&mut self, into: Register, value: &[u8]) -> &mut Self {
+        self.add("immediate", |w| {
+            w.u32(1, into.0);
+            w.nest(2, |w| w.bytes(VALUE, value));
+        })
+    }
+
+    /// Holds where the key is in the set.
+    pub(super) fn is_in(&mut self, set: &str, key: Register) -> &mut Self {
+        self.add("lookup", |w| {
+            w.text(1, set);
+            w.u32(2, key.0);
+        })
+    }
+
+    /// Holds where the key is in the map, and loads what it leads to.
+    pub(super) fn look_up(&mut self, map: &str, key: Register, into: Register) -> &mut Self {
+        self.add("lookup", |w| {
+            w.text(1, map);
+            w.u32(2, key.0);
+            w.u32(3, into.0);
+        })
+    }
+
+    /// Takes the key out of the set.
+    pub(super) fn take_out(&mut self, set: &str, key: Register) -> &mut Self {
+        const DELETE: u32 = 2;
+        self.add("dynset", |w| {
+            w.text(1, set);
+            w.u32(3, DELETE);
+            w.u32(4, key.0);
+        })
+    }
+
+    /// Translates the connection, to an address and to a port where one is given.
+    pub(super) fn nat(&mut self, nat: Nat, family: u8, ip: Register, port: Option<Register>) -> &mut Self {
+        /// The port is the one given and no other.
+        const PORT_GIVEN: u32 = 2;
+        /// The address is.
+        const ADDRESS_GIVEN: u32 = 1;
+        self.add("nat", |w| {
+            w.u32(1, nat as u32);
+            w.u32(2, u32::from(family));
+            w.u32(3, ip.0);
+            if let Some(port) = port {
+                w.u32(5, port.0);
+            }
+            w.u32(7, ADDRESS_GIVEN | if port.is_some() { PORT_GIVEN } else { 0 });
+        })
+    }
+
+    /// Drops the packet and answers it by a reset.
+    pub(super) fn reset(&mut self) -> &mut Self {
+        const TCP_RESET: u32 = 1;
+        self.add("reject", |w| w.u32(1, TCP_RESET))
+    }
+
+    pub(super) fn accept(&mut self) {
+        const ACCEPT: u32 = 1;
+        self.verdict(|w| w.u32(1, ACCEPT));
+    }
+
+    pub(super) fn jump(&mut self, chain: &str) {
+        const JUMP: i32 = -3;
+        self.verdict(|w| {
+            w.bytes(1, &JUMP.to_be_bytes());
+            w.text(2, chain);
+        });
+    }
+
+    fn verdict(&mut self, fill: impl FnOnce(&mut Writer)) {
+        const VERDICT_REGISTER: u32 = 0;
+        self.add("immediate", |w| {
+            w.u32(1, VERDICT_REGISTER);
+            w.nest(2, |w| w.nest(VERDICT, fill));
+        });
+    }
+}

@@ -1,0 +1,175 @@
+//! Other firewalls on this machine: what one of them drops, no accept of ours brings back.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::family::Family;
+use super::mark;
+use super::netlink::{Groups, Head, Message, Socket, Writer, attributes, find, messages, number};
+use crate::report;
+
+const GET_CHAIN: u16 = number::NFTABLES | 4;
+const GET_RULE: u16 = number::NFTABLES | 7;
+const BUFFER: usize = 64 * 1024;
+/// A firewall may be loaded at any time; how soon that is found out.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Those that would drop our connections.
+#[derive(Debug)]
+pub(super) struct Firewalls(Mutex<Looked>);
+
+#[derive(Debug)]
+struct Looked {
+    at: Instant,
+    closed: Vec<Closed>,
+}
+
+impl Firewalls {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Mutex::new(Looked { at: now, closed: closed_chains().unwrap_or_default() }))
+    }
+
+    /// Whether connections of this family would be dropped.
+    pub(super) fn close(&self, family: Family) -> bool {
+        self.looked().closed.iter().any(|chain| chain.concerns(family))
+    }
+
+    /// What there is, in words for the operator.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        self.looked().closed.iter().map(Closed::in_words).collect()
+    }
+
+    /// Looks again where that was long ago, and says what has changed.
+    pub(super) fn look_again(&self, now: Instant) {
+        if now.saturating_duration_since(self.looked().at) < LOOK_AGAIN {
+            return;
+        }
+        // The question is not asked under the lock: sessions look there.
+        let closed = closed_chains();
+        let mut looked = self.looked();
+        looked.at = now;
+        let Ok(closed) = closed else { return };
+        closed
+            .iter()
+            .filter(|chain| !looked.closed.contains(chain))
+            .for_each(|chain| report::obstacle(&chain.in_words()));
+        looked.closed.iter().filter(|chain| !closed.contains(chain)).for_each(|chain| report::no_obstacle(&chain));
+        looked.closed = closed;
+    }
+
+    fn looked(&self) -> MutexGuard<'_, Looked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A chain of another firewall that drops what is forwarded unless one of its rules accepts it, and none of them looks
+/// at marks of connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    family: u8,
+    table: String,
+    chain: String,
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let family = match self.family {
+            number::IPV4 => "ip",
+            number::IPV6 => "ip6",
+            _ => "inet",
+        };
+        write!(f, "{family} {} {}", self.table, self.chain)
+    }
+}
+
+impl Closed {
+    fn concerns(&self, family: Family) -> bool {
+        self.family == number::INET || self.family == family.number()
+    }
+
+    fn in_words(&self) -> String {
+        let accept = to_accept();
+        format!(
+            "chain `{self}` drops what is forwarded and asks for no mark: `nft insert rule {self} {accept}` (until \
+             then the relay moves the data)"
+        )
+    }
+}
+
+/// The chains that would drop our connections.
+pub(super) fn closed_chains() -> io::Result<Vec<Closed>> {
+    let socket = Socket::open(Groups::None)?;
+    let mut chains = Vec::new();
+    dump(&socket, GET_CHAIN, number::UNSPECIFIED, |_| (), |message| chains.extend(closed_chain(message)))?;
+    let mut closed = Vec::new();
+    for chain in chains {
+        let mut looks_at_marks = false;
+        let table = |w: &mut Writer| w.text(1, &chain.table);
+        dump(&socket, GET_RULE, chain.family, table, |message| looks_at_marks |= reads_ct_mark(message))?;
+        if !looks_at_marks {
+            closed.push(chain);
+        }
+    }
+    Ok(closed)
+}
+
+fn closed_chain(message: &Message<'_>) -> Option<Closed> {
+    const FORWARD: u32 = 2;
+    const DROP: u32 = 0;
+    let body = message.body.get(4..)?;
+    let is = |path: &[u16], value: u32| find(body, path).is_some_and(|found| found == value.to_be_bytes());
+    let family = message.family();
+    let forwards = matches!(family, number::INET | number::IPV4 | number::IPV6) && is(&[4, 1], FORWARD);
+    (forwards && is(&[5], DROP))
+        .then(|| Some(Closed { family, table: text(find(body, &[1])?), chain: text(find(body, &[3])?) }))?
+}
+
+/// Whether a rule asks for the mark of a connection, in the words of nftables or of iptables.
+fn reads_ct_mark(message: &Message<'_>) -> bool {
+    const EXPRESSIONS: u16 = 4;
+    const CT_MARK: u32 = 3;
+    let Some(expressions) = message.body.get(4..).and_then(|body| find(body, &[EXPRESSIONS])) else { return false };
+    attributes(expressions).any(|(_, expression)| {
+        let name = find(expression, &[1]).map(text).unwrap_or_default();
+        let data = find(expression, &[2]).unwrap_or_default();
+        match name.as_str() {
+            "ct" => find(data, &[2]) == Some(&CT_MARK.to_be_bytes()) && find(data, &[1]).is_some(),
+            "match" => find(data, &[1]).map(text).is_some_and(|name| name == "connmark"),
+            _ => false,
+        }
+    })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+fn dump(
+    socket: &Socket,
+    kind: u16,
+    family: u8,
+    fill: impl FnOnce(&mut Writer),
+    mut heard: impl FnMut(&Message<'_>),
+) -> io::Result<()> {
+    let mut writer = Writer::default();
+    writer.message(Head { kind, flags: number::DUMP, sequence: 1, family, resource: 0 }, fill);
+    socket.send(writer.as_bytes())?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let answers = socket.receive(&mut buffer)?;
+        for answer in messages(answers) {
+            match answer.kind {
+                number::ERROR if answer.error() != 0 => return Err(io::Error::from_raw_os_error(answer.error())),
+                number::ERROR | number::DONE => return Ok(()),
+                _ => heard(&answer),
+            }
+        }
+    }
+}
+
+/// What an operator's firewall has to accept, in the words of nftables.
+#[must_use]
+pub(super) fn to_accept() -> String {
+    format!("ct mark and {:#x} == {:#x} accept", mark::MASK, mark::OURS)
+}

@@ -1,0 +1,28 @@
+//! The mark that conntrack keeps for each connection of a pinhole: whose it is, and what came of it.
+
+/// The mark of a connection that moves. No mark of ours is that of a packet which `intercept` hands to this machine:
+/// some firewalls copy marks of connections to packets.
+pub const OURS: u32 = 0x2140;
+/// With this mask each mark of ours is [`OURS`]: what an operator's firewall has to accept.
+pub const MASK: u32 = 0xffff_ffe0;
+
+/// What came of a connection, in the bits that [`MASK`] leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark(pub(super) u32);
+
+impl Mark {
+    /// Who came to the pinhole has reset the connection.
+    pub(super) const RESET_BY_ORIGINAL: u32 = 0x01;
+    /// The peer that the pinhole leads to has.
+    pub(super) const RESET_BY_REPLY: u32 = 0x02;
+    /// The peer that the pinhole leads to was told of the cut.
+    pub(super) const TOLD_REPLY: u32 = 0x04;
+    /// Who came to the pinhole was.
+    pub(super) const TOLD_ORIGINAL: u32 = 0x08;
+    /// We end it.
+    pub(super) const CUT: u32 = 0x10;
+
+    pub(super) const fn has(self, bit: u32) -> bool {
+        self.0 & bit != 0
+    }
+}

@@ -1,0 +1,305 @@
+//! The datapath in the kernel: data connections are led through nftables, and their bytes never reach this process.
+//!
+//! Opening a pinhole adds its elements to the sets of our [`table`]; conntrack tells when somebody comes, when both
+//! sides have spoken, and how it ends.
+
+mod changes;
+mod conntrack;
+mod count;
+mod element;
+mod expression;
+mod family;
+mod firewalls;
+mod flows;
+mod forwarding;
+mod life;
+mod mark;
+mod netlink;
+mod nftables;
+mod table;
+mod watch;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::ports::{Ports, Socket, Wanted};
+use super::{DataEvent, OpenError};
+use crate::addr::{PortRanges, Side, is_dialable};
+use crate::net::is_local;
+use crate::session::{Leg, Pinhole, WhyRelay};
+use changes::{Answer, Changes};
+use conntrack::{Conntrack, Flow, Sighting};
+use count::Counters;
+use element::{Change, Entrance, Passage};
+use family::Family;
+use firewalls::Firewalls;
+use flows::{Flows, Life, Serial, Task};
+use forwarding::Forwarding;
+use life::Stage;
+pub use mark::{MASK as CONNECTION_MASK, OURS as CONNECTION_MARK};
+use nftables::{Lacking, Nftables};
+use watch::Watch;
+
+/// Why there is no kernel datapath.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// No privilege.
+    #[error("nftables takes CAP_NET_ADMIN, which this process does not have")]
+    NoPrivilege,
+    /// The kernel cannot do what is needed.
+    #[error("{0}")]
+    Lacking(String),
+    /// conntrack is told not to tell.
+    #[error("conntrack tells of no connections: `sysctl -w net.netfilter.nf_conntrack_events=1`")]
+    NoEvents,
+    /// conntrack does not count.
+    #[error("conntrack counts no bytes: `sysctl -w net.netfilter.nf_conntrack_acct=1`")]
+    NoAccounting,
+}
+
+impl From<Lacking> for Unavailable {
+    fn from(lacking: Lacking) -> Self {
+        if lacking.error.kind() == io::ErrorKind::PermissionDenied {
+            return Self::NoPrivilege;
+        }
+        Self::Lacking(lacking.to_string())
+    }
+}
+
+/// The datapath. Clones share it; with the last one its table goes.
+#[derive(Clone, Debug)]
+pub(super) struct Kernel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    changes: Changes,
+    conntrack: Mutex<Conntrack>,
+    watch: Arc<Watch>,
+    flows: Mutex<Flows>,
+    forwarding: Forwarding,
+    firewalls: Firewalls,
+    table: String,
+    /// How long a peer that somebody is led to has to answer.
+    patience: Duration,
+}
+
+/// A connection that the kernel can lead: who comes, and to whom.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    comer: Side,
+    at: IpAddr,
+    ports: &'a PortRanges,
+    from: IpAddr,
+    to: SocketAddr,
+    seen_as: Option<SocketAddr>,
+}
+
+impl Kernel {
+    /// Makes the table and listens to conntrack.
+    pub(super) fn start(patience: Duration) -> Result<Self, Unavailable> {
+        let nftables = Nftables::start()?;
+        let lacking = |error| Lacking { part: Some("question for connections".to_owned()), error };
+        if forwarding::setting("nf_conntrack_events").is_some_and(|value| value == "0") {
+            return Err(Unavailable::NoEvents);
+        }
+        if forwarding::setting("nf_conntrack_acct").is_some_and(|value| value == "0") {
+            return Err(Unavailable::NoAccounting);
+        }
+        let mut conntrack = Conntrack::open().map_err(lacking)?;
+        conntrack.look_at_all().map_err(lacking)?;
+        let watch = Arc::new(Watch::open().map_err(lacking)?);
+        let shared = Arc::new(Shared {
+            table: nftables.name().to_owned(),
+            changes: Changes::new(nftables),
+            conntrack: Mutex::new(conntrack),
+            watch: Arc::clone(&watch),
+            flows: Mutex::default(),
+            forwarding: Forwarding::new(),
+            firewalls: Firewalls::new(Instant::now()),
+            patience,
+        });
+        let watched = Arc::downgrade(&shared);
+        let run = move || watch::run(&watch, &watched);
+        let thread = std::thread::Builder::new().name("conntrack".to_owned()).spawn(run);
+        thread.map_err(|error| Lacking { part: Some("thread".to_owned()), error })?;
+        Ok(Self { shared })
+    }
+
+    /// The name of its table.
+    pub(super) fn table(&self) -> &str {
+        &self.shared.table
+    }
+
+    /// What stands in the way of connections, in words for the operator.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        let off = [(Family::V4, "net.ipv4.ip_forward"), (Family::V6, "net.ipv6.conf.all.forwarding")];
+        let off = off.into_iter().filter(|(family, _)| !self.shared.forwarding.is_on(*family)).map(|(_, name)| {
+            format!("packets are not forwarded: `sysctl -w {name}=1`; until then data of this family is relayed")
+        });
+        off.chain(self.shared.firewalls.obstacles()).collect()
+    }
+
+    /// Whether the kernel can lead this connection.
+    pub(super) fn plan<'a>(&self, pinhole: &'a Pinhole) -> Result<Plan<'a>, WhyRelay> {
+        let (comer, listen, dial) = match (&pinhole.client, &pinhole.server) {
+            (listen @ Leg::Listen { .. }, dial @ Leg::Dial { .. }) => (Side::Client, listen, dial),
+            (dial @ Leg::Dial { .. }, listen @ Leg::Listen { .. }) => (Side::Server, listen, dial),
+            _ => return Err(WhyRelay::TwoOfAKind),
+        };
+        let (Leg::Listen { at, ports, from }, Leg::Dial { to, from: seen_as, from_port }) = (listen, dial) else {
+            return Err(WhyRelay::TwoOfAKind);
+        };
+        let (at, from, seen_as) = (at.to_canonical(), from.to_canonical(), seen_as.to_canonical());
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        if [at, from, seen_as].iter().any(|ip| ip.is_ipv4() != to.is_ipv4()) {
+            return Err(WhyRelay::TwoFamilies);
+        }
+        if [from, to.ip()].into_iter().any(|peer| !is_dialable(peer) || is_local(peer)) {
+            return Err(WhyRelay::PeerIsHere);
+        }
+        if !self.shared.forwarding.is_on(Family::of(to.ip())) {
+            return Err(WhyRelay::NoForwarding);
+        }
+        if self.shared.firewalls.close(Family::of(to.ip())) {
+            return Err(WhyRelay::Firewall);
+        }
+        let seen_as =
+            (seen_as != from || from_port.is_some()).then(|| SocketAddr::new(seen_as, from_port.unwrap_or(0)));
+        Ok(Plan { comer, at, ports, from, to, seen_as })
+    }
+
+    /// Takes note of all that has happened by now.
+    pub(super) fn hear(&self) {
+        self.shared.hear();
+    }
+
+    /// Opens a pinhole. Whether it stands is told through `events`.
+    pub(super) fn open(
+        &self,
+        pinhole: &Pinhole,
+        plan: &Plan<'_>,
+        ports: &Ports,
+        events: UnboundedSender<DataEvent>,
+        skipped: &mut Vec<u16>,
+    ) -> Result<Guard, OpenError> {
+        let &Plan { comer, at, ports: range, from, to, seen_as } = plan;
+        let socket = if is_local(at) { Socket::Plain } else { Socket::None };
+        // In transparent mode the peer goes to the very address that it is led to: to the same port, where it may.
+        let rather = (at == to.ip()).then_some(to.port());
+        let wanted = Wanted { at, socket, ports: range, rather, from };
+        let reservation = ports.reserve_for_kernel(&wanted, pinhole.id, &events, skipped)?;
+        let port = reservation.port();
+        let passage = Passage { entrance: Entrance { from, at: SocketAddr::new(at, port) }, to, seen_as };
+        let (client_port, server_port) = match comer {
+            Side::Client => (Some(port), None),
+            Side::Server => (None, Some(port)),
+        };
+        let answer = Answer { events: events.clone(), id: pinhole.id, client_port, server_port };
+        let life =
+            Life { id: pinhole.id, events, passage, comer, stage: Stage::Waiting, reservation: Some(reservation) };
+        if let Some(seen_as) = seen_as.filter(|seen_as| seen_as.port() != 0) {
+            // That there was none is the rule.
+            let _ = self.shared.conntrack().make_room(&Flow { from: to, at: seen_as });
+        }
+        let serial = self.shared.flows().add(life);
+        let guard = Guard { shared: Arc::clone(&self.shared), serial };
+        self.shared.changes.make(Change::Open(passage, pinhole.timeout), Some(answer));
+        Ok(guard)
+    }
+}
+
+impl Shared {
+    fn flows(&self) -> MutexGuard<'_, Flows> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn conntrack(&self) -> MutexGuard<'_, Conntrack> {
+        self.conntrack.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, flow: &Flow) -> Option<Counters> {
+        self.conntrack().look(flow).ok().flatten()?.counters
+    }
+
+    /// Takes all that conntrack has told: what is known afterwards is as new as what a peer says.
+    fn hear(&self) {
+        self.watch.hear(|sighting| self.see(sighting), || self.catch_up());
+    }
+
+    fn see(&self, sighting: &Sighting) {
+        let task = self.flows().see(Instant::now(), self.patience, sighting, |flow| self.look(flow));
+        self.do_all(task);
+    }
+
+    fn close(&self, serial: Serial) {
+        // Somebody may have come that is not known of.
+        self.hear();
+        let task = self.flows().close(Instant::now(), serial, |flow| self.look(flow));
+        self.do_all(task);
+    }
+
+    fn tick(&self, now: Instant) {
+        let tasks = self.flows().overdue(now);
+        self.do_all(tasks);
+        let mut flows = self.flows();
+        // While the lock is held nobody opens there again: whoever does afterwards has its change made after these.
+        flows.sweep().into_iter().for_each(|passage| self.changes.leave(Change::Sweep(passage), None));
+        drop(flows);
+        self.changes.work();
+        self.firewalls.look_again(now);
+    }
+
+    /// Sightings were lost: all connections are looked at.
+    fn catch_up(&self) {
+        let Ok(present) = self.conntrack().look_at_all() else { return };
+        for sighting in &present {
+            // One of an earlier pinhole at the same place may be among them.
+            let waiting = self.flows().waiting_at(&sighting.flow.entrance());
+            let is_new = waiting.is_some_and(|passage| !self.changes.is_unused(&passage));
+            self.see(&Sighting { is_new, ..*sighting });
+        }
+        let missing = self.flows().missing(&present);
+        for flow in missing {
+            self.see(&Sighting::of_the_gone(flow));
+        }
+    }
+
+    fn do_all(&self, tasks: impl IntoIterator<Item = Task>) {
+        for task in tasks {
+            // A connection that is not there any more needs nothing done to it.
+            let _is_gone = match task {
+                Task::Close(passage) => {
+                    self.changes.make(Change::Close(passage), None);
+                    Ok(())
+                }
+                Task::Cut(flow) => self.conntrack().add_to_mark(&flow, mark::Mark::CUT),
+                Task::Forget(flow) => self.conntrack().delete(&flow),
+            };
+        }
+    }
+}
+
+/// Keeps a pinhole open: dropped, nobody can use it any more, and a connection through it is cut.
+pub(super) struct Guard {
+    shared: Arc<Shared>,
+    serial: Serial,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shared.close(self.serial);
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("serial", &self.serial).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! A socket to netfilter.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with};
+
+/// For an answer: the kernel gives it while it takes the question; where none comes it was lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the kernel tells unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// Nothing.
+    None,
+    /// Connections that conntrack sees begin, change and end.
+    Connections,
+}
+
+/// One socket.
+#[derive(Debug)]
+pub(crate) struct Socket(OwnedFd);
+
+impl Socket {
+    /// Opens a socket.
+    pub(crate) fn open(groups: Groups) -> io::Result<Self> {
+        let groups = match groups {
+            Groups::None => 0,
+            Groups::Connections => 0b111,
+        };
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))?;
+        bind(&fd, &SocketAddrNetlink::new(0, groups))?;
+        rustix::net::sockopt::set_socket_timeout(&fd, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
+        Ok(Self(fd))
+    }
+
+    /// Sends messages to the kernel, which has done what they ask for when this returns.
+    pub(crate) fn send(&self, messages: &[u8]) -> io::Result<()> {
+        sendto(&self.0, messages, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        Ok(())
+    }
+
+    /// One datagram, if there is one already.
+    pub(crate) fn try_receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+        match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((length, _)) => Ok(Some(buffer.get(..length).unwrap_or_default())),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until there is a datagram, but no longer than this.
+    pub(crate) fn wait(&self, patience: Duration) {
+        let patience = patience.try_into().ok();
+        // Whatever this says, the next attempt to receive tells what is there.
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], patience.as_ref());
+    }
+
+    /// One datagram of answers.
+    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        loop {
+            match recv(&self.0, &mut *buffer, RecvFlags::empty()) {
+                Ok((length, _)) => return Ok(buffer.get(..length).unwrap_or_default()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

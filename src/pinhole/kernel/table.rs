@@ -1,0 +1,408 @@
+//! The one nftables table of a gate, made in one transaction when it starts.
+//!
+//! It belongs to our netlink socket (`flags owner`, Linux 5.12): nobody else can change it, `nft flush ruleset` leaves
+//! it alone, and it is gone the moment our process is, however that ended. In the words of `nft`:
+//!
+//! ```text
+//! map pinholes4 { who . where . port : to . port . as . port; timeout }    # `as` 0: with its own address; port 0: any
+//! set unused4   { who . where . port; dynamic, timeout }
+//! set guarded4  { to . port; timeout }
+//!
+//! chain arriving { type filter hook prerouting priority mangle + 10
+//!   ct state new tcp flags & (fin|syn|rst|ack) == syn ip saddr . ip daddr . tcp dport @pinholes4
+//!     ip saddr . ip daddr . tcp dport @unused4 delete @unused4 { ip saddr . ip daddr . tcp dport } ct mark set OURS }
+//! chain leading  { type nat hook prerouting priority dstnat - 10
+//!   ct mark OURS dnat to ip saddr . ip daddr . tcp dport map @pinholes4 }
+//! chain passing  { type filter hook forward priority filter - 10
+//!   ct mark & MASK == OURS jump ours
+//!   ct state new ip daddr . tcp dport @guarded4 reject with tcp reset }
+//! chain leaving  { type nat hook postrouting priority srcnat - 10
+//!   ct mark OURS snat to ct original saddr . ct original daddr . ct original proto-dst map @pinholes4 }
+//! ```
+//!
+//! The first packet of a connection takes its pinhole out of `unused` in the packet path, so that a second connection
+//! finds none, with nobody in user space woken. The mark carries what came of the connection; see [`Mark`].
+
+use super::expression::{Ct, Expressions, Header, Is, Meta, Nat, Register};
+use super::family::Family;
+use super::mark::{self, Mark};
+use super::netlink::{Head, Writer, number};
+
+const NEW_TABLE: u16 = number::NFTABLES;
+const NEW_CHAIN: u16 = number::NFTABLES | 3;
+const NEW_RULE: u16 = number::NFTABLES | 6;
+const NEW_SET: u16 = number::NFTABLES | 9;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+/// The longest packet without data: 60 bytes of IPv4 header or 40 of IPv6, and 60 of TCP's.
+const LONGEST_EMPTY: u32 = 120;
+/// Elements of a set: more than there are ports to announce.
+const MOST_ELEMENTS: u32 = 1 << 20;
+
+const SCRATCH: Register = Register::nth(0);
+
+/// The names of the sets, one of each for a family.
+pub(super) const fn pinholes(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "pinholes4",
+        Family::V6 => "pinholes6",
+    }
+}
+
+/// Pinholes that nobody has come to.
+pub(super) const fn unused(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "unused4",
+        Family::V6 => "unused6",
+    }
+}
+
+/// Where pinholes lead to: nobody gets there but through them.
+pub(super) const fn guarded(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "guarded4",
+        Family::V6 => "guarded6",
+    }
+}
+
+/// Writes the table, message by message, each with what it is for.
+pub(super) struct Table<'w> {
+    name: &'w str,
+    writer: &'w mut Writer,
+    sequence: u32,
+    parts: Vec<(u32, String)>,
+}
+
+/// Writes everything; says which sequence number is for what.
+pub(super) fn write(name: &str, writer: &mut Writer, first_sequence: u32) -> Vec<(u32, String)> {
+    let mut table = Table { name, writer, sequence: first_sequence, parts: Vec::new() };
+    table.table();
+    for family in [Family::V4, Family::V6] {
+        table.sets(family);
+    }
+    table.chain("arriving", "filter", Hook::Prerouting, -140);
+    table.chain("leading", "nat", Hook::Prerouting, -110);
+    table.chain("passing", "filter", Hook::Forward, -10);
+    table.chain("leaving", "nat", Hook::Postrouting, 90);
+    for chain in ["ours", "cut", "counting"] {
+        table.inner_chain(chain);
+    }
+    table.passing();
+    for family in [Family::V4, Family::V6] {
+        table.first_packet(family);
+        table.lead(family);
+        table.guard(family);
+        table.leave(family);
+    }
+    table.ours();
+    table.cut();
+    table.count();
+    table.parts
+}
+
+/// Where a chain stands in a packet's way.
+#[derive(Clone, Copy, Debug)]
+enum Hook {
+    Prerouting = 0,
+    Forward = 2,
+    Postrouting = 4,
+}
+
+impl Table<'_> {
+    fn message(&mut self, kind: u16, flags: u16, part: &str, fill: impl FnOnce(&mut Writer)) {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        self.parts.push((sequence, part.to_owned()));
+        let head = Head { kind, flags: flags | number::ACK, sequence, family: number::INET, resource: 0 };
+        self.writer.message(head, fill);
+    }
+
+    fn table(&mut self) {
+        const OWNER: u32 = 2;
+        let name = self.name;
+        self.message(NEW_TABLE, number::CREATE | number::EXCL, "table with `flags owner` (Linux 5.12)", |w| {
+            w.text(1, name);
+            w.u32(2, OWNER);
+            w.bytes(6, &comment("pinholes of ftpgate; gone when it ends"));
+        });
+    }
+
+    fn sets(&mut self, family: Family) {
+        const MAP: u32 = 0x08;
+        const TIMEOUT: u32 = 0x10;
+        const DYNAMIC: u32 = 0x20;
+        let (ip, port) = (family.data_type(), PORT_TYPE);
+        let who_where = concatenated(&[ip, ip, port]);
+        let (long, short) = (2 * family.address_length() + 4, family.address_length() + 4);
+        let to_as = concatenated(&[ip, port, ip, port]);
+        self.set(pinholes(family), MAP | TIMEOUT, (who_where, long), Some((to_as, 2 * short)));
+        self.set(unused(family), DYNAMIC | TIMEOUT, (who_where, long), None);
+        self.set(guarded(family), TIMEOUT, (concatenated(&[ip, port]), short), None);
+    }
+
+    fn set(&mut self, set: &str, flags: u32, key: (u32, u32), data: Option<(u32, u32)>) {
+        let name = self.name;
+        let id = self.sequence;
+        self.message(NEW_SET, number::CREATE, &format!("set {set}"), |w| {
+            w.text(1, name);
+            w.text(2, set);
+            w.u32(3, flags);
+            w.u32(4, key.0);
+            w.u32(5, key.1);
+            if let Some((kind, length)) = data {
+                w.u32(6, kind);
+                w.u32(7, length);
+            }
+            w.nest(9, |w| w.u32(1, MOST_ELEMENTS));
+            w.u32(10, id);
+        });
+    }
+
+    fn chain(&mut self, chain: &str, kind: &str, hook: Hook, priority: i32) {
+        const ACCEPT: u32 = 1;
+        let name = self.name;
+        self.message(NEW_CHAIN, number::CREATE, &format!("{kind} chain {chain}"), |w| {
+            w.text(1, name);
+            w.text(3, chain);
+            w.nest(4, |w| {
+                w.u32(1, hook as u32);
+                w.bytes(2, &priority.to_be_bytes());
+            });
+            w.u32(5, ACCEPT);
+            w.text(7, kind);
+        });
+    }
+
+    fn inner_chain(&mut self, chain: &str) {
+        let name = self.name;
+        self.message(NEW_CHAIN, number::CREATE, &format!("chain {chain}"), |w| {
+            w.text(1, name);
+            w.text(3, chain);
+        });
+    }
+
+    fn rule(&mut self, chain: &str, what: &str, fill: impl FnOnce(&mut Expressions<'_>)) {
+        let name = self.name;
+        self.message(NEW_RULE, number::CREATE | number::APPEND, &format!("rule in {chain}: {what}"), |w| {
+            w.text(1, name);
+            w.text(2, chain);
+            w.nest(4, |w| fill(&mut Expressions::new(w)));
+            w.bytes(7, &comment(what));
+        });
+    }
+
+    /// The first packet of a connection, from the peer, to a pinhole that nobody has used: it is used now.
+    fn first_packet(&mut self, family: Family) {
+        self.rule("arriving", "a first packet takes its pinhole", |e| {
+            is_new(e);
+            is_tcp(e, family);
+            tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
+            who_where(e, family);
+            // What it leads to overwrites the key: there are not registers enough for both in IPv6.
+            e.look_up(pinholes(family), SCRATCH, SCRATCH);
+            who_where(e, family);
+            e.is_in(unused(family), SCRATCH).take_out(unused(family), SCRATCH);
+            e.constant(SCRATCH, &mark::OURS.to_ne_bytes()).set_ct_mark(SCRATCH);
+        });
+    }
+
+    fn lead(&mut self, family: Family) {
+        self.rule("leading", "on to the peer that waits", |e| {
+            mark_is(e, u32::MAX, mark::OURS);
+            is_tcp(e, family);
+            who_where(e, family);
+            e.look_up(pinholes(family), SCRATCH, SCRATCH);
+            let [to, port, _, _] = leads_to(family);
+            e.nat(Nat::Destination, family.number(), to, Some(port));
+        });
+    }
+
+    fn leave(&mut self, family: Family) {
+        let [_, _, as_address, as_port] = leads_to(family);
+        let mut rule = |what, port: Option<Register>| {
+            self.rule("leaving", what, |e| {
+                mark_is(e, u32::MAX, mark::OURS);
+                is_tcp(e, family);
+                original_who_where(e, family);
+                e.look_up(pinholes(family), SCRATCH, SCRATCH);
+                e.compare(as_address, Is::Not, family.no_address());
+                if let Some(port) = port {
+                    e.compare(port, Is::Not, &[0; 2]);
+                }
+                e.nat(Nat::Source, family.number(), as_address, port);
+            });
+        };
+        rule("from the port that the rule names", Some(as_port));
+        rule("from the address that the peer knows", None);
+    }
+
+    fn passing(&mut self) {
+        self.rule("passing", "connections of pinholes", |e| {
+            mark_is(e, mark::MASK, mark::OURS);
+            e.jump("ours");
+        });
+    }
+
+    fn guard(&mut self, family: Family) {
+        self.rule("passing", "nobody else gets to where a pinhole leads", |e| {
+            is_new(e);
+            is_tcp(e, family);
+            e.payload(Header::Network, family.destination_at(), family.address_length(), SCRATCH);
+            e.payload(Header::Transport, 2, 2, family.after_address());
+            e.is_in(guarded(family), SCRATCH).reset();
+        });
+    }
+
+    fn ours(&mut self) {
+        self.rule("ours", "what moves", |e| {
+            mark_is(e, u32::MAX, mark::OURS);
+            tcp_flags(e, SYN | FIN | RST, Is::Equal, 0);
+            e.accept();
+        });
+        self.note_sequences();
+        self.rule("ours", "what was cut", |e| {
+            mark_is(e, Mark::CUT, Mark::CUT);
+            e.jump("cut");
+        });
+        for (direction, bit, what) in
+            [(0, Mark::RESET_BY_ORIGINAL, "reset by who came"), (1, Mark::RESET_BY_REPLY, "reset by the other")]
+        {
+            self.rule("ours", what, |e| {
+                tcp_flags(e, RST, Is::Not, 0);
+                direction_is(e, direction);
+                add_to_mark(e, bit);
+                e.accept();
+            });
+        }
+        self.rule("ours", "all else", |e| e.accept());
+    }
+
+    /// Where each direction begins, and how far each side had heard the other when it said its last: this tells how
+    /// many bytes arrived, which conntrack cannot, for it counts headers and what was sent again. See [`super::labels`].
+    fn note_sequences(&mut self) {
+        const SEQUENCE_AT: u32 = 4;
+        const ACKNOWLEDGED_AT: u32 = 8;
+        let notes = [
+            (SYN, 0, SEQUENCE_AT, "its first number"),
+            (SYN, 1, SEQUENCE_AT, "the other's first number"),
+            (FIN, 0, ACKNOWLEDGED_AT, "how far it heard the other"),
+            (FIN, 1, ACKNOWLEDGED_AT, "how far the other heard it"),
+        ];
+        for (word, (flag, direction, at, what)) in (0..).zip(notes) {
+            self.rule("ours", what, |e| {
+                tcp_flags(e, flag, Is::Not, 0);
+                direction_is(e, direction);
+                e.constant(SCRATCH, &[0; 16]);
+                e.payload(Header::Transport, at, 4, Register::nth(word)).add_ct_labels(SCRATCH);
+            });
+        }
+    }
+
+    /// Of a connection that is cut the first data each way becomes a reset on its way on, and whoever sends more is
+    /// reset: so each side hears of it, whichever of them still has something to say.
+    fn cut(&mut self) {
+        self.rule("cut", "their own resets", |e| {
+            tcp_flags(e, RST, Is::Not, 0);
+            e.accept();
+        });
+        for (direction, bit) in [(0, Mark::TOLD_REPLY), (1, Mark::TOLD_ORIGINAL)] {
+            self.rule("cut", "the first data becomes a reset", |e| {
+                direction_is(e, direction);
+                mark_is(e, bit, 0);
+                e.meta(Meta::Length, SCRATCH).swap_bytes(SCRATCH);
+                e.compare(SCRATCH, Is::Greater, &LONGEST_EMPTY.to_be_bytes());
+                add_to_mark(e, bit);
+                e.payload(Header::Transport, 12, 2, SCRATCH).bits(SCRATCH, &[0xff, 0], &[0, RST | ACK]);
+                e.set_tcp(12, SCRATCH).accept();
+            });
+        }
+        self.rule("cut", "who says more is reset", |e| {
+            is_any_tcp(e);
+            e.reset();
+        });
+    }
+
+    /// Nothing leads here: that there is a rule which asks for bytes makes the kernel count them.
+    fn count(&mut self) {
+        self.rule("counting", "conntrack shall count", |e| {
+            e.ct(Ct::Bytes, SCRATCH).compare(SCRATCH, Is::Not, &0_u64.to_ne_bytes()).accept();
+        });
+    }
+}
+
+/// Where a pinhole leads, in registers: to which address and port, as which address and port.
+const fn leads_to(family: Family) -> [Register; 4] {
+    match family {
+        Family::V4 => [Register::nth(0), Register::nth(1), Register::nth(2), Register::nth(3)],
+        Family::V6 => [Register::nth(0), Register::nth(4), Register::nth(5), Register::nth(9)],
+    }
+}
+
+/// Loads source, destination and destination port.
+fn who_where(e: &mut Expressions<'_>, family: Family) {
+    let length = family.address_length();
+    e.payload(Header::Network, family.source_at(), length, SCRATCH);
+    e.payload(Header::Network, family.destination_at(), length, family.after_address());
+    e.payload(Header::Transport, 2, 2, family.after_addresses());
+}
+
+/// The same of the connection's first packet.
+fn original_who_where(e: &mut Expressions<'_>, family: Family) {
+    let (source, destination) = match family {
+        Family::V4 => (Ct::OriginalSource4, Ct::OriginalDestination4),
+        Family::V6 => (Ct::OriginalSource6, Ct::OriginalDestination6),
+    };
+    e.ct(source, SCRATCH).ct(destination, family.after_address()).ct(Ct::OriginalPort, family.after_addresses());
+}
+
+fn is_new(e: &mut Expressions<'_>) {
+    const NEW: u32 = 8;
+    e.ct(Ct::State, SCRATCH).bits(SCRATCH, &NEW.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
+}
+
+fn is_tcp(e: &mut Expressions<'_>, family: Family) {
+    e.meta(Meta::Family, SCRATCH).compare(SCRATCH, Is::Equal, &[family.number()]);
+    is_any_tcp(e);
+}
+
+fn is_any_tcp(e: &mut Expressions<'_>) {
+    const TCP: u8 = 6;
+    e.meta(Meta::Protocol, SCRATCH).compare(SCRATCH, Is::Equal, &[TCP]);
+}
+
+fn tcp_flags(e: &mut Expressions<'_>, mask: u8, is: Is, flags: u8) {
+    e.payload(Header::Transport, 13, 1, SCRATCH).bits(SCRATCH, &[mask], &[0]).compare(SCRATCH, is, &[flags]);
+}
+
+fn direction_is(e: &mut Expressions<'_>, direction: u8) {
+    e.ct(Ct::Direction, SCRATCH).compare(SCRATCH, Is::Equal, &[direction]);
+}
+
+fn mark_is(e: &mut Expressions<'_>, mask: u32, mark: u32) {
+    e.ct(Ct::Mark, SCRATCH);
+    if mask != u32::MAX {
+        e.bits(SCRATCH, &mask.to_ne_bytes(), &[0; 4]);
+    }
+    e.compare(SCRATCH, Is::Equal, &mark.to_ne_bytes());
+}
+
+fn add_to_mark(e: &mut Expressions<'_>, bit: u32) {
+    e.ct(Ct::Mark, SCRATCH).bits(SCRATCH, &(!bit).to_ne_bytes(), &bit.to_ne_bytes()).set_ct_mark(SCRATCH);
+}
+
+/// `nft` shows types by these numbers.
+const PORT_TYPE: u32 = 13;
+
+fn concatenated(types: &[u32]) -> u32 {
+    types.iter().fold(0, |all, one| all << 6 | one)
+}
+
+/// As `nft` keeps a comment.
+fn comment(text: &str) -> Vec<u8> {
+    const COMMENT: u8 = 0;
+    let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    [&[COMMENT, length], text.as_bytes(), &[0]].concat()
+}

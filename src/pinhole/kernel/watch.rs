@@ -1,0 +1,85 @@
+//! Hears what conntrack tells, for as long as the datapath is there.
+
+use std::io;
+use std::sync::{Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use socket2::{SockFilter, SockRef};
+
+use super::Shared;
+use super::conntrack::{DATAGRAM, Sighting, sighting};
+use super::mark;
+use super::netlink::{Groups, Socket, messages};
+
+/// Room for thousands of connections that change at the same moment.
+const BUFFER: usize = 8 << 20;
+/// How exactly deadlines of some seconds are kept.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A program for the kernel's packet filter: finds the attribute with the mark, and compares it.
+fn only_ours() -> [SockFilter; 10] {
+    const ATTRIBUTES_AT: u32 = 20;
+    const MARK_ATTRIBUTE: u32 = 8;
+    const VALUE_IN_ATTRIBUTE: u32 = 4;
+    /// Loading from here asks for the place of an attribute.
+    const FIND_ATTRIBUTE: u32 = (-0x1000_i32 + 12).cast_unsigned();
+    [
+        SockFilter::new(0x00, 0, 0, ATTRIBUTES_AT),      // A := where attributes begin
+        SockFilter::new(0x01, 0, 0, MARK_ATTRIBUTE),     // X := the attribute's type
+        SockFilter::new(0x20, 0, 0, FIND_ATTRIBUTE),     // A := where it stands, or 0
+        SockFilter::new(0x15, 4, 0, 0),                  // none: drop
+        SockFilter::new(0x07, 0, 0, 0),                  // X := A
+        SockFilter::new(0x40, 0, 0, VALUE_IN_ATTRIBUTE), // A := the mark
+        SockFilter::new(0x54, 0, 0, mark::MASK),         // A := A & mask
+        SockFilter::new(0x15, 1, 0, mark::OURS),         // ours: keep
+        SockFilter::new(0x06, 0, 0, 0),                  // drop
+        SockFilter::new(0x06, 0, 0, u32::MAX),           // keep
+    ]
+}
+
+/// Hears what conntrack tells, in the order in which it happened, whoever asks.
+#[derive(Debug)]
+pub(super) struct Watch {
+    socket: Socket,
+    /// Whoever has this takes what was told to where it belongs before the next one hears anything.
+    ear: Mutex<Box<[u8]>>,
+}
+
+impl Watch {
+    /// Hears of connections with our mark and of no other, however many the machine has.
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = Socket::open(Groups::Connections)?;
+        set_socket_recv_buffer_size_force(&socket, BUFFER)?;
+        SockRef::from(&socket).attach_filter(&only_ours())?;
+        Ok(Self { socket, ear: Mutex::new(vec![0; DATAGRAM].into_boxed_slice()) })
+    }
+
+    /// Takes all that was told; `lost` where some of it was.
+    pub(super) fn hear(&self, mut see: impl FnMut(&Sighting), mut lost: impl FnMut()) {
+        let mut buffer = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match self.socket.try_receive(&mut buffer) {
+                Ok(Some(told)) => messages(told).filter_map(|message| sighting(&message)).for_each(|seen| see(&seen)),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => lost(),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Runs until the datapath is gone. A thread of its own: what it hears leads to questions that wait for their answers.
+pub(super) fn run(watch: &Watch, shared: &Weak<Shared>) {
+    let mut ticked = Instant::now();
+    loop {
+        watch.socket.wait(TICK);
+        let Some(shared) = shared.upgrade() else { return };
+        shared.hear();
+        let now = Instant::now();
+        if now.saturating_duration_since(ticked) >= TICK {
+            ticked = now;
+            shared.tick(now);
+        }
+    }
+}
