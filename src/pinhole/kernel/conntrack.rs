@@ -133,7 +133,7 @@ fn read_counters(attributes: &[u8], tcp: Option<&[u8]>, family: Family) -> Optio
         Some(Counter { packets: number(1)?, bytes: number(2)? })
     };
     let labels = find(attributes, &[LABELS]).unwrap_or_default();
-    let mut words = labels.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
+    let mut words = labels.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_be_bytes));
     let closed_first = |kind| {
         let flags = tcp.and_then(|tcp| find(tcp, &[kind])).and_then(<[u8]>::first);
         flags.is_some_and(|flags| flags & CLOSED_FIRST != 0)

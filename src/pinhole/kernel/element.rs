@@ -59,17 +59,17 @@ impl Passage {
 pub(super) enum Change {
     /// The pinhole stands for this long.
     Open(Passage, Duration),
-    /// It does not any more.
+    /// Somebody came, and what is left of it is of no use.
     Close(Passage),
-    /// Nothing is left of one that was closed before anybody came, and has no successor.
-    Sweep(Passage),
+    /// Nobody came, and nobody shall any more.
+    Withdraw(Passage),
 }
 
 /// How an element goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// By a lifetime of a millisecond (Linux 6.12). A deletion would make every later change wait behind whoever
-    /// closes a socket of netfilter, for tens of milliseconds.
+    /// By a lifetime of a millisecond (Linux 6.12), where nothing hangs on it. A deletion makes the kernel clean up
+    /// behind it, and whoever closes a socket of netfilter meanwhile has every later change wait for that.
     Shorten,
     Delete,
 }
@@ -94,16 +94,16 @@ impl Elements<'_> {
                 self.add(table::unused(passage.family()), &passage.key(), None, *lifetime);
                 self.guard(passage, *lifetime);
             }
-            (Change::Close(passage), Removal::Shorten) => {
+            (Change::Close(passage) | Change::Withdraw(passage), Removal::Shorten) => {
+                if let Change::Withdraw(passage) = change {
+                    // A millisecond more would be one in which the peer can come.
+                    self.name(DESTROY_ELEMENTS, table::unused(passage.family()), passage);
+                }
                 self.pinhole(passage, SHORTEST);
                 self.guard(passage, SHORTEST);
             }
-            // A lifetime is not shortened here: for the peer that has just come, that would be another pinhole.
-            (Change::Sweep(passage), Removal::Shorten) => {
-                self.name(DESTROY_ELEMENTS, table::unused(passage.family()), passage);
-            }
             // Whether they are still there is not known, and one that is not makes the whole batch fail.
-            (Change::Close(_) | Change::Sweep(_), Removal::Delete) => {}
+            (Change::Close(_) | Change::Withdraw(_), Removal::Delete) => {}
         }
     }
 

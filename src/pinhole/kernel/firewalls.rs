@@ -63,8 +63,8 @@ impl Firewalls {
     }
 }
 
-/// A chain of another firewall that drops what is forwarded unless one of its rules accepts it, and none of them looks
-/// at marks of connections.
+/// A chain of another firewall that drops what is forwarded unless one of its rules accepts it; and no rule of its table
+/// looks at marks of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Closed {
     family: u8,
@@ -98,47 +98,71 @@ impl Closed {
 }
 
 /// The chains that would drop our connections.
-pub(super) fn closed_chains() -> io::Result<Vec<Closed>> {
+fn closed_chains() -> io::Result<Vec<Closed>> {
     let socket = Socket::open(Groups::None)?;
     let mut chains = Vec::new();
-    dump(&socket, GET_CHAIN, number::UNSPECIFIED, |_| (), |message| chains.extend(closed_chain(message)))?;
+    dump(&socket, GET_CHAIN, number::UNSPECIFIED, |_| (), |message| chains.extend(forward_chain(message)))?;
     let mut closed = Vec::new();
-    for chain in chains {
+    for (chain, mut drops) in chains {
         let mut looks_at_marks = false;
         let table = |w: &mut Writer| w.text(1, &chain.table);
-        dump(&socket, GET_RULE, chain.family, table, |message| looks_at_marks |= reads_ct_mark(message))?;
-        if !looks_at_marks {
+        dump(&socket, GET_RULE, chain.family, table, |message| {
+            let Some(rule) = message.body.get(4..) else { return };
+            looks_at_marks |= expressions(rule).any(|(name, data)| reads_ct_mark(&name, data));
+            if find(rule, &[2]).map(text).as_ref() == Some(&chain.chain) {
+                // Rules come in their order: the last of them decides, where it is for everything.
+                drops |= expressions(rule).all(|(name, data)| name == "counter" || refuses(&name, data));
+            }
+        })?;
+        if drops && !looks_at_marks {
             closed.push(chain);
         }
     }
     Ok(closed)
 }
 
-fn closed_chain(message: &Message<'_>) -> Option<Closed> {
+/// A chain that what is forwarded goes through, and whether it drops what none of its rules accepts.
+fn forward_chain(message: &Message<'_>) -> Option<(Closed, bool)> {
     const FORWARD: u32 = 2;
     const DROP: u32 = 0;
     let body = message.body.get(4..)?;
     let is = |path: &[u16], value: u32| find(body, path).is_some_and(|found| found == value.to_be_bytes());
     let family = message.family();
     let forwards = matches!(family, number::INET | number::IPV4 | number::IPV6) && is(&[4, 1], FORWARD);
-    (forwards && is(&[5], DROP))
-        .then(|| Some(Closed { family, table: text(find(body, &[1])?), chain: text(find(body, &[3])?) }))?
+    let chain = Closed { family, table: text(find(body, &[1])?), chain: text(find(body, &[3])?) };
+    // A chain of NAT has a policy too, and is asked for the first packet only.
+    (forwards && find(body, &[7]).map(text).as_deref() == Some("filter")).then(|| (chain, is(&[5], DROP)))
 }
 
-/// Whether a rule asks for the mark of a connection, in the words of nftables or of iptables.
-fn reads_ct_mark(message: &Message<'_>) -> bool {
+/// The expressions of a rule, each with its data.
+fn expressions(rule: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
     const EXPRESSIONS: u16 = 4;
-    const CT_MARK: u32 = 3;
-    let Some(expressions) = message.body.get(4..).and_then(|body| find(body, &[EXPRESSIONS])) else { return false };
-    attributes(expressions).any(|(_, expression)| {
+    attributes(find(rule, &[EXPRESSIONS]).unwrap_or_default()).map(|(_, expression)| {
         let name = find(expression, &[1]).map(text).unwrap_or_default();
-        let data = find(expression, &[2]).unwrap_or_default();
-        match name.as_str() {
-            "ct" => find(data, &[2]) == Some(&CT_MARK.to_be_bytes()) && find(data, &[1]).is_some(),
-            "match" => find(data, &[1]).map(text).is_some_and(|name| name == "connmark"),
-            _ => false,
-        }
+        (name, find(expression, &[2]).unwrap_or_default())
     })
+}
+
+/// Whether an expression asks for the mark of a connection, in the words of nftables or of iptables.
+fn reads_ct_mark(name: &str, data: &[u8]) -> bool {
+    const CT_MARK: u32 = 3;
+    match name {
+        "ct" => find(data, &[2]) == Some(&CT_MARK.to_be_bytes()) && find(data, &[1]).is_some(),
+        "match" => find(data, &[1]).map(text).is_some_and(|name| name == "connmark"),
+        _ => false,
+    }
+}
+
+/// Whether an expression ends a packet's way.
+fn refuses(name: &str, data: &[u8]) -> bool {
+    const VERDICT: [u16; 3] = [2, 2, 1];
+    const DROP: u32 = 0;
+    match name {
+        "immediate" => find(data, &VERDICT) == Some(&DROP.to_be_bytes()),
+        "reject" => true,
+        "target" => find(data, &[1]).map(text).is_some_and(|name| name == "REJECT"),
+        _ => false,
+    }
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -18,6 +18,9 @@ use crate::session::{DataEnd, HowEnded, PinholeId};
 /// How long a connection that was cut stays marked as such: longer than either side goes on to say something.
 const CUT_FOR: Duration = Duration::from_secs(30);
 
+/// How long a connection may be told of after its pinhole was taken away.
+const WITHDRAWN_FOR: Duration = Duration::from_secs(1);
+
 /// Names one pinhole among those of all sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Serial(u64);
@@ -38,8 +41,10 @@ pub(super) struct Life {
 /// What is to be done in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
-    /// Nobody can use the pinhole any more.
+    /// The pinhole was used.
     Close(Passage),
+    /// Nobody shall use it any more.
+    Withdraw(Passage),
     /// The connection is to be broken, for both sides to see.
     Cut(Flow),
     /// It is to be forgotten.
@@ -54,8 +59,8 @@ pub(super) struct Flows {
     entrances: HashMap<Entrance, Serial>,
     seen: HashMap<Flow, Serial>,
     cut: VecDeque<(Instant, Flow)>,
-    /// Closed before anybody came, a moment ago.
-    unused: HashMap<Entrance, Passage>,
+    /// Pinholes that nobody came to, until nobody can have come.
+    withdrawn: VecDeque<(Instant, Entrance)>,
 }
 
 impl Flows {
@@ -108,7 +113,8 @@ impl Flows {
         let (flow, entrance) = (sighting.flow, sighting.flow.entrance());
         let Some(&serial) = self.entrances.get(&entrance) else {
             // Where nothing of ours was it is another gate's.
-            return Err(self.unused.contains_key(&entrance).then_some(Task::Cut(flow)));
+            let was_ours = self.withdrawn.iter().any(|(_, withdrawn)| *withdrawn == entrance);
+            return Err(was_ours.then_some(Task::Cut(flow)));
         };
         let life = self.lives.get_mut(&serial).ok_or(None)?;
         if life.stage != Stage::Waiting || sighting.to != Some(life.passage.to) {
@@ -129,8 +135,8 @@ impl Flows {
     ) -> Option<Task> {
         let life = self.remove(serial)?;
         let Some(flow) = life.stage.flow() else {
-            self.unused.insert(life.passage.entrance, life.passage);
-            return Some(Task::Close(life.passage));
+            self.withdrawn.push_back((now + WITHDRAWN_FOR, life.passage.entrance));
+            return Some(Task::Withdraw(life.passage));
         };
         if let Stage::Moving { .. } = life.stage {
             life.tell(HowEnded::Aborted, look(&flow));
@@ -163,15 +169,16 @@ impl Flows {
                 tasks.push(Task::Forget(flow));
             }
         }
+        let old = self.withdrawn.partition_point(|(until, _)| *until <= now);
+        self.withdrawn.drain(..old);
         let old = self.cut.partition_point(|(until, _)| *until <= now);
         tasks.extend(self.cut.drain(..old).map(|(_, flow)| Task::Forget(flow)));
         tasks
     }
 
-    /// Pinholes that were closed before anybody came, and where none is again.
-    pub(super) fn sweep(&mut self) -> Vec<Passage> {
-        let unused = std::mem::take(&mut self.unused);
-        unused.into_values().filter(|passage| !self.entrances.contains_key(&passage.entrance)).collect()
+    /// Every connection that is there, whether it moves or was cut.
+    pub(super) fn all(&self) -> Vec<Flow> {
+        self.seen.keys().copied().chain(self.cut.iter().map(|(_, flow)| *flow)).collect()
     }
 
     /// Sightings were lost: these are all the connections that there are. What is not among them is over.

@@ -248,11 +248,6 @@ impl Shared {
     fn tick(&self, now: Instant) {
         let tasks = self.flows().overdue(now);
         self.do_all(tasks);
-        let mut flows = self.flows();
-        // While the lock is held nobody opens there again: whoever does afterwards has its change made after these.
-        flows.sweep().into_iter().for_each(|passage| self.changes.leave(Change::Sweep(passage), None));
-        drop(flows);
-        self.changes.work();
         self.firewalls.look_again(now);
     }
 
@@ -279,10 +274,23 @@ impl Shared {
                     self.changes.make(Change::Close(passage), None);
                     Ok(())
                 }
+                Task::Withdraw(passage) => {
+                    self.changes.make(Change::Withdraw(passage), None);
+                    Ok(())
+                }
                 Task::Cut(flow) => self.conntrack().add_to_mark(&flow, mark::Mark::CUT),
                 Task::Forget(flow) => self.conntrack().delete(&flow),
             };
         }
+    }
+}
+
+impl Drop for Shared {
+    /// The table goes, and with it what translates addresses. A connection that another firewall's table would keep
+    /// translated must not outlive us unseen.
+    fn drop(&mut self) {
+        let flows = self.flows().all();
+        self.do_all(flows.into_iter().map(Task::Forget));
     }
 }
 

@@ -42,6 +42,15 @@ impl fmt::Display for Lacking {
     }
 }
 
+impl Lacking {
+    /// Another socket owns a table of this name: the kernel says no to the message about the table, and where the
+    /// privilege is missing to the batch as a whole.
+    fn is_taken(&self) -> bool {
+        let kind = self.error.kind();
+        self.part.is_some() && matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::AlreadyExists)
+    }
+}
+
 impl From<io::Error> for Lacking {
     fn from(error: io::Error) -> Self {
         Self { part: None, error }
@@ -71,7 +80,7 @@ impl Nftables {
                     nftables.removal = nftables.find_removal();
                     return Ok(nftables);
                 }
-                Err(lacking) if lacking.error.kind() == io::ErrorKind::AlreadyExists => taken = Some(lacking),
+                Err(lacking) if lacking.is_taken() => taken = Some(lacking),
                 Err(lacking) => return Err(lacking),
             }
         }
@@ -130,7 +139,7 @@ impl Nftables {
                 self.delete(table::pinholes(passage.family()), passage)?;
                 self.transact(|elements| elements.change(change))
             }
-            (Ok(()), Change::Close(passage)) if self.removal == Removal::Delete => {
+            (Ok(()), Change::Close(passage) | Change::Withdraw(passage)) if self.removal == Removal::Delete => {
                 let family = passage.family();
                 [table::pinholes(family), table::unused(family), table::guarded(family)]
                     .into_iter()

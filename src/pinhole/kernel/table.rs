@@ -36,6 +36,7 @@ const NEW_SET: u16 = number::NFTABLES | 9;
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 /// The longest packet without data: 60 bytes of IPv4 header or 40 of IPv6, and 60 of TCP's.
 const LONGEST_EMPTY: u32 = 120;
@@ -308,12 +309,19 @@ impl Table<'_> {
             tcp_flags(e, RST, Is::Not, 0);
             e.accept();
         });
-        for (direction, bit) in [(0, Mark::TOLD_REPLY), (1, Mark::TOLD_ORIGINAL)] {
+        let long = |e: &mut Expressions<'_>| {
+            e.meta(Meta::Length, SCRATCH).swap_bytes(SCRATCH);
+            e.compare(SCRATCH, Is::Greater, &LONGEST_EMPTY.to_be_bytes());
+        };
+        // The last of what was written has this flag, however short it is; a mere acknowledgement never has.
+        let pushed = |e: &mut Expressions<'_>| tcp_flags(e, PSH | FIN, Is::Not, 0);
+        let directions = [(0, Mark::TOLD_REPLY), (1, Mark::TOLD_ORIGINAL)].into_iter();
+        let data: [fn(&mut Expressions<'_>); 2] = [long, pushed];
+        for ((direction, bit), is_data) in directions.flat_map(|told| data.map(|is_data| (told, is_data))) {
             self.rule("cut", "the first data becomes a reset", |e| {
                 direction_is(e, direction);
                 mark_is(e, bit, 0);
-                e.meta(Meta::Length, SCRATCH).swap_bytes(SCRATCH);
-                e.compare(SCRATCH, Is::Greater, &LONGEST_EMPTY.to_be_bytes());
+                is_data(e);
                 add_to_mark(e, bit);
                 e.payload(Header::Transport, 12, 2, SCRATCH).bits(SCRATCH, &[0xff, 0], &[0, RST | ACK]);
                 e.set_tcp(12, SCRATCH).accept();
