@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::job::{Job, tail};
 use super::net::{Net, PATH};
 use super::scratch::Scratch;
@@ -113,6 +115,26 @@ impl Gate {
             Some(false) => Err(format!("the gate ended at once:\n{}", tail(&log)).into()),
             None => Err(format!("the gate does not listen on port {port}:\n{}", tail(&log)).into()),
         }
+    }
+
+    /// It stands still, and does nothing that was not done before.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Gives it a new rules file and has it read.
+    pub fn reload(&self, rules: &str) {
+        std::fs::write(self.folder.join("rules.yaml"), rules).expect("the rules file can be written");
+        self.signal(Signal::HUP);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.job.signal(signal).expect("the gate runs");
+    }
+
+    /// Waits for its end.
+    pub fn ends(&mut self) -> bool {
+        self.job.wait(Duration::from_secs(10)).is_some()
     }
 
     /// Everything that the gate wrote.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::host::Host;
 use super::net::PATH;
 use super::{Fault, poll};
@@ -33,6 +35,16 @@ impl Job {
     /// Waits for the end; `None` when it does not come in time.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         poll(limit, || self.child.try_wait().ok().flatten())
+    }
+
+    /// Sends a signal to the program itself.
+    pub fn signal(&self, signal: Signal) -> Result<(), Fault> {
+        // The command became `unshare`, whose only child is the program.
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let program: i32 =
+            std::fs::read_to_string(&children)?.trim().parse().map_err(|e| format!("{children}: {e}"))?;
+        let program = Pid::from_raw(program).ok_or("the program has no number")?;
+        Ok(kill_process(program, signal)?)
     }
 
     pub fn has_ended(&mut self) -> bool {

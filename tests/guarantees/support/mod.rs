@@ -1,5 +1,7 @@
 //! The program under test with a server and clients that say just what a test wants them to say.
 
+#[path = "../../lab/talk.rs"]
+mod control;
 mod gate;
 mod rules;
 mod talk;
@@ -11,14 +13,13 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
+pub use control::{IO, Reply, Talk, bounded};
 pub use gate::Gate;
 pub use rules::Rules;
-pub use talk::{Talk, host_port, the_port_in, told_227};
+pub use talk::{host_port, the_port_in, told_227};
 
 /// How long anything may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// How long one read or write may take.
-const IO: Duration = Duration::from_secs(5);
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::LOCALHOST;
 pub const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -50,12 +51,6 @@ pub fn dial(from: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::from(socket);
     bounded(&stream);
     Ok(stream)
-}
-
-pub fn bounded(stream: &TcpStream) {
-    stream.set_read_timeout(Some(IO)).unwrap();
-    stream.set_write_timeout(Some(IO)).unwrap();
-    stream.set_nodelay(true).unwrap();
 }
 
 /// A listener of a peer's, at a port that the kernel chooses.

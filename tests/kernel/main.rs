@@ -1,0 +1,19 @@
+//! The kernel's datapath, with packets: what it lets through, for whom, how often, and what is left when it ends.
+//!
+//! Every test has three namespaces of its own. The gate's machine forwards nothing but what has the gate's mark.
+
+// Shared with other test binaries; each uses a part.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod beside;
+mod cases;
+mod counts;
+mod ends;
+mod holes;
+mod many;
+mod stage;
+#[path = "../lab/talk.rs"]
+mod talk;

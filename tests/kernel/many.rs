@@ -1,0 +1,48 @@
+//! Many pinholes, at once and in a row.
+
+use std::time::Duration;
+
+use crate::lab::poll;
+use crate::stage::*;
+
+#[test]
+fn a_thousand_at_once() {
+    let stage = Stage::with(&Wish { inbound: "10001-11000", timeout: "120s", ..Wish::default() });
+    let mut open: Vec<_> = (0..1000)
+        .map(|_| {
+            let (mut client, mut server) = stage.session();
+            let (at, data) = stage.passive(&mut client, &mut server);
+            (client, server, at, data)
+        })
+        .collect();
+    // Each has one element in each of three sets.
+    assert_eq!(stage.elements(), 3000);
+    for (number, (client, server, at, data)) in open.iter_mut().enumerate() {
+        let ours = stage.dial(*at).unwrap();
+        begin(client, server, "RETR file");
+        carries(accept(data), ours, number.to_string().as_bytes());
+    }
+    drop(open);
+    nothing_is_left(&stage);
+}
+
+#[test]
+fn ten_thousand_in_a_row_leave_nothing() {
+    let stage = Stage::with(&Wish { inbound: "10001-10100", timeout: "600s", ..Wish::default() });
+    let (mut client, mut server) = stage.session();
+    for _ in 0..10_000 {
+        stage.passive_at(&mut client, &mut server, 50_000);
+    }
+    assert!(stage.elements() < 10_000);
+    client.say("QUIT");
+    server.expect("QUIT");
+    server.say("221 Bye");
+    client.expect("221 Bye");
+    nothing_is_left(&stage);
+}
+
+#[track_caller]
+fn nothing_is_left(stage: &Stage) {
+    let gone = poll(Duration::from_secs(10), || (stage.elements() == 0).then_some(()));
+    assert!(gone.is_some(), "{} elements are left", stage.elements());
+}
