@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod intercept;
+mod privileges;
 pub mod run;
 pub mod schema;
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use tracing::Level;
 
-use super::{DONE, not_started, read};
+use super::{DONE, not_started, privileges, read};
 use crate::report::{self, LogFormat};
 use crate::server::Gate;
 
@@ -36,6 +36,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(not_started());
         }
     };
+    // Before there are other threads, which would keep theirs.
+    if let Err(error) = privileges::give_up() {
+        report::system("privileges that are not needed cannot be given up", &error);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -11,6 +11,7 @@ mod lab;
 mod beside;
 mod cases;
 mod counts;
+mod deploy;
 mod ends;
 mod holes;
 mod many;

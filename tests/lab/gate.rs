@@ -132,6 +132,11 @@ impl Gate {
         self.job.signal(signal).expect("the gate runs");
     }
 
+    /// The number of its process.
+    pub fn process(&self) -> i32 {
+        self.job.process().expect("the gate runs")
+    }
+
     /// Waits for its end.
     pub fn ends(&mut self) -> bool {
         self.job.wait(Duration::from_secs(10)).is_some()

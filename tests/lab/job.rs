@@ -39,12 +39,15 @@ impl Job {
 
     /// Sends a signal to the program itself.
     pub fn signal(&self, signal: Signal) -> Result<(), Fault> {
+        let program = Pid::from_raw(self.process()?).ok_or("the program has no number")?;
+        Ok(kill_process(program, signal)?)
+    }
+
+    /// The number of the program's process.
+    pub fn process(&self) -> Result<i32, Fault> {
         // The command became `unshare`, whose only child is the program.
         let children = format!("/proc/{0}/task/{0}/children", self.child.id());
-        let program: i32 =
-            std::fs::read_to_string(&children)?.trim().parse().map_err(|e| format!("{children}: {e}"))?;
-        let program = Pid::from_raw(program).ok_or("the program has no number")?;
-        Ok(kill_process(program, signal)?)
+        Ok(std::fs::read_to_string(&children)?.trim().parse().map_err(|e| format!("{children}: {e}"))?)
     }
 
     pub fn has_ended(&mut self) -> bool {
