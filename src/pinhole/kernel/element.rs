@@ -156,7 +156,7 @@ impl Elements<'_> {
     fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Writer)) {
         let sequence = *self.sequence;
         *self.sequence = sequence.wrapping_add(1);
-        let head = Head { kind, flags: flags | number::ACK, sequence, family: number::INET, resource: 0 };
+        let head = Head { kind, flags, sequence, family: number::INET, resource: 0 };
         self.writer.message(head, fill);
     }
 }

@@ -154,6 +154,7 @@ impl Nftables {
         self.writer.clear();
         let asked = self.sequence;
         self.elements().look(table::unused(passage.family()), passage);
+        self.writer.ask_for_answer();
         self.socket.send(self.writer.as_bytes())?;
         let mut buffer = [0; ANSWER];
         loop {
@@ -198,10 +199,13 @@ impl Nftables {
         sequence
     }
 
-    /// Sends what was written since `first`. The kernel answers message by message, or the first for all.
+    /// Sends what was written since `first`. The kernel says which messages are wrong, or the first where all are, and
+    /// answers the last one.
     fn commit(&mut self, first: u32) -> Result<(), Failed> {
         let lost = |error| Failed { sequence: first, error };
         let last = self.sequence - 1;
+        // One for each message would be more than the socket has room for.
+        self.writer.ask_for_answer();
         self.writer.message(edge(number::BATCH_END, self.sequence), |_| ());
         self.socket.send(self.writer.as_bytes()).map_err(lost)?;
         let mut buffer = [0; ANSWER];
@@ -223,4 +227,124 @@ impl Nftables {
 
 fn edge(kind: u16, sequence: u32) -> Head {
     Head { kind, flags: 0, sequence, family: number::UNSPECIFIED, resource: number::NFTABLES >> 8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use super::*;
+    use crate::pinhole::kernel::family::Family;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Runs a test in a network namespace of its own.
+    fn apart(test: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("tests run as root: see tests/run");
+            test();
+        });
+        thread.join().unwrap();
+    }
+
+    fn passage(family: Family, port: u16, to: u16) -> Passage {
+        let [from, at, server]: [IpAddr; 3] = match family {
+            Family::V4 => ["192.0.2.1", "192.0.2.2", "198.51.100.1"],
+            Family::V6 => ["2001:db8::1", "2001:db8::2", "2001:db8:1::1"],
+        }
+        .map(|ip| ip.parse().unwrap());
+        Passage {
+            entrance: Entrance { from, at: SocketAddr::new(at, port) },
+            to: SocketAddr::new(server, to),
+            seen_as: Some(SocketAddr::new(at, 20)),
+        }
+    }
+
+    fn with(removal: Removal) -> Nftables {
+        Nftables { removal, ..Nftables::start().unwrap() }
+    }
+
+    fn all_well(results: &[io::Result<()>]) {
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// Whether a set has this pinhole: taking it out works once.
+    fn has(nftables: &mut Nftables, set: &str, passage: &Passage) -> bool {
+        nftables.transact(|elements| elements.delete(set, passage)).is_ok()
+    }
+
+    #[test]
+    fn what_is_taken_away_is_gone_and_may_come_again_at_once() {
+        for removal in [Removal::Shorten, Removal::Delete] {
+            for family in [Family::V4, Family::V6] {
+                apart(move || {
+                    let mut nftables = with(removal);
+                    for to in 5000..5100 {
+                        let passage = passage(family, 10_001, to);
+                        all_well(&nftables.apply(&[Change::Open(passage, LONG)]));
+                        assert!(nftables.is_unused(&passage).unwrap());
+                        all_well(&nftables.apply(&[Change::Withdraw(passage)]));
+                        assert!(!nftables.is_unused(&passage).unwrap());
+                    }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_used_pinhole_leaves_nothing() {
+        for removal in [Removal::Shorten, Removal::Delete] {
+            apart(move || {
+                let (mut nftables, passage) = (with(removal), passage(Family::V4, 10_001, 5000));
+                all_well(&nftables.apply(&[Change::Open(passage, LONG)]));
+                // As its first packet does.
+                nftables.transact(|elements| elements.delete("unused4", &passage)).unwrap();
+                all_well(&nftables.apply(&[Change::Close(passage)]));
+                std::thread::sleep(Duration::from_millis(50));
+                for set in ["pinholes4", "unused4", "guarded4"] {
+                    assert!(!has(&mut nftables, set, &passage), "{set}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn many_changes_are_few_transactions() {
+        apart(|| {
+            let mut nftables = Nftables::start().unwrap();
+            let changes = |change: fn(Passage) -> Change| -> Vec<Change> {
+                (10_000..12_000).map(|port| change(passage(Family::V6, port, port))).collect()
+            };
+            all_well(&nftables.apply(&changes(|passage| Change::Open(passage, LONG))));
+            let before = nftables.sequence;
+            all_well(&nftables.apply(&changes(Change::Withdraw)));
+            assert!(nftables.removal == Removal::Delete || nftables.sequence - before < 4 * 2000 + 100);
+            assert!(!has(&mut nftables, "unused6", &passage(Family::V6, 11_999, 11_999)));
+        });
+    }
+
+    #[test]
+    fn one_wrong_change_does_not_spoil_the_others() {
+        apart(|| {
+            let mut nftables = Nftables::start().unwrap();
+            let (mixed, good) = (passage(Family::V4, 1, 1), passage(Family::V4, 2, 2));
+            let mixed = Passage { to: "[2001:db8::1]:1".parse().unwrap(), ..mixed };
+            let results = nftables.apply(&[Change::Open(mixed, LONG), Change::Open(good, LONG)]);
+            assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
+            assert!(nftables.is_unused(&good).unwrap());
+        });
+    }
+
+    #[test]
+    fn two_gates_have_two_tables() {
+        apart(|| {
+            let (first, second) = (Nftables::start().unwrap(), Nftables::start().unwrap());
+            assert_ne!(first.name(), second.name());
+            let name = first.name().to_owned();
+            drop(first);
+            // The kernel takes the table away behind the socket.
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(Nftables::start().unwrap().name(), name);
+        });
+    }
 }

@@ -117,7 +117,7 @@ impl Table<'_> {
         let sequence = self.sequence;
         self.sequence += 1;
         self.parts.push((sequence, part.to_owned()));
-        let head = Head { kind, flags: flags | number::ACK, sequence, family: number::INET, resource: 0 };
+        let head = Head { kind, flags, sequence, family: number::INET, resource: 0 };
         self.writer.message(head, fill);
     }
 

@@ -1,6 +1,6 @@
 //! Netlink messages as bytes (RFC 3549 section 2): a header, netfilter's own header, and attributes, nested at will.
 
-use super::number::{CREATE, REQUEST};
+use super::number::{ACK, CREATE, REQUEST};
 
 const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
@@ -28,6 +28,8 @@ pub(crate) struct Head {
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
+    /// Where the last message begins, and its flags.
+    last: (usize, u16),
 }
 
 impl Writer {
@@ -42,6 +44,7 @@ impl Writer {
     /// Writes one message; `fill` writes its attributes.
     pub(crate) fn message(&mut self, head: Head, fill: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
+        self.last = (start, head.flags | REQUEST);
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&head.kind.to_ne_bytes());
         self.bytes.extend_from_slice(&(head.flags | REQUEST).to_ne_bytes());
@@ -52,6 +55,14 @@ impl Writer {
         fill(self);
         let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
         self.patch(start, &length.to_ne_bytes());
+    }
+
+    /// Has the kernel answer the last message even where nothing is wrong.
+    pub(crate) fn ask_for_answer(&mut self) {
+        const FLAGS_AT: usize = 6;
+        let (start, flags) = self.last;
+        self.last = (start, flags | ACK);
+        self.patch(start + FLAGS_AT, &(flags | ACK).to_ne_bytes());
     }
 
     /// An attribute of attributes.
