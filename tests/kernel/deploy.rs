@@ -9,7 +9,7 @@ use crate::lab::net::Net;
 use crate::lab::scratch::Scratch;
 use crate::lab::server::Server;
 use crate::lab::{Family, Mode, goods, poll};
-use crate::stage::{Stage, Wish, begin, carries, complete, goods as bytes, load};
+use crate::stage::{Stage, Wish, carries, complete, goods as bytes, load};
 
 /// A file of `deploy/`.
 fn deployed(name: &str) -> String {
