@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::family::Family;
 use super::netlink::{Head, Writer, number};
-use super::table;
+use super::table::Set;
 
 const NEW_ELEMENTS: u16 = number::NFTABLES | 12;
 const GET_ELEMENTS: u16 = number::NFTABLES | 13;
@@ -44,13 +44,16 @@ impl Passage {
         key
     }
 
-    fn leads_to(&self) -> Vec<u8> {
-        let mut data = address_bytes(self.to);
-        match self.seen_as {
-            Some(seen_as) => data.extend(address_bytes(seen_as)),
-            None => data.resize(2 * data.len(), 0),
+    /// The element that it has in a set: its key and its data.
+    fn element(&self, set: Set) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        match (set, self.seen_as) {
+            (Set::Unused, _) => Some((self.key(), None)),
+            (Set::Pinholes, _) => Some((self.key(), Some(address_bytes(self.to)))),
+            (Set::Guarded, _) => Some((address_bytes(self.to), None)),
+            (Set::SeenAs, Some(seen)) if seen.port() == 0 => Some((self.key(), Some(ip_bytes(seen.ip())))),
+            (Set::SeenAsPort, Some(seen)) if seen.port() != 0 => Some((self.key(), Some(address_bytes(seen)))),
+            (Set::SeenAs | Set::SeenAsPort, _) => None,
         }
-        data
     }
 }
 
@@ -84,23 +87,23 @@ pub(super) struct Elements<'w> {
 
 /// As long as an element may have to live.
 const SHORTEST: Duration = Duration::from_millis(1);
+/// How much longer than the permission to come it is known where to: more than any clock's tick.
+const LINGERS: Duration = Duration::from_secs(1);
 
 impl Elements<'_> {
     /// A pinhole that was used is not in `unused`, so that to shorten what is left of it opens nothing.
     pub(super) fn change(&mut self, change: &Change) {
         match (change, self.removal) {
             (Change::Open(passage, lifetime), _) => {
-                self.pinhole(passage, *lifetime);
-                self.add(table::unused(passage.family()), &passage.key(), None, *lifetime);
-                self.guard(passage, *lifetime);
+                // The permission ends first: nobody is let in who is then led nowhere.
+                self.add(Set::Unused, passage, *lifetime);
+                self.add_rest(passage, *lifetime + LINGERS);
             }
-            (Change::Close(passage) | Change::Withdraw(passage), Removal::Shorten) => {
-                if let Change::Withdraw(passage) = change {
-                    // A millisecond more would be one in which the peer can come.
-                    self.name(DESTROY_ELEMENTS, table::unused(passage.family()), passage);
-                }
-                self.pinhole(passage, SHORTEST);
-                self.guard(passage, SHORTEST);
+            (Change::Close(passage), Removal::Shorten) => self.add_rest(passage, SHORTEST),
+            (Change::Withdraw(passage), Removal::Shorten) => {
+                // A millisecond more would be one in which the peer can come.
+                self.name(DESTROY_ELEMENTS, Set::Unused, passage);
+                self.add_rest(passage, SHORTEST);
             }
             // Whether they are still there is not known, and one that is not makes the whole batch fail.
             (Change::Close(_) | Change::Withdraw(_), Removal::Delete) => {}
@@ -108,43 +111,43 @@ impl Elements<'_> {
     }
 
     /// Takes a pinhole out of one set.
-    pub(super) fn delete(&mut self, set: &str, passage: &Passage) {
+    pub(super) fn delete(&mut self, set: Set, passage: &Passage) {
         self.name(DELETE_ELEMENTS, set, passage);
     }
 
-    /// Asks for an unused pinhole; the answer is an error where there is none.
-    pub(super) fn look(&mut self, set: &str, passage: &Passage) {
+    /// Asks for a pinhole in one set; the answer is an error where it is not there.
+    pub(super) fn look(&mut self, set: Set, passage: &Passage) {
         self.name(GET_ELEMENTS, set, passage);
     }
 
-    fn name(&mut self, kind: u16, set: &str, passage: &Passage) {
-        let table = self.table;
-        let key = if set == table::guarded(passage.family()) { address_bytes(passage.to) } else { passage.key() };
+    fn name(&mut self, kind: u16, set: Set, passage: &Passage) {
+        let (table, name) = (self.table, set.name(passage.family()));
+        let key = if set == Set::Guarded { address_bytes(passage.to) } else { passage.key() };
         self.message(kind, 0, |w| {
             w.text(1, table);
-            w.text(2, set);
+            w.text(2, name);
             w.nest(3, |w| w.nest(1, |w| w.nest(1, |w| w.bytes(1, &key))));
         });
     }
 
-    fn pinhole(&mut self, passage: &Passage, lifetime: Duration) {
-        self.add(table::pinholes(passage.family()), &passage.key(), Some(&passage.leads_to()), lifetime);
+    /// In every set but that of the unused ones.
+    fn add_rest(&mut self, passage: &Passage, lifetime: Duration) {
+        for set in [Set::Pinholes, Set::SeenAs, Set::SeenAsPort, Set::Guarded] {
+            self.add(set, passage, lifetime);
+        }
     }
 
-    fn guard(&mut self, passage: &Passage, lifetime: Duration) {
-        self.add(table::guarded(passage.family()), &address_bytes(passage.to), None, lifetime);
-    }
-
-    fn add(&mut self, set: &str, key: &[u8], data: Option<&[u8]>, lifetime: Duration) {
-        let table = self.table;
+    fn add(&mut self, set: Set, passage: &Passage, lifetime: Duration) {
+        let Some((key, data)) = passage.element(set) else { return };
+        let (table, name) = (self.table, set.name(passage.family()));
         let milliseconds = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX).max(1);
         self.message(NEW_ELEMENTS, number::CREATE, |w| {
             w.text(1, table);
-            w.text(2, set);
+            w.text(2, name);
             w.nest(3, |w| {
                 w.nest(1, |w| {
-                    w.nest(1, |w| w.bytes(1, key));
-                    if let Some(data) = data {
+                    w.nest(1, |w| w.bytes(1, &key));
+                    if let Some(data) = &data {
                         w.nest(2, |w| w.bytes(1, data));
                     }
                     w.u64(4, milliseconds);

@@ -35,14 +35,6 @@ impl Family {
         }
     }
 
-    /// An address with nothing in it.
-    pub(super) const fn no_address(self) -> &'static [u8] {
-        match self {
-            Self::V4 => &[0; 4],
-            Self::V6 => &[0; 16],
-        }
-    }
-
     /// Where the source address stands in the header.
     pub(super) const fn source_at(self) -> u32 {
         match self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::element::{Change, Elements, Entrance, Passage, Removal};
 use super::netlink::{Groups, Head, Socket, Writer, messages, number};
-use super::table;
+use super::table::{self, Set};
 
 /// An answer is a header and the head of what it answers.
 const ANSWER: usize = 4096;
@@ -111,8 +111,7 @@ impl Nftables {
         let tried = self.apply(&[Change::Open(passage, LONG), Change::Close(passage)]);
         // Generously more than a tick of the kernel's clock. What is still there can be deleted.
         std::thread::sleep(Duration::from_millis(20));
-        let set = table::pinholes(passage.family());
-        let is_there = self.transact(|elements| elements.delete(set, &passage)).is_ok();
+        let is_there = self.transact(|elements| elements.delete(Set::Pinholes, &passage)).is_ok();
         if is_there || tried.iter().any(Result::is_err) { Removal::Delete } else { Removal::Shorten }
     }
 
@@ -136,14 +135,13 @@ impl Nftables {
         match (self.transact(|elements| elements.change(change)), change) {
             // An earlier pinhole at the same entrance is going, but not gone yet.
             (Err(error), Change::Open(passage, _)) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.delete(table::pinholes(passage.family()), passage)?;
+                for set in [Set::Pinholes, Set::SeenAs, Set::SeenAsPort] {
+                    self.delete(set, passage)?;
+                }
                 self.transact(|elements| elements.change(change))
             }
             (Ok(()), Change::Close(passage) | Change::Withdraw(passage)) if self.removal == Removal::Delete => {
-                let family = passage.family();
-                [table::pinholes(family), table::unused(family), table::guarded(family)]
-                    .into_iter()
-                    .try_for_each(|set| self.delete(set, passage))
+                Set::ALL.into_iter().try_for_each(|set| self.delete(set, passage))
             }
             (result, _) => result,
         }
@@ -153,7 +151,7 @@ impl Nftables {
     pub(super) fn is_unused(&mut self, passage: &Passage) -> io::Result<bool> {
         self.writer.clear();
         let asked = self.sequence;
-        self.elements().look(table::unused(passage.family()), passage);
+        self.elements().look(Set::Unused, passage);
         self.writer.ask_for_answer();
         self.socket.send(self.writer.as_bytes())?;
         let mut buffer = [0; ANSWER];
@@ -171,7 +169,7 @@ impl Nftables {
     }
 
     /// It may have gone by itself.
-    fn delete(&mut self, set: &str, passage: &Passage) -> io::Result<()> {
+    fn delete(&mut self, set: Set, passage: &Passage) -> io::Result<()> {
         match self.transact(|elements| elements.delete(set, passage)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
@@ -269,7 +267,7 @@ mod tests {
     }
 
     /// Whether a set has this pinhole: taking it out works once.
-    fn has(nftables: &mut Nftables, set: &str, passage: &Passage) -> bool {
+    fn has(nftables: &mut Nftables, set: Set, passage: &Passage) -> bool {
         nftables.transact(|elements| elements.delete(set, passage)).is_ok()
     }
 
@@ -298,11 +296,11 @@ mod tests {
                 let (mut nftables, passage) = (with(removal), passage(Family::V4, 10_001, 5000));
                 all_well(&nftables.apply(&[Change::Open(passage, LONG)]));
                 // As its first packet does.
-                nftables.transact(|elements| elements.delete("unused4", &passage)).unwrap();
+                nftables.transact(|elements| elements.delete(Set::Unused, &passage)).unwrap();
                 all_well(&nftables.apply(&[Change::Close(passage)]));
                 std::thread::sleep(Duration::from_millis(50));
-                for set in ["pinholes4", "unused4", "guarded4"] {
-                    assert!(!has(&mut nftables, set, &passage), "{set}");
+                for set in Set::ALL {
+                    assert!(!has(&mut nftables, set, &passage), "{set:?}");
                 }
             });
         }
@@ -319,7 +317,7 @@ mod tests {
             let before = nftables.sequence;
             all_well(&nftables.apply(&changes(Change::Withdraw)));
             assert!(nftables.removal == Removal::Delete || nftables.sequence - before < 4 * 2000 + 100);
-            assert!(!has(&mut nftables, "unused6", &passage(Family::V6, 11_999, 11_999)));
+            assert!(!has(&mut nftables, Set::Unused, &passage(Family::V6, 11_999, 11_999)));
         });
     }
 

@@ -4,20 +4,23 @@
 //! it alone, and it is gone the moment our process is, however that ended. In the words of `nft`:
 //!
 //! ```text
-//! map pinholes4 { who . where . port : to . port . as . port; timeout }    # `as` 0: with its own address; port 0: any
-//! set unused4   { who . where . port; dynamic, timeout }
-//! set guarded4  { to . port; timeout }
+//! set unused4       { who . where . port; dynamic, timeout }
+//! map pinholes4     { who . where . port : to . port; timeout }
+//! map seen_as4      { who . where . port : address; timeout }
+//! map seen_as_port4 { who . where . port : address . port; timeout }
+//! set guarded4     { to . port; timeout }
 //!
 //! chain arriving { type filter hook prerouting priority mangle + 10
-//!   ct state new tcp flags & (fin|syn|rst|ack) == syn ip saddr . ip daddr . tcp dport @pinholes4
-//!     ip saddr . ip daddr . tcp dport @unused4 delete @unused4 { ip saddr . ip daddr . tcp dport } ct mark set OURS }
+//!   ct state new tcp flags syn / fin,syn,rst,ack ip saddr . ip daddr . tcp dport @unused4
+//!     delete @unused4 { ip saddr . ip daddr . tcp dport } ct mark set OURS }
 //! chain leading  { type nat hook prerouting priority dstnat - 10
-//!   ct mark OURS dnat to ip saddr . ip daddr . tcp dport map @pinholes4 }
+//!   ct mark OURS dnat ip to ip saddr . ip daddr . tcp dport map @pinholes4 }
 //! chain passing  { type filter hook forward priority filter - 10
 //!   ct mark & MASK == OURS jump ours
 //!   ct state new ip daddr . tcp dport @guarded4 reject with tcp reset }
 //! chain leaving  { type nat hook postrouting priority srcnat - 10
-//!   ct mark OURS snat to ct original saddr . ct original daddr . ct original proto-dst map @pinholes4 }
+//!   ct mark OURS snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as_port4
+//!   ct mark OURS snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as4 }
 //! ```
 //!
 //! The first packet of a connection takes its pinhole out of `unused` in the packet path, so that a second connection
@@ -45,27 +48,37 @@ const MOST_ELEMENTS: u32 = 1 << 20;
 
 const SCRATCH: Register = Register::nth(0);
 
-/// The names of the sets, one of each for a family.
-pub(super) const fn pinholes(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "pinholes4",
-        Family::V6 => "pinholes6",
-    }
+/// The sets of the table, one of each for a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Set {
+    /// Pinholes that nobody has come to: an element is all the permission that there is.
+    Unused,
+    /// Where each leads to.
+    Pinholes,
+    /// From which address the peer there sees the connection come, from any port.
+    SeenAs,
+    /// The same, with the port.
+    SeenAsPort,
+    /// Where pinholes lead to: nobody gets there but through them.
+    Guarded,
 }
 
-/// Pinholes that nobody has come to.
-pub(super) const fn unused(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "unused4",
-        Family::V6 => "unused6",
-    }
-}
+impl Set {
+    pub(super) const ALL: [Self; 5] = [Self::Unused, Self::Pinholes, Self::SeenAs, Self::SeenAsPort, Self::Guarded];
 
-/// Where pinholes lead to: nobody gets there but through them.
-pub(super) const fn guarded(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "guarded4",
-        Family::V6 => "guarded6",
+    pub(super) const fn name(self, family: Family) -> &'static str {
+        match (self, family) {
+            (Self::Unused, Family::V4) => "unused4",
+            (Self::Unused, Family::V6) => "unused6",
+            (Self::Pinholes, Family::V4) => "pinholes4",
+            (Self::Pinholes, Family::V6) => "pinholes6",
+            (Self::SeenAs, Family::V4) => "seen_as4",
+            (Self::SeenAs, Family::V6) => "seen_as6",
+            (Self::SeenAsPort, Family::V4) => "seen_as_port4",
+            (Self::SeenAsPort, Family::V6) => "seen_as_port6",
+            (Self::Guarded, Family::V4) => "guarded4",
+            (Self::Guarded, Family::V6) => "guarded6",
+        }
     }
 }
 
@@ -136,12 +149,18 @@ impl Table<'_> {
         const TIMEOUT: u32 = 0x10;
         const DYNAMIC: u32 = 0x20;
         let (ip, port) = (family.data_type(), PORT_TYPE);
-        let who_where = concatenated(&[ip, ip, port]);
-        let (long, short) = (2 * family.address_length() + 4, family.address_length() + 4);
-        let to_as = concatenated(&[ip, port, ip, port]);
-        self.set(pinholes(family), MAP | TIMEOUT, (who_where, long), Some((to_as, 2 * short)));
-        self.set(unused(family), DYNAMIC | TIMEOUT, (who_where, long), None);
-        self.set(guarded(family), TIMEOUT, (concatenated(&[ip, port]), short), None);
+        let length = family.address_length();
+        let who_where = (concatenated(&[ip, ip, port]), 2 * length + 4);
+        let place = (concatenated(&[ip, port]), length + 4);
+        for set in Set::ALL {
+            let (flags, key, data) = match set {
+                Set::Unused => (DYNAMIC, who_where, None),
+                Set::Pinholes | Set::SeenAsPort => (MAP, who_where, Some(place)),
+                Set::SeenAs => (MAP, who_where, Some((ip, length))),
+                Set::Guarded => (0, place, None),
+            };
+            self.set(set.name(family), flags | TIMEOUT, key, data);
+        }
     }
 
     fn set(&mut self, set: &str, flags: u32, key: (u32, u32), data: Option<(u32, u32)>) {
@@ -202,10 +221,8 @@ impl Table<'_> {
             is_tcp(e, family);
             tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
             who_where(e, family);
-            // What it leads to overwrites the key: there are not registers enough for both in IPv6.
-            e.look_up(pinholes(family), SCRATCH, SCRATCH);
-            who_where(e, family);
-            e.is_in(unused(family), SCRATCH).take_out(unused(family), SCRATCH);
+            let unused = Set::Unused.name(family);
+            e.is_in(unused, SCRATCH).take_out(unused, SCRATCH);
             e.constant(SCRATCH, &mark::OURS.to_ne_bytes()).set_ct_mark(SCRATCH);
         });
     }
@@ -215,29 +232,25 @@ impl Table<'_> {
             mark_is(e, u32::MAX, mark::OURS);
             is_tcp(e, family);
             who_where(e, family);
-            e.look_up(pinholes(family), SCRATCH, SCRATCH);
-            let [to, port, _, _] = leads_to(family);
-            e.nat(Nat::Destination, family.number(), to, Some(port));
+            e.look_up(Set::Pinholes.name(family), SCRATCH, SCRATCH);
+            e.nat(Nat::Destination, family.number(), SCRATCH, Some(family.after_address()));
         });
     }
 
     fn leave(&mut self, family: Family) {
-        let [_, _, as_address, as_port] = leads_to(family);
-        let mut rule = |what, port: Option<Register>| {
+        let seen = [
+            (Set::SeenAsPort, Some(family.after_address()), "from the port that the rule names"),
+            (Set::SeenAs, None, "from the address that the peer knows"),
+        ];
+        for (set, port, what) in seen {
             self.rule("leaving", what, |e| {
                 mark_is(e, u32::MAX, mark::OURS);
                 is_tcp(e, family);
                 original_who_where(e, family);
-                e.look_up(pinholes(family), SCRATCH, SCRATCH);
-                e.compare(as_address, Is::Not, family.no_address());
-                if let Some(port) = port {
-                    e.compare(port, Is::Not, &[0; 2]);
-                }
-                e.nat(Nat::Source, family.number(), as_address, port);
+                e.look_up(set.name(family), SCRATCH, SCRATCH);
+                e.nat(Nat::Source, family.number(), SCRATCH, port);
             });
-        };
-        rule("from the port that the rule names", Some(as_port));
-        rule("from the address that the peer knows", None);
+        }
     }
 
     fn passing(&mut self) {
@@ -253,7 +266,7 @@ impl Table<'_> {
             is_tcp(e, family);
             e.payload(Header::Network, family.destination_at(), family.address_length(), SCRATCH);
             e.payload(Header::Transport, 2, 2, family.after_address());
-            e.is_in(guarded(family), SCRATCH).reset();
+            e.is_in(Set::Guarded.name(family), SCRATCH).reset();
         });
     }
 
@@ -338,14 +351,6 @@ impl Table<'_> {
         self.rule("counting", "conntrack shall count", |e| {
             e.ct(Ct::Bytes, SCRATCH).compare(SCRATCH, Is::Not, &0_u64.to_ne_bytes()).accept();
         });
-    }
-}
-
-/// Where a pinhole leads, in registers: to which address and port, as which address and port.
-const fn leads_to(family: Family) -> [Register; 4] {
-    match family {
-        Family::V4 => [Register::nth(0), Register::nth(1), Register::nth(2), Register::nth(3)],
-        Family::V6 => [Register::nth(0), Register::nth(4), Register::nth(5), Register::nth(9)],
     }
 }
 
