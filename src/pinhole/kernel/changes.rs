@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::element::{Change, Passage};
 use super::nftables::Nftables;
 use crate::pinhole::DataEvent;
+use crate::report;
 use crate::session::PinholeId;
 
 /// Where to tell that a pinhole stands, or that it does not.
@@ -49,6 +50,11 @@ impl Changes {
     /// Has a change made, in the order in which they are asked for.
     pub(super) fn make(&self, change: Change, answer: Option<Answer>) {
         self.lock_queue().push((change, answer));
+        self.work();
+    }
+
+    /// Makes all that wait, unless somebody is at it.
+    fn work(&self) {
         // What comes while this thread is at it may find it busy, just before it leaves.
         while !self.lock_queue().is_empty() {
             let mut nftables = match self.nftables.try_lock() {
@@ -60,8 +66,14 @@ impl Changes {
             let results = nftables.apply(&changes);
             drop(nftables);
             for (answer, result) in answers.into_iter().zip(results) {
-                if let Some(answer) = answer {
-                    answer.tell(result);
+                match (answer, result) {
+                    (Some(answer), result) => answer.tell(result),
+                    (None, Ok(())) => {}
+                    // Another pinhole is at the same place already.
+                    (None, Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    (None, Err(error)) => {
+                        report::system("nftables did not take a pinhole away; it goes with its timeout", &error);
+                    }
                 }
             }
         }
@@ -69,8 +81,11 @@ impl Changes {
 
     /// Whether nobody has come to a pinhole, as the kernel knows it.
     pub(super) fn is_unused(&self, passage: &Passage) -> bool {
+        let unused = self.nftables.lock().unwrap_or_else(PoisonError::into_inner).is_unused(passage);
+        // Who came meanwhile found it busy.
+        self.work();
         // Where the kernel does not say, it is taken to be so: then no connection is taken for the wrong one.
-        self.nftables.lock().unwrap_or_else(PoisonError::into_inner).is_unused(passage).unwrap_or(true)
+        unused.unwrap_or(true)
     }
 
     fn lock_queue(&self) -> std::sync::MutexGuard<'_, Vec<(Change, Option<Answer>)>> {

@@ -39,12 +39,12 @@ pub(super) struct Life {
 }
 
 /// What is to be done in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Task {
-    /// The pinhole was used.
-    Close(Passage),
-    /// Nobody shall use it any more.
-    Withdraw(Passage),
+    /// The pinhole was used. Its port is held until this is on its way, so that nobody opens there before.
+    Close(Passage, Option<Reservation>),
+    /// Nobody shall use it any more. As above.
+    Withdraw(Passage, Option<Reservation>),
     /// The connection is to be broken, for both sides to see.
     Cut(Flow),
     /// It is to be forgotten.
@@ -86,8 +86,8 @@ impl Flows {
             // A connection of an earlier pinhole at the same place may still be told of.
             None if !sighting.is_new => return None,
             None => match self.arrive(sighting, now + patience) {
-                Ok((serial, passage)) => (serial, Some(Task::Close(passage))),
-                Err(task) => return task,
+                (Some(serial), task) => (serial, task),
+                (None, task) => return task,
             },
         };
         let life = self.lives.get_mut(&serial)?;
@@ -109,21 +109,20 @@ impl Flows {
     }
 
     /// Somebody came to a pinhole. Who came in the moment in which another was put in its place, or nothing, is cut.
-    fn arrive(&mut self, sighting: &Sighting, until: Instant) -> Result<(Serial, Passage), Option<Task>> {
+    fn arrive(&mut self, sighting: &Sighting, until: Instant) -> (Option<Serial>, Option<Task>) {
         let (flow, entrance) = (sighting.flow, sighting.flow.entrance());
         let Some(&serial) = self.entrances.get(&entrance) else {
             // Where nothing of ours was it is another gate's.
             let was_ours = self.withdrawn.iter().any(|(_, withdrawn)| *withdrawn == entrance);
-            return Err(was_ours.then_some(Task::Cut(flow)));
+            return (None, was_ours.then_some(Task::Cut(flow)));
         };
-        let life = self.lives.get_mut(&serial).ok_or(None)?;
+        let Some(life) = self.lives.get_mut(&serial) else { return (None, None) };
         if life.stage != Stage::Waiting || sighting.to != Some(life.passage.to) {
-            return Err(Some(Task::Cut(flow)));
+            return (None, Some(Task::Cut(flow)));
         }
         life.stage = Stage::Came { flow, until };
-        life.reservation = None;
         self.seen.insert(flow, serial);
-        Ok((serial, life.passage))
+        (Some(serial), Some(Task::Close(life.passage, life.reservation.take())))
     }
 
     /// The pinhole is closed: nobody waits for it, and what moves is to end. `look` as in [`Flows::see`].
@@ -133,10 +132,10 @@ impl Flows {
         serial: Serial,
         look: impl FnOnce(&Flow) -> Option<Counters>,
     ) -> Option<Task> {
-        let life = self.remove(serial)?;
+        let mut life = self.remove(serial)?;
         let Some(flow) = life.stage.flow() else {
             self.withdrawn.push_back((now + WITHDRAWN_FOR, life.passage.entrance));
-            return Some(Task::Withdraw(life.passage));
+            return Some(Task::Withdraw(life.passage, life.reservation.take()));
         };
         if let Stage::Moving { .. } = life.stage {
             life.tell(HowEnded::Aborted, look(&flow));

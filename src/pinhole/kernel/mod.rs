@@ -270,11 +270,11 @@ impl Shared {
         for task in tasks {
             // A connection that is not there any more needs nothing done to it.
             let _is_gone = match task {
-                Task::Close(passage) => {
+                Task::Close(passage, _reservation) => {
                     self.changes.make(Change::Close(passage), None);
                     Ok(())
                 }
-                Task::Withdraw(passage) => {
+                Task::Withdraw(passage, _reservation) => {
                     self.changes.make(Change::Withdraw(passage), None);
                     Ok(())
                 }
