@@ -1,7 +1,7 @@
 //! Pinholes on this machine: the ports that they use, and the datapath that moves their bytes.
 //!
 //! The relay is a datapath in this process: it listens, accepts, dials, and splices the two legs together. The other
-//! one is in the [`kernel`]: nftables leads the connection, which never reaches this process.
+//! one is in the kernel: nftables leads the connection, which never reaches this process.
 
 mod error;
 mod kernel;
