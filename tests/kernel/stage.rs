@@ -67,6 +67,14 @@ impl Wish {
     }
 }
 
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(gate) = self.gate.as_ref().filter(|_| std::thread::panicking()) {
+            eprintln!("the gate's log:\n{}", gate.tail());
+        }
+    }
+}
+
 /// Three machines, the server's control port, and the gate.
 pub struct Stage {
     pub net: Net,

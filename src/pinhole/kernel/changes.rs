@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::element::{Change, Passage};
 use super::nftables::Nftables;
+use super::table::Set;
 use crate::pinhole::DataEvent;
 use crate::report;
 use crate::session::PinholeId;
@@ -81,7 +82,7 @@ impl Changes {
 
     /// Whether nobody has come to a pinhole, as the kernel knows it.
     pub(super) fn is_unused(&self, passage: &Passage) -> bool {
-        let unused = self.nftables.lock().unwrap_or_else(PoisonError::into_inner).is_unused(passage);
+        let unused = self.nftables.lock().unwrap_or_else(PoisonError::into_inner).holds(Set::Unused, passage);
         // Who came meanwhile found it busy.
         self.work();
         // Where the kernel does not say, it is taken to be so: then no connection is taken for the wrong one.

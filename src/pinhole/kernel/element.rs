@@ -62,18 +62,19 @@ impl Passage {
 pub(super) enum Change {
     /// The pinhole stands for this long.
     Open(Passage, Duration),
-    /// Somebody came, and what is left of it is of no use.
+    /// It does not any more.
     Close(Passage),
-    /// Nobody came, and nobody shall any more.
-    Withdraw(Passage),
 }
 
-/// How an element goes.
+/// How elements are taken away of which nobody knows whether they are still there.
+///
+/// To give one a lifetime of a millisecond instead would leave it in the kernel's table until that is cleaned, once a
+/// second; with some dozens of the same name there the kernel refuses another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// By a lifetime of a millisecond (Linux 6.12), where nothing hangs on it. A deletion makes the kernel clean up
-    /// behind it, and whoever closes a socket of netfilter meanwhile has every later change wait for that.
-    Shorten,
+    /// By a message that does not mind (Linux 6.3).
+    Destroy,
+    /// One by one, for one that is not there makes a whole batch fail.
     Delete,
 }
 
@@ -85,28 +86,24 @@ pub(super) struct Elements<'w> {
     pub(super) removal: Removal,
 }
 
-/// As long as an element may have to live.
-const SHORTEST: Duration = Duration::from_millis(1);
 /// How much longer than the permission to come it is known where to: more than any clock's tick.
 const LINGERS: Duration = Duration::from_secs(1);
 
 impl Elements<'_> {
-    /// A pinhole that was used is not in `unused`, so that to shorten what is left of it opens nothing.
     pub(super) fn change(&mut self, change: &Change) {
         match (change, self.removal) {
             (Change::Open(passage, lifetime), _) => {
                 // The permission ends first: nobody is let in who is then led nowhere.
                 self.add(Set::Unused, passage, *lifetime);
-                self.add_rest(passage, *lifetime + LINGERS);
+                for set in [Set::Pinholes, Set::SeenAs, Set::SeenAsPort, Set::Guarded] {
+                    self.add(set, passage, *lifetime + LINGERS);
+                }
             }
-            (Change::Close(passage), Removal::Shorten) => self.add_rest(passage, SHORTEST),
-            (Change::Withdraw(passage), Removal::Shorten) => {
-                // A millisecond more would be one in which the peer can come.
-                self.name(DESTROY_ELEMENTS, Set::Unused, passage);
-                self.add_rest(passage, SHORTEST);
+            (Change::Close(passage), Removal::Destroy) => {
+                let sets = Set::ALL.into_iter().filter(|set| passage.element(*set).is_some());
+                sets.for_each(|set| self.name(DESTROY_ELEMENTS, set, passage));
             }
-            // Whether they are still there is not known, and one that is not makes the whole batch fail.
-            (Change::Close(_) | Change::Withdraw(_), Removal::Delete) => {}
+            (Change::Close(_), Removal::Delete) => {}
         }
     }
 
@@ -128,13 +125,6 @@ impl Elements<'_> {
             w.text(2, name);
             w.nest(3, |w| w.nest(1, |w| w.nest(1, |w| w.bytes(1, &key))));
         });
-    }
-
-    /// In every set but that of the unused ones.
-    fn add_rest(&mut self, passage: &Passage, lifetime: Duration) {
-        for set in [Set::Pinholes, Set::SeenAs, Set::SeenAsPort, Set::Guarded] {
-            self.add(set, passage, lifetime);
-        }
     }
 
     fn add(&mut self, set: Set, passage: &Passage, lifetime: Duration) {

@@ -41,10 +41,8 @@ pub(super) struct Life {
 /// What is to be done in the kernel.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// The pinhole was used. Its port is held until this is on its way, so that nobody opens there before.
+    /// Nobody can use the pinhole any more. Its port is held until this is on its way, so that nobody opens there before.
     Close(Passage, Option<Reservation>),
-    /// Nobody shall use it any more. As above.
-    Withdraw(Passage, Option<Reservation>),
     /// The connection is to be broken, for both sides to see.
     Cut(Flow),
     /// It is to be forgotten.
@@ -135,7 +133,7 @@ impl Flows {
         let mut life = self.remove(serial)?;
         let Some(flow) = life.stage.flow() else {
             self.withdrawn.push_back((now + WITHDRAWN_FOR, life.passage.entrance));
-            return Some(Task::Withdraw(life.passage, life.reservation.take()));
+            return Some(Task::Close(life.passage, life.reservation.take()));
         };
         if let Stage::Moving { .. } = life.stage {
             life.tell(HowEnded::Aborted, look(&flow));

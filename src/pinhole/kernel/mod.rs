@@ -274,10 +274,6 @@ impl Shared {
                     self.changes.make(Change::Close(passage), None);
                     Ok(())
                 }
-                Task::Withdraw(passage, _reservation) => {
-                    self.changes.make(Change::Withdraw(passage), None);
-                    Ok(())
-                }
                 Task::Cut(flow) => self.conntrack().add_to_mark(&flow, mark::Mark::CUT),
                 Task::Forget(flow) => self.conntrack().delete(&flow),
             };

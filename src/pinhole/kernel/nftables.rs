@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::time::Duration;
 
 use super::element::{Change, Elements, Entrance, Passage, Removal};
 use super::netlink::{Groups, Head, Socket, Writer, messages, number};
@@ -102,17 +101,13 @@ impl Nftables {
         })
     }
 
-    /// Whether a lifetime can be changed, found out by trying.
+    /// How elements can be taken away, found out by trying.
     fn find_removal(&mut self) -> Removal {
-        const LONG: Duration = Duration::from_secs(1);
         let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         let passage = Passage { entrance: Entrance { from: nowhere.ip(), at: nowhere }, to: nowhere, seen_as: None };
-        self.removal = Removal::Shorten;
-        let tried = self.apply(&[Change::Open(passage, LONG), Change::Close(passage)]);
-        // Generously more than a tick of the kernel's clock. What is still there can be deleted.
-        std::thread::sleep(Duration::from_millis(20));
-        let is_there = self.transact(|elements| elements.delete(Set::Pinholes, &passage)).is_ok();
-        if is_there || tried.iter().any(Result::is_err) { Removal::Delete } else { Removal::Shorten }
+        self.removal = Removal::Destroy;
+        let tried = self.transact(|elements| elements.change(&Change::Close(passage)));
+        if tried.is_ok() { Removal::Destroy } else { Removal::Delete }
     }
 
     /// Makes all changes, or those that can be made: one result for each.
@@ -120,7 +115,7 @@ impl Nftables {
         let mut results = Vec::with_capacity(changes.len());
         for batch in changes.chunks(BATCH) {
             // A deletion is never part of a batch.
-            let together = self.removal == Removal::Shorten;
+            let together = self.removal == Removal::Destroy;
             if together && self.transact(|elements| batch.iter().for_each(|change| elements.change(change))).is_ok() {
                 results.extend(batch.iter().map(|_| Ok(())));
             } else {
@@ -133,25 +128,21 @@ impl Nftables {
 
     fn apply_one(&mut self, change: &Change) -> io::Result<()> {
         match (self.transact(|elements| elements.change(change)), change) {
-            // An earlier pinhole at the same entrance is going, but not gone yet.
+            // What is left of an earlier pinhole at the same entrance, whose peer has come or was not waited for.
             (Err(error), Change::Open(passage, _)) if error.kind() == io::ErrorKind::AlreadyExists => {
-                for set in [Set::Pinholes, Set::SeenAs, Set::SeenAsPort] {
-                    self.delete(set, passage)?;
-                }
+                self.delete_all(passage)?;
                 self.transact(|elements| elements.change(change))
             }
-            (Ok(()), Change::Close(passage) | Change::Withdraw(passage)) if self.removal == Removal::Delete => {
-                Set::ALL.into_iter().try_for_each(|set| self.delete(set, passage))
-            }
+            (Ok(()), Change::Close(passage)) if self.removal == Removal::Delete => self.delete_all(passage),
             (result, _) => result,
         }
     }
 
-    /// Whether the set of unused pinholes has this one.
-    pub(super) fn is_unused(&mut self, passage: &Passage) -> io::Result<bool> {
+    /// Whether a set has this pinhole.
+    pub(super) fn holds(&mut self, set: Set, passage: &Passage) -> io::Result<bool> {
         self.writer.clear();
         let asked = self.sequence;
-        self.elements().look(Set::Unused, passage);
+        self.elements().look(set, passage);
         self.writer.ask_for_answer();
         self.socket.send(self.writer.as_bytes())?;
         let mut buffer = [0; ANSWER];
@@ -159,7 +150,11 @@ impl Nftables {
             let answers = self.socket.receive(&mut buffer)?;
             let ack = messages(answers).find(|answer| answer.kind == number::ERROR && answer.sequence == asked);
             if let Some(ack) = ack {
-                return Ok(ack.error() == 0);
+                return match io::Error::from_raw_os_error(ack.error()) {
+                    _ if ack.error() == 0 => Ok(true),
+                    error if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                    error => Err(error),
+                };
             }
         }
     }
@@ -168,12 +163,24 @@ impl Nftables {
         Elements { table: &self.table, writer: &mut self.writer, sequence: &mut self.sequence, removal: self.removal }
     }
 
-    /// It may have gone by itself.
-    fn delete(&mut self, set: Set, passage: &Passage) -> io::Result<()> {
-        match self.transact(|elements| elements.delete(set, passage)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+    /// Takes out of every set what is there. Anything of it may go by itself meanwhile, and spoil the batch.
+    fn delete_all(&mut self, passage: &Passage) -> io::Result<()> {
+        const TRIES: usize = 3;
+        let mut result = Ok(());
+        for _ in 0..TRIES {
+            let mut there = Vec::new();
+            for set in Set::ALL {
+                if self.holds(set, passage)? {
+                    there.push(set);
+                }
+            }
+            result = self.transact(|elements| there.iter().for_each(|set| elements.delete(*set, passage)));
+            match &result {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Ok(()) | Err(_) => break,
+            }
         }
+        result
     }
 
     fn transact(&mut self, write: impl FnOnce(&mut Elements<'_>)) -> io::Result<()> {
@@ -230,6 +237,7 @@ fn edge(kind: u16, sequence: u32) -> Head {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, SocketAddr};
+    use std::time::Duration;
 
     use super::*;
     use crate::pinhole::kernel::family::Family;
@@ -266,23 +274,18 @@ mod tests {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
-    /// Whether a set has this pinhole: taking it out works once.
-    fn has(nftables: &mut Nftables, set: Set, passage: &Passage) -> bool {
-        nftables.transact(|elements| elements.delete(set, passage)).is_ok()
-    }
-
     #[test]
     fn what_is_taken_away_is_gone_and_may_come_again_at_once() {
-        for removal in [Removal::Shorten, Removal::Delete] {
+        for removal in [Removal::Destroy, Removal::Delete] {
             for family in [Family::V4, Family::V6] {
                 apart(move || {
                     let mut nftables = with(removal);
-                    for to in 5000..5100 {
+                    for to in 5000..7000 {
                         let passage = passage(family, 10_001, to);
                         all_well(&nftables.apply(&[Change::Open(passage, LONG)]));
-                        assert!(nftables.is_unused(&passage).unwrap());
-                        all_well(&nftables.apply(&[Change::Withdraw(passage)]));
-                        assert!(!nftables.is_unused(&passage).unwrap());
+                        assert!(nftables.holds(Set::Unused, &passage).unwrap());
+                        all_well(&nftables.apply(&[Change::Close(passage)]));
+                        assert!(!nftables.holds(Set::Unused, &passage).unwrap());
                     }
                 });
             }
@@ -291,16 +294,15 @@ mod tests {
 
     #[test]
     fn a_used_pinhole_leaves_nothing() {
-        for removal in [Removal::Shorten, Removal::Delete] {
+        for removal in [Removal::Destroy, Removal::Delete] {
             apart(move || {
                 let (mut nftables, passage) = (with(removal), passage(Family::V4, 10_001, 5000));
                 all_well(&nftables.apply(&[Change::Open(passage, LONG)]));
                 // As its first packet does.
                 nftables.transact(|elements| elements.delete(Set::Unused, &passage)).unwrap();
                 all_well(&nftables.apply(&[Change::Close(passage)]));
-                std::thread::sleep(Duration::from_millis(50));
                 for set in Set::ALL {
-                    assert!(!has(&mut nftables, set, &passage), "{set:?}");
+                    assert!(!nftables.holds(set, &passage).unwrap(), "{set:?}");
                 }
             });
         }
@@ -315,9 +317,9 @@ mod tests {
             };
             all_well(&nftables.apply(&changes(|passage| Change::Open(passage, LONG))));
             let before = nftables.sequence;
-            all_well(&nftables.apply(&changes(Change::Withdraw)));
+            all_well(&nftables.apply(&changes(Change::Close)));
             assert!(nftables.removal == Removal::Delete || nftables.sequence - before < 4 * 2000 + 100);
-            assert!(!has(&mut nftables, Set::Unused, &passage(Family::V6, 11_999, 11_999)));
+            assert!(!nftables.holds(Set::Unused, &passage(Family::V6, 11_999, 11_999)).unwrap());
         });
     }
 
@@ -329,7 +331,7 @@ mod tests {
             let mixed = Passage { to: "[2001:db8::1]:1".parse().unwrap(), ..mixed };
             let results = nftables.apply(&[Change::Open(mixed, LONG), Change::Open(good, LONG)]);
             assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
-            assert!(nftables.is_unused(&good).unwrap());
+            assert!(nftables.holds(Set::Unused, &good).unwrap());
         });
     }
 

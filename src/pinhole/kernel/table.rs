@@ -295,7 +295,7 @@ impl Table<'_> {
     }
 
     /// Where each direction begins, and how far each side had heard the other when it said its last: this tells how
-    /// many bytes arrived, which conntrack cannot, for it counts headers and what was sent again. See [`super::labels`].
+    /// many bytes arrived, which conntrack cannot, for it counts headers and what was sent again. See `count`.
     fn note_sequences(&mut self) {
         const SEQUENCE_AT: u32 = 4;
         const ACKNOWLEDGED_AT: u32 = 8;
