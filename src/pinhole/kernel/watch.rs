@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use socket2::{SockFilter, SockRef};
 
 use super::Shared;
@@ -51,7 +51,8 @@ impl Watch {
     /// Hears of connections with our mark and of no other, however many the machine has.
     pub(super) fn open() -> io::Result<Self> {
         let socket = Socket::open(Groups::Connections)?;
-        set_socket_recv_buffer_size_force(&socket, BUFFER)?;
+        // Not in a container whose root is nobody outside: there it is as large as `net.core.rmem_max` lets it be.
+        set_socket_recv_buffer_size_force(&socket, BUFFER).or_else(|_| set_socket_recv_buffer_size(&socket, BUFFER))?;
         SockRef::from(&socket).attach_filter(&only_ours())?;
         Ok(Self { socket, ear: Mutex::new(vec![0; DATAGRAM].into_boxed_slice()) })
     }
