@@ -202,6 +202,11 @@ impl Driver {
                         self.session.handle(Instant::now(), answer);
                     }
                 }
+                Action::Dial(id, side) => {
+                    if let Some(guard) = self.guards.get_mut(&id) {
+                        guard.dial(side);
+                    }
+                }
                 Action::ClosePinhole(id) => self.forget(id),
                 Action::CloseWrite(side) => self.peer(side).close_write(),
                 Action::Report(event) => self.log.event(&event),

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 pub use error::OpenError;
 pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
 
+use crate::addr::Side;
 use crate::policy::Datapath;
 use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyRelay};
 use kernel::Kernel;
@@ -220,13 +221,19 @@ impl Relay {
         };
         let (client_port, client) = approach(&pinhole.client, bindings.client)?;
         let (server_port, server) = approach(&pinhole.server, bindings.server)?;
-        let (start, started) = oneshot::channel();
+        let (dial_client, client_dialled) = oneshot::channel();
+        let (dial_server, server_dialled) = oneshot::channel();
         let (alive, closed) = oneshot::channel();
+        let started = [client_dialled, server_dialled];
         let job = Job { id: pinhole.id, client, server, started, events, shared: Arc::clone(&self.shared) };
         tokio::spawn(relay::run(job, closed));
         Ok(Opened {
             ports: Some([client_port.as_ref().map(Reservation::port), server_port.as_ref().map(Reservation::port)]),
-            guard: PinholeGuard(Held::Relay { _ports: [client_port, server_port], start: Some(start), _alive: alive }),
+            guard: PinholeGuard(Held::Relay {
+                _ports: [client_port, server_port],
+                start: [Some(dial_client), Some(dial_server)],
+                _alive: alive,
+            }),
             skipped,
             carrier: Carrier::Relay(WhyRelay::Rule),
         })
@@ -252,8 +259,14 @@ pub struct Opened {
 pub struct PinholeGuard(Held);
 
 enum Held {
-    Relay { _ports: [Option<Reservation>; 2], start: Option<oneshot::Sender<()>>, _alive: oneshot::Sender<Infallible> },
-    Kernel { _guard: kernel::Guard },
+    Relay {
+        _ports: [Option<Reservation>; 2],
+        start: [Option<oneshot::Sender<()>>; 2],
+        _alive: oneshot::Sender<Infallible>,
+    },
+    Kernel {
+        _guard: kernel::Guard,
+    },
 }
 
 impl PinholeGuard {
@@ -268,10 +281,11 @@ impl PinholeGuard {
         matches!(self.0, Held::Kernel { .. })
     }
 
-    /// Dials both legs, where both are dialled; does nothing for other pinholes, nor a second time.
-    pub fn start(&mut self) {
+    /// Dials a leg, where both are dialled; does nothing for other pinholes, nor a second time.
+    pub fn dial(&mut self, side: Side) {
+        let which = usize::from(side == Side::Server);
         if let Held::Relay { start, .. } = &mut self.0
-            && let Some(start) = start.take()
+            && let Some(start) = start.get_mut(which).and_then(Option::take)
         {
             // Only a pinhole whose legs are both dialled listens to this.
             let _ = start.send(());

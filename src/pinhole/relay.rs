@@ -32,8 +32,8 @@ pub(super) struct Job {
     pub(super) id: PinholeId,
     pub(super) client: Approach,
     pub(super) server: Approach,
-    /// Comes when both legs are to be dialled.
-    pub(super) started: oneshot::Receiver<()>,
+    /// Where both legs are dialled: come when the client's is to be, and the server's.
+    pub(super) started: [oneshot::Receiver<()>; 2],
     pub(super) events: UnboundedSender<DataEvent>,
     pub(super) shared: Arc<Shared>,
 }
@@ -70,16 +70,14 @@ pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
 async fn join(
     client: Approach,
     server: Approach,
-    started: oneshot::Receiver<()>,
+    [dial_client, dial_server]: [oneshot::Receiver<()>; 2],
     shared: &Shared,
 ) -> Result<(TcpStream, TcpStream, SocketAddr), NotJoined> {
     let client_dialled = matches!(client, Approach::Dialled { .. });
     let server_dialled = matches!(server, Approach::Dialled { .. });
-    if client_dialled && server_dialled {
-        started.await.map_err(|_| NotJoined::Closed)?;
-    }
-    let client = stand(client, Side::Client, shared);
-    let server = stand(server, Side::Server, shared);
+    let both_dialled = client_dialled && server_dialled;
+    let client = stand_when(both_dialled.then_some(dial_client), client, Side::Client, shared);
+    let server = stand_when(both_dialled.then_some(dial_server), server, Side::Server, shared);
     let ((client, client_addr), (server, server_addr)) = match (client_dialled, server_dialled) {
         // The leg that is dialled waits for the other: without a peer there is nobody to dial for.
         (true, false) => {
@@ -91,6 +89,18 @@ async fn join(
     };
     let peer = if client_dialled && !server_dialled { server_addr } else { client_addr };
     Ok((client, server, peer))
+}
+
+async fn stand_when(
+    told: Option<oneshot::Receiver<()>>,
+    approach: Approach,
+    side: Side,
+    shared: &Shared,
+) -> Result<(TcpStream, SocketAddr), NotJoined> {
+    if let Some(told) = told {
+        told.await.map_err(|_| NotJoined::Closed)?;
+    }
+    stand(approach, side, shared).await
 }
 
 async fn stand(approach: Approach, side: Side, shared: &Shared) -> Result<(TcpStream, SocketAddr), NotJoined> {

@@ -361,9 +361,12 @@ async fn two_that_are_dialled_wait_for_the_start() {
     let legs = (lab.dials(client.local_addr().unwrap()), lab.dials(lab.server.local_addr().unwrap()));
     let mut opened = lab.open_legs(legs.0, legs.1).unwrap();
     assert!(timeout(Duration::from_millis(50), client.accept()).await.is_err());
-    opened.guard.start();
-    let (mut client, _) = timeout(SOON, client.accept()).await.unwrap().unwrap();
+    opened.guard.dial(Side::Server);
     let (mut server, _) = timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+    assert!(timeout(Duration::from_millis(50), client.accept()).await.is_err());
+    opened.guard.dial(Side::Client);
+    opened.guard.dial(Side::Client);
+    let (mut client, _) = timeout(SOON, client.accept()).await.unwrap().unwrap();
     server.write_all(b"hello").await.unwrap();
     drop(server);
     assert_eq!(read(&mut client).await, Ok(b"hello".to_vec()));

@@ -109,16 +109,17 @@ impl SessionLog {
     fn transferred(&mut self, transfer: &Transfer) {
         self.transfers += 1;
         self.bytes = self.bytes.saturating_add(transfer.bytes);
-        let Transfer { way, mode, carrier, command, rule, bytes, took, outcome } = transfer;
-        let (way, mode, name) = (names::way(*way), names::mode(*mode), names::outcome(*outcome));
+        let Transfer { way, modes, carrier, command, rule, bytes, took, outcome } = transfer;
+        let (way, mode, name) = (names::way(*way), names::mode(modes.client), names::outcome(*outcome));
         let (datapath, why) = carrier.names();
+        let server_mode = (modes.server != modes.client).then(|| names::mode(modes.server));
         let (seconds, reply) = (took.as_secs_f64(), names::reply(*outcome));
         if matches!(outcome, Outcome::Ended | Outcome::NoData | Outcome::Refused(_)) {
-            info!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, datapath,
-                why, bytes, seconds, outcome = name, reply, command, "transfer");
+            info!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, server_mode,
+                datapath, why, bytes, seconds, outcome = name, reply, command, "transfer");
         } else {
-            warn!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, datapath,
-                why, bytes, seconds, outcome = name, reply, command, "transfer");
+            warn!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, server_mode,
+                datapath, why, bytes, seconds, outcome = name, reply, command, "transfer");
         }
     }
 

@@ -123,7 +123,6 @@ fn choice(there_are: &str, last: &str, written: &str, words: &[&str]) -> String 
 fn wrong_kind(message: &str, subject: &str) -> Fault {
     if let Some((written, rest)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`')) {
         let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-        let known: Vec<&str> = known.into_iter().filter(|word| !LATER.contains(word)).collect();
         return Fault::new(format!("{subject} cannot be {}", quoted(written)), choice("write", "or", written, &known));
     }
     let parts = message.split_once(": ").and_then(|(_, rest)| rest.split_once(", expected "));
@@ -132,9 +131,6 @@ fn wrong_kind(message: &str, subject: &str) -> Fault {
     };
     Fault::new(format!("{subject} {}", kind(written)), format!("write {expected}"))
 }
-
-/// Values that have a name already, and no meaning in this version: no message offers them.
-const LATER: [&str; 2] = ["passive", "active"];
 
 /// What stands there, from serde's words for it.
 fn kind(written: &str) -> String {

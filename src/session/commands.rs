@@ -3,10 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::data::{Held, Offer};
-use super::event::{Event, Mode};
+use super::event::Event;
+use super::negotiation::Wish;
 use super::pending::Expected;
-use super::pinhole::Leg;
 use super::refusal::Refusal;
 use super::{Action, CloseReason, MAX_FAULTS, Session};
 use crate::addr::Side;
@@ -36,7 +35,7 @@ impl Session {
             Verb::OtherNegotiation => return Err(Refusal::UnknownNegotiation),
             Verb::Security => return Err(Refusal::Encryption),
             Verb::Transfer(way) => {
-                if !self.data.begin_transfer(now, way, loggable(&line.bytes), &self.rule.name) {
+                if !self.begin_transfer(now, way, loggable(&line.bytes)) {
                     return Err(Refusal::NothingNegotiated);
                 }
                 self.pending.push(Expected::Transfer { begun: false });
@@ -70,8 +69,7 @@ impl Session {
         if !self.announced.is_ipv4() {
             return Err(Refusal::WrongFamily { v6: true });
         }
-        self.ask_server(now, Offer::Pasv, said);
-        Ok(())
+        self.negotiate(now, Wish::Connects { extended: false }, said)
     }
 
     fn epsv(&mut self, now: Instant, argument: &[u8], said: &[u8]) -> Result<(), Refusal> {
@@ -93,19 +91,7 @@ impl Session {
         if family.is_some_and(|family| (family == Family::V6) != v6) {
             return Err(Refusal::WrongFamily { v6 });
         }
-        self.ask_server(now, Offer::Epsv, said);
-        Ok(())
-    }
-
-    /// Asks the server for a port, in the notation that its own leg can have.
-    fn ask_server(&mut self, now: Instant, offer: Offer, said: &[u8]) {
-        self.close_waiting(now);
-        let v6 = self.ends.server.ip().is_ipv6();
-        let told = if v6 || offer == Offer::Epsv { "EPSV" } else { "PASV" };
-        self.rewritten(Side::Client, said, told.as_bytes());
-        self.data.asked(now, offer);
-        self.pending.push(Expected::Passive);
-        self.forward(Side::Server, told.as_bytes().to_vec());
+        self.negotiate(now, Wish::Connects { extended: true }, said)
     }
 
     fn active(&mut self, now: Instant, command: Command<'_>, said: &[u8]) -> Result<(), Refusal> {
@@ -128,27 +114,8 @@ impl Session {
         if !outbound.client_ports.contains(named.port()) {
             return Err(Refusal::ClientPort { port: named.port(), allowed: outbound.client_ports });
         }
-        self.close_waiting(now);
-        let client = Leg::Dial {
-            to: SocketAddr::new(peer, named.port()),
-            from: self.ends.front.ip(),
-            from_port: outbound.source_port,
-        };
-        let server = Leg::Listen { at: self.ends.back.ip(), ports: outbound.gate_ports, from: self.ends.server.ip() };
-        let extended = command.verb == Verb::Eprt || self.ends.back.ip().is_ipv6();
-        self.open_pinhole(Mode::Active, client, server, Held::Request { extended, said: said.to_vec() });
-        Ok(())
-    }
-
-    /// The request that was held can go out: its pinhole stands at `port`.
-    pub(super) fn announce_to_server(&mut self, port: u16, extended: bool, said: &[u8]) {
-        let at = SocketAddr::new(self.ends.back.ip(), port);
-        let told = match (extended, at) {
-            (false, SocketAddr::V4(at)) => format!("PORT {}", host_port::write_port(at)),
-            (true, _) | (_, SocketAddr::V6(_)) => format!("EPRT {}", host_port::write_eprt(at)),
-        };
-        self.rewritten(Side::Client, said, told.as_bytes());
-        self.forward(Side::Server, told.into_bytes());
+        let wish = Wish::Waits { at: named, extended: command.verb == Verb::Eprt };
+        self.negotiate(now, wish, said)
     }
 
     pub(super) fn bad_line(&mut self, now: Instant, side: Side, fault: LineFault) {

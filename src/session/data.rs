@@ -2,61 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use super::event::{Ending, Event, Mode, Transfer};
-use super::pending::Expected;
-use super::pinhole::{Carrier, DataEnd, HowEnded, Leg, Pinhole, PinholeId};
-use super::refusal::Refusal;
+use super::event::{Ending, Event, Mode, Modes, Transfer};
+use super::negotiation::{Negotiation, Notations};
+use super::pinhole::{Carrier, DataEnd, HowEnded, PinholeId};
 use super::{Action, Control, Session};
 use crate::addr::Side;
 use crate::ftp::command::Way;
 use crate::ftp::reply::Code;
 
-/// How long a server has to answer PASV or PORT: the client is not read meanwhile.
-const ANSWER: Duration = Duration::from_secs(60);
-
-/// What the client asked for, and so what it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
-    Pasv,
-    Epsv,
-}
-
-/// The line that waits for its pinhole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Held {
-    /// The server's 227 or 229.
-    Reply { offer: Offer, said: Vec<u8> },
-    /// The client's PORT, or EPRT where `extended`.
-    Request { extended: bool, said: Vec<u8> },
-}
-
-/// Where the talk about the next data connection stands.
-///
-///   Settled --PASV--> Asked --227--> Opening --opened--> Settled   (the 227 goes out)
-///   Settled --PORT--> Opening --opened--> Offered --200--> Settled (the PORT goes out)
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Negotiation {
-    #[default]
-    Settled,
-    Asked {
-        offer: Offer,
-        until: Instant,
-    },
-    Opening {
-        id: PinholeId,
-        mode: Mode,
-        held: Held,
-    },
-    Offered {
-        until: Instant,
-    },
-}
+/// How long the end of a transfer is held for a data connection that has yet to reach the client.
+const HOLD: Duration = Duration::from_secs(2);
 
 /// A pinhole that stands, or the connection that came through it.
 #[derive(Clone, Copy, Debug)]
-struct Connection {
+pub(super) struct Connection {
     id: PinholeId,
-    mode: Mode,
+    modes: Modes,
     carrier: Carrier,
     /// Until when it is waited for; `None` once it came.
     until: Option<Instant>,
@@ -68,7 +29,7 @@ struct Connection {
 struct Running {
     id: PinholeId,
     way: Way,
-    mode: Mode,
+    modes: Modes,
     carrier: Carrier,
     command: String,
     rule: String,
@@ -90,11 +51,12 @@ pub(super) enum Moving {
 /// Everything that a session knows of its data connections.
 #[derive(Debug, Default)]
 pub(super) struct Data {
-    last_id: u64,
-    negotiation: Negotiation,
+    pub(super) last_id: u64,
+    pub(super) negotiation: Negotiation,
+    pub(super) notations: Notations,
     connections: Vec<Connection>,
     /// What the next transfer command will use.
-    armed: Option<PinholeId>,
+    pub(super) armed: Option<PinholeId>,
     running: Vec<Running>,
 }
 
@@ -104,7 +66,7 @@ impl Data {
     }
 
     pub(super) fn holds_reply(&self) -> bool {
-        matches!(self.negotiation, Negotiation::Opening { held: Held::Reply { .. }, .. })
+        self.negotiation.holds_reply()
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -112,26 +74,13 @@ impl Data {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let asked = match self.negotiation {
-            Negotiation::Asked { until, .. } | Negotiation::Offered { until } => Some(until),
-            Negotiation::Settled | Negotiation::Opening { .. } => None,
-        };
-        asked.into_iter().chain(self.connections.iter().filter_map(|connection| connection.until)).min()
+        let waited_for = self.connections.iter().filter_map(|connection| connection.until);
+        self.negotiation.deadline().into_iter().chain(waited_for).min()
     }
 
-    pub(super) fn asked(&mut self, now: Instant, offer: Offer) {
-        self.negotiation = Negotiation::Asked { offer, until: now + ANSWER };
-    }
-
-    pub(super) fn settled(&mut self) {
-        self.negotiation = Negotiation::Settled;
-    }
-
-    pub(super) fn offer(&self) -> Option<Offer> {
-        match self.negotiation {
-            Negotiation::Asked { offer, .. } => Some(offer),
-            Negotiation::Settled | Negotiation::Opening { .. } | Negotiation::Offered { .. } => None,
-        }
+    /// A pinhole stands.
+    pub(super) fn stands(&mut self, now: Instant, id: PinholeId, modes: Modes, carrier: Carrier, timeout: Duration) {
+        self.connections.push(Connection { id, modes, carrier, until: Some(now + timeout), timeout });
     }
 
     /// The peer came.
@@ -142,14 +91,14 @@ impl Data {
     }
 
     /// A transfer command came; false where nothing was negotiated for it.
-    pub(super) fn begin_transfer(&mut self, now: Instant, way: Way, command: String, rule: &str) -> bool {
+    fn begin_transfer(&mut self, now: Instant, way: Way, command: String, rule: &str) -> bool {
         let armed = self.armed.take();
         let Some(connection) = self.connections.iter().find(|connection| Some(connection.id) == armed) else {
             return false;
         };
-        let Connection { id, mode, carrier, .. } = *connection;
+        let Connection { id, modes, carrier, .. } = *connection;
         let rule = rule.to_owned();
-        self.running.push(Running { id, way, mode, carrier, command, rule, since: now, ending: Ending::default() });
+        self.running.push(Running { id, way, modes, carrier, command, rule, since: now, ending: Ending::default() });
         true
     }
 
@@ -160,12 +109,35 @@ impl Data {
         }
     }
 
+    /// The transfer that the server works at, where both legs of its connection are dialled.
+    fn dialling(&self) -> Option<PinholeId> {
+        let working = self.running.iter().find(|running| running.ending.reply.is_none())?;
+        let both = Modes { client: Mode::Active, server: Mode::Passive };
+        (working.modes == both && self.is_known(working.id)).then_some(working.id)
+    }
+
+    /// Whether the client could not be connected to for the transfer that the server works at.
+    pub(super) fn client_not_reached(&self) -> bool {
+        let working = self.running.iter().find(|running| running.ending.reply.is_none());
+        let how = working.and_then(|running| running.ending.data).map(|data| data.how);
+        matches!(how, Some(HowEnded::NotReached { side: Side::Client, .. }))
+    }
+
+    /// How long the end of a transfer is held for a connection that has yet to reach the client: a server that has
+    /// nothing to send may have made none, but where we dial it will come or fail.
+    pub(super) fn hold_until(&self, now: Instant) -> Instant {
+        let id = self.dialling();
+        let dialled = self.connections.iter().find(|connection| Some(connection.id) == id);
+        dialled.and_then(|connection| connection.until).unwrap_or(now + HOLD)
+    }
+
     /// Whether the server may have come to the pinhole of the transfer that it works at, and the client not heard of it.
-    pub(super) fn awaits_server(&self) -> bool {
+    pub(super) fn awaits_client(&self) -> bool {
         let working = self.running.iter().find(|running| running.ending.reply.is_none());
         working.is_some_and(|running| {
             let waits = |connection: &Connection| connection.id == running.id && connection.until.is_some();
-            running.mode == Mode::Active && self.connections.iter().any(waits)
+            (running.modes.server == Mode::Active || running.modes.client == Mode::Active)
+                && self.connections.iter().any(waits)
         })
     }
 
@@ -173,7 +145,7 @@ impl Data {
         self.running.iter_mut().for_each(|running| running.ending.left = Some(side));
     }
 
-    fn forget(&mut self, id: PinholeId) -> Option<Connection> {
+    pub(super) fn forget(&mut self, id: PinholeId) -> Option<Connection> {
         if self.armed == Some(id) {
             self.armed = None;
         }
@@ -186,79 +158,26 @@ impl Data {
         Some(connection)
     }
 
-    fn is_known(&self, id: PinholeId) -> bool {
+    pub(super) fn is_known(&self, id: PinholeId) -> bool {
         self.connections.iter().any(|connection| connection.id == id)
     }
 }
 
 impl Session {
-    pub(super) fn open_pinhole(&mut self, mode: Mode, client: Leg, server: Leg, held: Held) {
-        self.data.last_id += 1;
-        let id = PinholeId(self.data.last_id);
-        self.data.negotiation = Negotiation::Opening { id, mode, held };
-        let (datapath, timeout) = (self.rule.datapath, self.rule.pinhole_timeout);
-        self.act(Action::OpenPinhole(Pinhole { id, client, server, datapath, timeout }));
+    /// A transfer command came; false where nothing was negotiated for it.
+    pub(super) fn begin_transfer(&mut self, now: Instant, way: Way, command: String) -> bool {
+        let begun = self.data.begin_transfer(now, way, command, &self.rule.name);
+        if let Some(id) = self.data.dialling() {
+            // Most servers begin only when they are connected to. The client is dialled when there is something for it.
+            self.act(Action::Dial(id, Side::Server));
+        }
+        begun
     }
 
-    pub(super) fn pinhole_opened(
-        &mut self,
-        now: Instant,
-        id: PinholeId,
-        [client_port, server_port]: [Option<u16>; 2],
-        carrier: Carrier,
-    ) {
-        let Some((mode, held)) = self.take_held(id) else { return self.close_pinhole(id) };
-        let timeout = self.rule.pinhole_timeout;
-        let connection = Connection { id, mode, carrier, until: Some(now + timeout), timeout };
-        match (held, client_port, server_port) {
-            (Held::Reply { offer, said }, Some(port), _) => {
-                self.data.connections.push(connection);
-                self.data.armed = Some(id);
-                self.announce_to_client(port, offer, &said);
-            }
-            (Held::Request { extended, said }, _, Some(port)) => {
-                self.data.connections.push(connection);
-                self.data.negotiation = Negotiation::Offered { until: now + ANSWER };
-                self.pending.push(Expected::Active(id));
-                self.announce_to_server(port, extended, &said);
-            }
-            (held, None, _) | (held @ Held::Request { .. }, _, None) => {
-                self.close_pinhole(id);
-                self.refuse_held(Refusal::System(std::io::ErrorKind::Other), &held);
-            }
-        }
-    }
-
-    pub(super) fn pinhole_failed(&mut self, id: PinholeId, refusal: Refusal) {
-        if let Some((_, held)) = self.take_held(id) {
-            self.refuse_held(refusal, &held);
-        }
-    }
-
-    fn take_held(&mut self, id: PinholeId) -> Option<(Mode, Held)> {
-        if !matches!(self.data.negotiation, Negotiation::Opening { id: opening, .. } if opening == id) {
-            return None;
-        }
-        match std::mem::take(&mut self.data.negotiation) {
-            Negotiation::Opening { mode, held, .. } => Some((mode, held)),
-            Negotiation::Settled | Negotiation::Asked { .. } | Negotiation::Offered { .. } => None,
-        }
-    }
-
-    fn refuse_held(&mut self, refusal: Refusal, held: &Held) {
-        match held {
-            Held::Reply { said, .. } => self.refuse_passive(refusal, said),
-            Held::Request { said, .. } => self.refuse(refusal, said),
-        }
-    }
-
-    /// The server answered PORT or EPRT.
-    pub(super) fn offer_answered(&mut self, id: PinholeId, accepted: bool) {
-        self.data.settled();
-        if accepted && self.data.is_known(id) {
-            self.data.armed = Some(id);
-        } else if self.data.forget(id).is_some() {
-            self.close_pinhole(id);
+    /// The server has begun, or is done already.
+    pub(super) fn dial_client(&mut self) {
+        if let Some(id) = self.data.dialling() {
+            self.act(Action::Dial(id, Side::Client));
         }
     }
 
@@ -315,16 +234,14 @@ impl Session {
     }
 
     pub(super) fn expire_pinholes(&mut self, now: Instant) {
-        if let Negotiation::Asked { until, .. } | Negotiation::Offered { until } = self.data.negotiation
-            && until <= now
-        {
+        if self.negotiation_overdue(now) {
             return self.close_with_421(now, super::CloseReason::ServerSilent);
         }
         let due = |connection: &&Connection| connection.until.is_some_and(|until| until <= now);
         while let Some(connection) = self.data.connections.iter().find(due).copied() {
             self.data.forget(connection.id);
             self.close_pinhole(connection.id);
-            let missing = match connection.mode {
+            let missing = match connection.modes.client {
                 Mode::Passive => Side::Client,
                 Mode::Active => Side::Server,
             };
@@ -361,7 +278,7 @@ impl Session {
     }
 
     fn record(&mut self, now: Instant, index: usize) {
-        let Running { way, mode, carrier, command, rule, since, ending, .. } = self.data.running.remove(index);
+        let Running { way, modes, carrier, command, rule, since, ending, .. } = self.data.running.remove(index);
         let bytes = ending.data.map_or(0, |end| match way {
             Way::Upload => end.to_server,
             Way::Download | Way::Listing => end.to_client,
@@ -370,7 +287,7 @@ impl Session {
         let outcome = ending.outcome();
         self.act(Action::Report(Event::Transferred(Transfer {
             way,
-            mode,
+            modes,
             carrier,
             command,
             rule,

@@ -69,7 +69,7 @@ pub enum Event {
     Transferred(Transfer),
 }
 
-/// Passive or active, as the server sees it.
+/// Passive: the peer is connected to, or active: it connects, seen from the server of the leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// The client connects to the server.
@@ -78,13 +78,22 @@ pub enum Mode {
     Active,
 }
 
+/// The mode of each leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modes {
+    /// Of the leg between the client and us, as the client sees it.
+    pub client: Mode,
+    /// Of the leg between us and the server, as the server sees it.
+    pub server: Mode,
+}
+
 /// The record of one transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// Which way the bytes went.
     pub way: Way,
-    /// Passive or active.
-    pub mode: Mode,
+    /// Passive or active, on each side.
+    pub modes: Modes,
     /// Who moved them, and why our process where it did.
     pub carrier: Carrier,
     /// The command, fit for a log.

@@ -12,6 +12,7 @@ mod close;
 mod commands;
 mod data;
 mod event;
+mod negotiation;
 mod pending;
 mod pinhole;
 mod refusal;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use close::CloseReason;
-pub use event::{Event, Mode, Outcome, Transfer};
+pub use event::{Event, Mode, Modes, Outcome, Transfer};
 pub use pinhole::{Carrier, DataEnd, HowEnded, Leg, Pinhole, PinholeId, WhyRelay};
 pub use refusal::Refusal;
 
@@ -93,6 +94,8 @@ pub enum Action {
     },
     /// Open a pinhole, and say how it went.
     OpenPinhole(Pinhole),
+    /// Dial one leg of a pinhole whose legs are both dialled. That it was done before is no fault.
+    Dial(PinholeId, Side),
     /// Close a pinhole; a connection that runs through it is reset on both sides.
     ClosePinhole(PinholeId),
     /// No more will be sent to this side.

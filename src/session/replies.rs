@@ -1,23 +1,17 @@
 //! What a server says.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::data::{Held, Offer};
-use super::event::{Event, Mode};
+use super::event::Event;
 use super::pending::Expected;
-use super::pinhole::Leg;
 use super::refusal::Refusal;
 use super::{Action, CloseReason, Control, Session};
 use crate::addr::Side;
 use crate::ftp::command::loggable;
-use crate::ftp::host_port;
-use crate::ftp::reply::{self, Code, Part};
+use crate::ftp::reply::{Code, Part};
 
 /// How long the server has to close the connection once it said that it will.
 const LEAVE: Duration = Duration::from_secs(5);
-/// How long the end of a transfer is held for a data connection that has yet to reach the client.
-const HOLD: Duration = Duration::from_secs(2);
 /// The longest reply that is looked at as a whole, in lines and in bytes.
 const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 * 1024;
@@ -39,23 +33,31 @@ impl Session {
         }
         match (part, self.expected()) {
             (Part::Stray, _) if greeting => return self.close_with_421(now, CloseReason::NotFtp),
-            (Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_), Some(Expected::Passive)) => {
-                self.collect(now, line);
-            }
+            (
+                Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_),
+                Some(Expected::Passive | Expected::Active(_)),
+            ) => self.collect(now, line),
             (Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code), _) if is_passive(code) => {}
             (
                 Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code),
                 Some(Expected::Transfer { .. }),
-            ) if code.is_success() && (self.data.awaits_server() || !self.collected.is_empty()) => {
+            ) if code.is_success()
+                && (self.data.awaits_client() || self.data.client_not_reached() || !self.collected.is_empty()) =>
+            {
                 self.collect(now, line);
             }
             (Part::Middle(_), Some(Expected::Features)) if is_hidden(&line) => {}
             _ => self.forward(Side::Client, line),
         }
+        if let (Some(code), Some(Expected::Transfer { .. })) = (part.ends(), self.expected())
+            && (code.is_preliminary() || code.is_success())
+        {
+            self.dial_client();
+        }
         match part.ends() {
             // Its data connection is on its way to the client, who may give up when told of the end before it came.
-            Some(code) if self.data.awaits_server() && code.is_success() && !self.collected.is_empty() => {
-                self.held = Some((code, now + HOLD));
+            Some(code) if self.data.awaits_client() && code.is_success() && !self.collected.is_empty() => {
+                self.held = Some((code, self.data.hold_until(now)));
             }
             Some(code) => self.reply_ended(now, code),
             None => {}
@@ -121,12 +123,13 @@ impl Session {
                 self.control =
                     if code.is_success() { Control::Relaying } else { Control::Leaving { until: now + LEAVE } };
             }
-            Some(Expected::Passive) if is_passive(code) => self.passive_reply(code, lines),
-            Some(Expected::Passive) => {
-                self.data.settled();
-                lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+            Some(Expected::Passive) => self.asked(now, code, lines),
+            Some(Expected::Active(id)) => self.offered(now, id, code, lines),
+            Some(Expected::Transfer { .. }) if code.is_success() && self.data.client_not_reached() => {
+                // The server has sent what it had, to nobody.
+                self.forward(Side::Client, b"425 Can't open data connection.".to_vec());
+                self.transfer_answered(now, code);
             }
-            Some(Expected::Active(id)) => self.offer_answered(id, success),
             Some(Expected::Transfer { .. }) => {
                 lines.into_iter().for_each(|line| self.forward(Side::Client, line));
                 self.transfer_answered(now, code);
@@ -143,67 +146,6 @@ impl Session {
             )
             | None => {}
         }
-    }
-
-    /// 227 or 229 to an outstanding PASV or EPSV: the pinhole opens before the client hears of it.
-    fn passive_reply(&mut self, code: Code, lines: Vec<Vec<u8>>) {
-        let Some(offer) = self.data.offer() else { return };
-        let texts: Vec<&[u8]> = lines.iter().map(|line| reply::text(line, code)).collect();
-        let said = lines.last().cloned().unwrap_or_default();
-        match self.server_port(code, &texts) {
-            Ok(port) => {
-                let Some(inbound) = self.rule.inbound.clone() else {
-                    return self.refuse_passive(Refusal::PassiveNotAllowed, &said);
-                };
-                let client =
-                    Leg::Listen { at: self.ends.front.ip(), ports: inbound.gate_ports, from: self.ends.client.ip() };
-                let server = Leg::Dial {
-                    to: SocketAddr::new(self.ends.server.ip(), port),
-                    from: self.ends.back.ip(),
-                    from_port: None,
-                };
-                self.open_pinhole(Mode::Passive, client, server, Held::Reply { offer, said });
-            }
-            Err(refusal) => self.refuse_passive(refusal, &said),
-        }
-    }
-
-    /// The port that the server names, where the rule allows it. Its address is not trusted: data goes to the peer of
-    /// the control connection.
-    fn server_port(&mut self, code: Code, texts: &[&[u8]]) -> Result<u16, Refusal> {
-        let (named, port) = if code.number() == 227 {
-            let at = host_port::parse_227(texts).map_err(Refusal::MalformedReply)?;
-            (Some(at.ip().to_owned().into()), at.port())
-        } else {
-            let at = host_port::parse_229(texts).map_err(Refusal::MalformedReply)?;
-            (at.address, at.port)
-        };
-        let used = self.ends.server.ip();
-        if let Some(named) = named.filter(|named| *named != used) {
-            self.report(Event::ForeignServerAddress { named, used });
-        }
-        match &self.rule.inbound {
-            None => Err(Refusal::PassiveNotAllowed),
-            Some(inbound) if inbound.server_ports.contains(port) => Ok(port),
-            Some(inbound) => Err(Refusal::ServerPort { port, allowed: inbound.server_ports.clone() }),
-        }
-    }
-
-    pub(super) fn refuse_passive(&mut self, refusal: Refusal, said: &[u8]) {
-        self.data.settled();
-        let reply = refusal.reply();
-        self.report(Event::Refused { refusal, line: loggable(said) });
-        self.forward(Side::Client, reply.into_bytes());
-    }
-
-    /// The reply that was held can go out: its pinhole stands at `port`.
-    pub(super) fn announce_to_client(&mut self, port: u16, offer: Offer, said: &[u8]) {
-        let told = match (offer, self.announced_at(port)) {
-            (Offer::Pasv, SocketAddr::V4(at)) => format!("227 {}", host_port::write_227(at)),
-            (Offer::Epsv, _) | (_, SocketAddr::V6(_)) => format!("229 {}", host_port::write_229(port)),
-        };
-        self.rewritten(Side::Server, said, told.as_bytes());
-        self.forward(Side::Client, told.into_bytes());
     }
 
     pub(super) fn end_if_drained(&mut self, now: Instant) {

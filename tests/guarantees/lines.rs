@@ -111,8 +111,9 @@ fn a_227_after_the_refusal_of_pasv_opens_nothing() {
     let (mut client, mut server) = gate.session();
     client.say("PASV");
     server.expect("PASV");
-    server.send(format!("502 No\r\n{line}\r\n").as_bytes());
-    client.expect_code("502");
+    // Not one of the codes after which the server is asked by EPSV.
+    server.send(format!("530 No\r\n{line}\r\n").as_bytes());
+    client.expect_code("530");
     nothing_opened(&gate, &mut client, &mut server, &trap);
 }
 

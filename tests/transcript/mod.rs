@@ -80,6 +80,10 @@ impl Player {
         let words: Vec<&str> = rest.split_whitespace().collect();
         let input = match (word, words.as_slice()) {
             ("opened", [id, "client", port]) => opened(pinhole(id)?, [port.parse().ok(), None]),
+            ("opened", [id, "client", client, "server", server]) => {
+                opened(pinhole(id)?, [client.parse().ok(), server.parse().ok()])
+            }
+            ("opened", [id]) => opened(pinhole(id)?, [None, None]),
             ("opened", [id, "server", port]) => opened(pinhole(id)?, [None, port.parse().ok()]),
             ("full", [id]) => Input::PinholeFailed { id: pinhole(id)?, refusal: Refusal::RangeFull },
             ("started", [id]) => Input::DataStarted(pinhole(id)?),
@@ -228,7 +232,11 @@ fn rule(settings: &str) -> Result<Rule, String> {
                 })
             })
             .transpose()?,
-        server_mode: ServerMode::Same,
+        server_mode: match get("server_mode", "same").as_str() {
+            "passive" => ServerMode::Passive,
+            "active" => ServerMode::Active,
+            _ => ServerMode::Same,
+        },
         datapath: Datapath::Auto,
         pinhole_timeout: Duration::from_secs(30),
         at_session_end: if get("at_session_end", "abort") == "finish" {

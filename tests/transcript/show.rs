@@ -2,7 +2,7 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a transcript shows names as they are")]
 
-use ftpgate::session::{Action, Event, Leg, Outcome};
+use ftpgate::session::{Action, Event, Leg, Modes, Outcome};
 
 /// One line for an action; `None` for those that a transcript leaves out.
 pub(super) fn action(action: &Action) -> Option<String> {
@@ -14,11 +14,19 @@ pub(super) fn action(action: &Action) -> Option<String> {
         Action::OpenPinhole(pinhole) => {
             format!("open {}: client {}; server {}", pinhole.id.0, leg(&pinhole.client), leg(&pinhole.server))
         }
+        Action::Dial(id, side) => format!("dial {} {side}", id.0),
         Action::ClosePinhole(id) => format!("close {}", id.0),
         Action::CloseWrite(side) => format!("end {side}"),
         Action::Report(event) => return report(event),
         Action::Close(reason) => format!("over {}", reason.name()),
     })
+}
+
+fn modes(modes: Modes) -> String {
+    if modes.client == modes.server {
+        return format!("{:?}", modes.client);
+    }
+    format!("{:?}-{:?}", modes.client, modes.server)
 }
 
 fn leg(leg: &Leg) -> String {
@@ -43,9 +51,9 @@ fn report(event: &Event) -> Option<String> {
         Event::PinholeExpired { missing, .. } => format!("expired {missing}"),
         Event::BadLine { side, fault } => format!("bad line {side} {fault:?}"),
         Event::Transferred(transfer) => format!(
-            "transfer {:?} {:?} {} {}",
+            "transfer {:?} {} {} {}",
             transfer.way,
-            transfer.mode,
+            modes(transfer.modes),
             transfer.bytes,
             match transfer.outcome {
                 Outcome::Failed(code) => format!("Failed {code}"),

@@ -25,7 +25,13 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
     ports_fit(permission, at);
     let inbound = written.inbound.0.map(|inbound| self::inbound(inbound, &at.key("inbound")));
     let outbound = written.outbound.0.map(|outbound| self::outbound(outbound, &at.key("outbound")));
-    let server_mode = server_mode(&written.server_mode, &at.key("server_mode"));
+    let server_mode = server_mode(&written.server_mode);
+    if server_mode == ServerMode::Active && at.lacks("outbound") {
+        at.key("server_mode").mistake(
+            "a server in active mode connects to ports of the gate, and this rule has none for it",
+            "add `outbound: \"40000-40099\"`",
+        );
+    }
     let datapath = datapath(&written.datapath);
     let timeout = wait::wait(written.pinhole_timeout.0, PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
     Some(Rule {
@@ -104,12 +110,12 @@ fn ranges_or_all(written: &Written<Many<Ports>>, at: &At<'_>) -> Option<PortRang
     written.0.as_ref().map_or_else(|| Some(PortRanges::unreserved()), |list| ports::ranges(list, at))
 }
 
-fn server_mode(written: &Written<Word<schema::ServerMode>>, at: &At<'_>) -> ServerMode {
-    if let Some(Word(schema::ServerMode::Passive | schema::ServerMode::Active)) = written.0 {
-        let message = "this version leaves the server's leg in the mode that the client asked for";
-        at.mistake(message, "write `same`, or leave `server_mode` out");
+fn server_mode(written: &Written<Word<schema::ServerMode>>) -> ServerMode {
+    match written.0 {
+        Some(Word(schema::ServerMode::Passive)) => ServerMode::Passive,
+        Some(Word(schema::ServerMode::Active)) => ServerMode::Active,
+        Some(Word(schema::ServerMode::Same)) | None => ServerMode::Same,
     }
-    ServerMode::Same
 }
 
 fn at_session_end(written: &Written<Word<schema::AtSessionEnd>>) -> AtSessionEnd {

@@ -174,16 +174,14 @@ pub struct Outbound {
 pub enum ServerMode {
     /// The mode that the client asked for (the default).
     Same,
-    /// Always passive. Named so that the message can be; not in this version.
-    #[schemars(skip)]
+    /// Passive: the gate connects to the server.
     Passive,
-    /// Always active. Not in this version.
-    #[schemars(skip)]
+    /// Active: the server connects to the gate, to the `gate_ports` of `outbound`.
     Active,
 }
 
 impl Phrase for ServerMode {
-    const PHRASE: &'static str = "`same`";
+    const PHRASE: &'static str = "`same`, `passive` or `active`";
 }
 
 /// Who moves the bytes of data connections.

@@ -1,0 +1,331 @@
+//! How the next data connection is agreed on. Each leg is negotiated for itself: what the client asks for says how it
+//! is told, and the rule says in which mode the server is asked.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::event::{Event, Mode, Modes};
+use super::pending::Expected;
+use super::pinhole::{Carrier, Leg, Pinhole, PinholeId};
+use super::refusal::Refusal;
+use super::{Action, Session};
+use crate::addr::{PortRanges, Side};
+use crate::ftp::command::loggable;
+use crate::ftp::host_port;
+use crate::ftp::reply::{self, Code};
+use crate::policy::ServerMode;
+
+/// How long a server has to answer PASV or PORT: the client is not read meanwhile.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// What the client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// To connect to us: it is told where by 229 where `extended`, else by 227.
+    Connects { extended: bool },
+    /// To be connected to, here; it said so by EPRT where `extended`, else by PORT.
+    Waits { at: SocketAddr, extended: bool },
+}
+
+impl Wish {
+    const fn mode(self) -> Mode {
+        match self {
+            Self::Connects { .. } => Mode::Passive,
+            Self::Waits { .. } => Mode::Active,
+        }
+    }
+
+    const fn is_extended(self) -> bool {
+        match self {
+            Self::Connects { extended } | Self::Waits { extended, .. } => extended,
+        }
+    }
+}
+
+/// One negotiation, from the client's command to the answer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    wish: Wish,
+    /// The client's line.
+    said: Vec<u8>,
+    /// The mode of the server's leg.
+    server: Mode,
+    /// The notation in which the server is asked: EPSV or EPRT, else PASV or PORT.
+    extended: bool,
+    /// The other one was tried before.
+    retried: bool,
+}
+
+/// Where the talk about the next data connection stands.
+///
+///   server passive: Settled --> Asked --227, 229--> Opening --opened--> Settled (the client is answered)
+///   server active:  Settled --> Opening --opened--> Offered --200--> Settled (the client is answered)
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Negotiation {
+    #[default]
+    Settled,
+    /// The server was sent PASV or EPSV.
+    Asked { request: Request, until: Instant },
+    /// The pinhole is on its way; `told` is the server's 227 or 229 where it has named a port.
+    Opening { id: PinholeId, request: Request, told: Option<Vec<u8>> },
+    /// The server was sent PORT or EPRT with the second of these ports; the first is the client's.
+    Offered { request: Request, ports: [Option<u16>; 2], until: Instant },
+}
+
+impl Negotiation {
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Asked { until, .. } | Self::Offered { until, .. } => Some(*until),
+            Self::Settled | Self::Opening { .. } => None,
+        }
+    }
+
+    /// Whether a line of the server's waits for its pinhole.
+    pub(super) const fn holds_reply(&self) -> bool {
+        matches!(self, Self::Opening { told: Some(_), .. })
+    }
+}
+
+/// The only notation that the server understands, where it was found not to know the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Notations {
+    passive: Option<bool>,
+    active: Option<bool>,
+}
+
+impl Notations {
+    /// Whether it is the extended one.
+    const fn of(&mut self, mode: Mode) -> &mut Option<bool> {
+        match mode {
+            Mode::Passive => &mut self.passive,
+            Mode::Active => &mut self.active,
+        }
+    }
+}
+
+impl Session {
+    /// Begins to negotiate what the client wants and may have.
+    pub(super) fn negotiate(&mut self, now: Instant, wish: Wish, said: &[u8]) -> Result<(), Refusal> {
+        let server = match self.rule.server_mode {
+            ServerMode::Same => wish.mode(),
+            ServerMode::Passive => Mode::Passive,
+            ServerMode::Active => Mode::Active,
+        };
+        self.close_waiting(now);
+        let extended =
+            self.ends.server.ip().is_ipv6() || self.data.notations.of(server).unwrap_or_else(|| wish.is_extended());
+        let request = Request { wish, said: said.to_vec(), server, extended, retried: false };
+        match server {
+            Mode::Passive => self.ask(now, request),
+            Mode::Active => {
+                let server = self.server_listens()?;
+                self.open(request, server, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the server for a port.
+    fn ask(&mut self, now: Instant, request: Request) {
+        let told = if request.extended { "EPSV" } else { "PASV" };
+        self.rewritten(Side::Client, &request.said, told.as_bytes());
+        self.data.negotiation = Negotiation::Asked { request, until: now + ANSWER };
+        self.pending.push(Expected::Passive);
+        self.forward(Side::Server, told.as_bytes().to_vec());
+    }
+
+    /// The server answered PASV or EPSV.
+    pub(super) fn asked(&mut self, now: Instant, code: Code, lines: Vec<Vec<u8>>) {
+        let Negotiation::Asked { request, .. } = std::mem::take(&mut self.data.negotiation) else { return };
+        if !matches!(code.number(), 227 | 229) {
+            return match self.in_other_words(request, code) {
+                Some(request) => self.ask(now, request),
+                None => lines.into_iter().for_each(|line| self.forward(Side::Client, line)),
+            };
+        }
+        self.learn(&request);
+        let texts: Vec<&[u8]> = lines.iter().map(|line| reply::text(line, code)).collect();
+        let said = lines.last().cloned().unwrap_or_default();
+        let opened = self.server_port(code, &texts).and_then(|port| {
+            let to = SocketAddr::new(self.ends.server.ip(), port);
+            let server = Leg::Dial { to, from: self.ends.back.ip(), from_port: None };
+            self.open(request, server, Some(said.clone()))
+        });
+        if let Err(refusal) = opened {
+            self.refuse_now(refusal, &said);
+        }
+    }
+
+    /// The same request in the other notation, where the server does not know the one in which it was made.
+    fn in_other_words(&self, request: Request, code: Code) -> Option<Request> {
+        let unknown = matches!(code.number(), 500 | 501 | 502 | 504 | 522);
+        // After EPSV ALL the server has been promised that nothing else will come.
+        if !unknown || request.retried || self.epsv_all || self.ends.server.ip().is_ipv6() {
+            return None;
+        }
+        Some(Request { extended: !request.extended, retried: true, ..request })
+    }
+
+    /// What the server has understood at last is what it is told from now on.
+    fn learn(&mut self, request: &Request) {
+        if request.retried {
+            *self.data.notations.of(request.server) = Some(request.extended);
+        }
+    }
+
+    /// Has a pinhole opened for both legs.
+    fn open(&mut self, request: Request, server: Leg, told: Option<Vec<u8>>) -> Result<(), Refusal> {
+        let client = self.client_leg(request.wish)?;
+        self.data.last_id += 1;
+        let id = PinholeId(self.data.last_id);
+        self.data.negotiation = Negotiation::Opening { id, request, told };
+        let (datapath, timeout) = (self.rule.datapath, self.rule.pinhole_timeout);
+        self.act(Action::OpenPinhole(Pinhole { id, client, server, datapath, timeout }));
+        Ok(())
+    }
+
+    fn client_leg(&self, wish: Wish) -> Result<Leg, Refusal> {
+        let front = self.ends.front.ip();
+        match wish {
+            Wish::Connects { .. } => {
+                let inbound = self.rule.inbound.as_ref().ok_or(Refusal::PassiveNotAllowed)?;
+                Ok(Leg::Listen { at: front, ports: inbound.gate_ports.clone(), from: self.ends.client.ip() })
+            }
+            Wish::Waits { at, .. } => {
+                let outbound = self.rule.outbound.as_ref().ok_or(Refusal::ActiveNotAllowed)?;
+                Ok(Leg::Dial { to: at, from: front, from_port: outbound.source_port })
+            }
+        }
+    }
+
+    fn server_listens(&self) -> Result<Leg, Refusal> {
+        let outbound = self.rule.outbound.as_ref().ok_or(Refusal::ActiveNotAllowed)?;
+        Ok(Leg::Listen { at: self.ends.back.ip(), ports: outbound.gate_ports.clone(), from: self.ends.server.ip() })
+    }
+
+    /// The port that the server names, where the rule allows it. Its address is not trusted: data goes to the peer of
+    /// the control connection.
+    fn server_port(&mut self, code: Code, texts: &[&[u8]]) -> Result<u16, Refusal> {
+        let (named, port) = if code.number() == 227 {
+            let at = host_port::parse_227(texts).map_err(Refusal::MalformedReply)?;
+            (Some(at.ip().to_owned().into()), at.port())
+        } else {
+            let at = host_port::parse_229(texts).map_err(Refusal::MalformedReply)?;
+            (at.address, at.port)
+        };
+        let used = self.ends.server.ip();
+        if let Some(named) = named.filter(|named| *named != used) {
+            self.report(Event::ForeignServerAddress { named, used });
+        }
+        // A rule with no `inbound` may still have the server asked in this mode, for a client that waits.
+        let inbound = self.rule.inbound.as_ref();
+        let allowed = inbound.map_or_else(PortRanges::unreserved, |inbound| inbound.server_ports.clone());
+        if allowed.contains(port) { Ok(port) } else { Err(Refusal::ServerPort { port, allowed }) }
+    }
+
+    /// The pinhole stands, and the legs that are listened for have these ports.
+    pub(super) fn pinhole_opened(&mut self, now: Instant, id: PinholeId, ports: [Option<u16>; 2], carrier: Carrier) {
+        let Some((request, told)) = self.take_opening(id) else { return self.close_pinhole(id) };
+        let modes = Modes { client: request.wish.mode(), server: request.server };
+        let has_ports = (modes.client == Mode::Active || ports[0].is_some())
+            && (modes.server == Mode::Passive || ports[1].is_some());
+        if !has_ports {
+            self.close_pinhole(id);
+            return self.refuse_held(Refusal::System(std::io::ErrorKind::Other), &request, told.as_deref());
+        }
+        let timeout = self.rule.pinhole_timeout;
+        self.data.stands(now, id, modes, carrier, timeout);
+        match told {
+            Some(told) => {
+                self.data.armed = Some(id);
+                self.answer_client(&request, ports, &told);
+            }
+            None => self.offer(now, id, request, ports),
+        }
+    }
+
+    pub(super) fn pinhole_failed(&mut self, id: PinholeId, refusal: Refusal) {
+        if let Some((request, told)) = self.take_opening(id) {
+            self.refuse_held(refusal, &request, told.as_deref());
+        }
+    }
+
+    fn take_opening(&mut self, id: PinholeId) -> Option<(Request, Option<Vec<u8>>)> {
+        if !matches!(self.data.negotiation, Negotiation::Opening { id: opening, .. } if opening == id) {
+            return None;
+        }
+        match std::mem::take(&mut self.data.negotiation) {
+            Negotiation::Opening { request, told, .. } => Some((request, told)),
+            Negotiation::Settled | Negotiation::Asked { .. } | Negotiation::Offered { .. } => None,
+        }
+    }
+
+    /// Tells the server where it can connect to.
+    fn offer(&mut self, now: Instant, id: PinholeId, request: Request, ports: [Option<u16>; 2]) {
+        let at = SocketAddr::new(self.ends.back.ip(), ports[1].unwrap_or_default());
+        let told = match (request.extended, at) {
+            (false, SocketAddr::V4(at)) => format!("PORT {}", host_port::write_port(at)),
+            (true, _) | (_, SocketAddr::V6(_)) => format!("EPRT {}", host_port::write_eprt(at)),
+        };
+        self.rewritten(Side::Client, &request.said, told.as_bytes());
+        self.data.negotiation = Negotiation::Offered { request, ports, until: now + ANSWER };
+        self.pending.push(Expected::Active(id));
+        self.forward(Side::Server, told.into_bytes());
+    }
+
+    /// The server answered PORT or EPRT.
+    pub(super) fn offered(&mut self, now: Instant, id: PinholeId, code: Code, lines: Vec<Vec<u8>>) {
+        let Negotiation::Offered { request, ports, .. } = std::mem::take(&mut self.data.negotiation) else { return };
+        let is_known = self.data.is_known(id);
+        // A 227 or 229 is no consent, and was answered for.
+        let odd = matches!(code.number(), 227 | 229);
+        if code.is_success() && !odd && is_known {
+            self.learn(&request);
+            self.data.armed = Some(id);
+            return match request.wish {
+                Wish::Connects { .. } => self.answer_client(&request, ports, &lines.concat()),
+                Wish::Waits { .. } => lines.into_iter().for_each(|line| self.forward(Side::Client, line)),
+            };
+        }
+        if is_known && let Some(request) = self.in_other_words(request, code) {
+            return self.offer(now, id, request, ports);
+        }
+        if !odd {
+            lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+        }
+        if self.data.forget(id).is_some() {
+            self.close_pinhole(id);
+        }
+    }
+
+    /// The client's command has its answer: the data connection can come.
+    fn answer_client(&mut self, request: &Request, ports: [Option<u16>; 2], said: &[u8]) {
+        let told = match (request.wish, self.announced_at(ports[0].unwrap_or_default())) {
+            (Wish::Connects { extended: false }, SocketAddr::V4(at)) => format!("227 {}", host_port::write_227(at)),
+            (Wish::Connects { .. }, at) => format!("229 {}", host_port::write_229(at.port())),
+            (Wish::Waits { extended: true, .. }, _) => "200 EPRT command successful.".to_owned(),
+            (Wish::Waits { extended: false, .. }, _) => "200 PORT command successful.".to_owned(),
+        };
+        self.rewritten(Side::Server, said, told.as_bytes());
+        self.forward(Side::Client, told.into_bytes());
+    }
+
+    /// A pinhole could not be. Where the server has answered, it is the client's turn to be.
+    fn refuse_held(&mut self, refusal: Refusal, request: &Request, told: Option<&[u8]>) {
+        match told {
+            Some(told) => self.refuse_now(refusal, told),
+            None => self.refuse(refusal, &request.said),
+        }
+    }
+
+    /// Tells the client in place of the server's answer.
+    fn refuse_now(&mut self, refusal: Refusal, said: &[u8]) {
+        let reply = refusal.reply();
+        self.report(Event::Refused { refusal, line: loggable(said) });
+        self.forward(Side::Client, reply.into_bytes());
+    }
+
+    pub(super) fn negotiation_overdue(&self, now: Instant) -> bool {
+        self.data.negotiation.deadline().is_some_and(|until| until <= now)
+    }
+}
