@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::job::{Job, tail};
 use super::net::{Net, PATH};
 use super::scratch::Scratch;
-use super::{Family, Fault, poll};
+use super::{Family, Fault, Mode, poll};
 
 /// How the gate comes between: by its own address, or by nftables on the way to the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +92,13 @@ impl Gate {
     /// waits until it listens.
     pub fn start(net: &Net, listener: Listener, datapath: Datapath, family: Family) -> Result<Self, Fault> {
         let rules = format!("version: 1\n\nlisteners:\n{}\n{RULES}    datapath: {datapath}\n", listener.yaml(family));
+        Self::start_with(net, &rules, listener.port())
+    }
+
+    /// The same in front of a server that is asked for the mode which the client does not use.
+    pub fn bridge(net: &Net, client: Mode, family: Family) -> Result<Self, Fault> {
+        let (listener, server) = (Listener::Reverse, client.other());
+        let rules = format!("version: 1\n\nlisteners:\n{}\n{RULES}    server_mode: {server}\n", listener.yaml(family));
         Self::start_with(net, &rules, listener.port())
     }
 

@@ -10,8 +10,9 @@ use crate::lab::{Family, Mode};
 
 /// All cells through the gate.
 pub fn whole() -> Vec<Cell> {
-    let ways =
+    let gates =
         || Listener::ALL.into_iter().flat_map(|listener| Datapath::ALL.map(|datapath| Via::Gate(listener, datapath)));
+    let ways = || gates().chain([Via::Bridge]);
     talks().flat_map(|talk| ways().map(move |via| Cell { talk, via })).collect()
 }
 

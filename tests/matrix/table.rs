@@ -68,8 +68,11 @@ fn markdown(results: &Results) -> String {
     let all = results.all();
     let mut text = ABOUT.to_owned();
     for datapath in Datapath::ALL {
-        let _ = writeln!(text, "## `datapath: {datapath}`\n\n{}", table(&all, datapath));
+        let ways = Listener::ALL.map(|listener| Via::Gate(listener, datapath));
+        let _ = writeln!(text, "## `datapath: {datapath}`\n\n{}", table(&all, &ways));
     }
+    let _ =
+        writeln!(text, "## `server_mode`: the mode that the client does not use\n\n{}", table(&all, &[Via::Bridge]));
     let reasons = results.reasons().into_iter().map(|(cell, reason)| {
         let talk = cell.talk;
         let reason = reason.lines().next().unwrap_or_default();
@@ -79,19 +82,23 @@ fn markdown(results: &Results) -> String {
     text + "## Left out\n\n" + &reasons.into_iter().collect::<String>()
 }
 
-fn table(all: &BTreeMap<Cell, Outcome>, datapath: Datapath) -> String {
+fn table(all: &BTreeMap<Cell, Outcome>, ways: &[Via]) -> String {
     let mut text = String::new();
-    let columns = columns();
-    let heads = columns.iter().map(|(listener, mode, family)| {
+    let columns = columns(ways);
+    let heads = columns.iter().map(|(via, mode, family)| {
         let mode = if *mode == Mode::Passive { 'P' } else { 'A' };
-        let listener = if *listener == Listener::ClientSource { "client".to_owned() } else { listener.to_string() };
-        format!(" {listener} {mode}{} |", family.to_string().trim_start_matches('v'))
+        let way = match via {
+            Via::Gate(Listener::ClientSource, _) => "client".to_owned(),
+            Via::Gate(listener, _) => listener.to_string(),
+            Via::Bridge | Via::Direct => via.to_string(),
+        };
+        format!(" {way} {mode}{} |", family.to_string().trim_start_matches('v'))
     });
     let _ = writeln!(text, "| server | client |{}", heads.collect::<String>());
     let _ = writeln!(text, "| --- | --- |{}", " --- |".repeat(columns.len()));
     for (server, client) in Server::ALL.into_iter().flat_map(|s| Client::ALL.map(|c| (s, c))) {
-        let cells = columns.iter().map(|&(listener, mode, family)| {
-            let cell = Cell { talk: Talk { server, client, mode, family }, via: Via::Gate(listener, datapath) };
+        let cells = columns.iter().map(|&(via, mode, family)| {
+            let cell = Cell { talk: Talk { server, client, mode, family }, via };
             match all.get(&cell) {
                 Some(Outcome::Works) => " ok |",
                 Some(Outcome::Broken(_)) => " **FAIL** |",
@@ -103,10 +110,9 @@ fn table(all: &BTreeMap<Cell, Outcome>, datapath: Datapath) -> String {
     text
 }
 
-fn columns() -> Vec<(Listener, Mode, Family)> {
+fn columns(ways: &[Via]) -> Vec<(Via, Mode, Family)> {
     let modes = [Mode::Passive, Mode::Active];
     let kinds = modes.into_iter().flat_map(|mode| [Family::V4, Family::V6].map(|family| (mode, family)));
     let kinds: Vec<_> = kinds.collect();
-    let columns = Listener::ALL.into_iter().flat_map(|l| kinds.iter().map(move |&(mode, family)| (l, mode, family)));
-    columns.collect()
+    ways.iter().flat_map(|via| kinds.iter().map(move |&(mode, family)| (*via, mode, family))).collect()
 }
