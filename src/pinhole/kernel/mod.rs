@@ -230,12 +230,17 @@ impl Shared {
 
     /// Takes all that conntrack has told: what is known afterwards is as new as what a peer says.
     fn hear(&self) {
-        self.watch.hear(|sighting| self.see(sighting), || self.catch_up());
+        let mut tasks = Vec::new();
+        self.watch.hear(|heard| match heard {
+            Some(sighting) => tasks.extend(self.see(sighting)),
+            None => tasks.extend(self.catch_up()),
+        });
+        // Not while it is heard: another program may keep the kernel's tables busy.
+        self.do_all(tasks);
     }
 
-    fn see(&self, sighting: &Sighting) {
-        let task = self.flows().see(Instant::now(), self.patience, sighting, |flow| self.look(flow));
-        self.do_all(task);
+    fn see(&self, sighting: &Sighting) -> Option<Task> {
+        self.flows().see(Instant::now(), self.patience, sighting, |flow| self.look(flow))
     }
 
     fn close(&self, serial: Serial) {
@@ -252,18 +257,18 @@ impl Shared {
     }
 
     /// Sightings were lost: all connections are looked at.
-    fn catch_up(&self) {
-        let Ok(present) = self.conntrack().look_at_all() else { return };
+    fn catch_up(&self) -> Vec<Task> {
+        let Ok(present) = self.conntrack().look_at_all() else { return Vec::new() };
+        let mut tasks = Vec::new();
         for sighting in &present {
             // One of an earlier pinhole at the same place may be among them.
             let waiting = self.flows().waiting_at(&sighting.flow.entrance());
             let is_new = waiting.is_some_and(|passage| !self.changes.is_unused(&passage));
-            self.see(&Sighting { is_new, ..*sighting });
+            tasks.extend(self.see(&Sighting { is_new, ..*sighting }));
         }
         let missing = self.flows().missing(&present);
-        for flow in missing {
-            self.see(&Sighting::of_the_gone(flow));
-        }
+        tasks.extend(missing.into_iter().filter_map(|flow| self.see(&Sighting::of_the_gone(flow))));
+        tasks
     }
 
     fn do_all(&self, tasks: impl IntoIterator<Item = Task>) {

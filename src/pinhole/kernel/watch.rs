@@ -57,13 +57,15 @@ impl Watch {
         Ok(Self { socket, ear: Mutex::new(vec![0; DATAGRAM].into_boxed_slice()) })
     }
 
-    /// Takes all that was told; `lost` where some of it was.
-    pub(super) fn hear(&self, mut see: impl FnMut(&Sighting), mut lost: impl FnMut()) {
+    /// Takes all that was told; `None` where some of it was lost.
+    pub(super) fn hear(&self, mut take: impl FnMut(Option<&Sighting>)) {
         let mut buffer = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match self.socket.try_receive(&mut buffer) {
-                Ok(Some(told)) => messages(told).filter_map(|message| sighting(&message)).for_each(|seen| see(&seen)),
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => lost(),
+                Ok(Some(told)) => {
+                    messages(told).filter_map(|message| sighting(&message)).for_each(|seen| take(Some(&seen)))
+                }
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => take(None),
                 Ok(None) | Err(_) => return,
             }
         }
