@@ -207,6 +207,11 @@ impl Driver {
                         guard.dial(side);
                     }
                 }
+                Action::Finish(id) => {
+                    if let Some(guard) = self.guards.get_mut(&id) {
+                        guard.finish();
+                    }
+                }
                 Action::ClosePinhole(id) => self.forget(id),
                 Action::CloseWrite(side) => self.peer(side).close_write(),
                 Action::Report(event) => self.log.event(&event),

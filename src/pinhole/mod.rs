@@ -225,13 +225,15 @@ impl Relay {
         let (dial_server, server_dialled) = oneshot::channel();
         let (alive, closed) = oneshot::channel();
         let started = [client_dialled, server_dialled];
-        let job = Job { id: pinhole.id, client, server, started, events, shared: Arc::clone(&self.shared) };
+        let (finish, finished) = oneshot::channel();
+        let job = Job { id: pinhole.id, client, server, started, finished, events, shared: Arc::clone(&self.shared) };
         tokio::spawn(relay::run(job, closed));
         Ok(Opened {
             ports: Some([client_port.as_ref().map(Reservation::port), server_port.as_ref().map(Reservation::port)]),
             guard: PinholeGuard(Held::Relay {
                 _ports: [client_port, server_port],
                 start: [Some(dial_client), Some(dial_server)],
+                finish: Some(finish),
                 _alive: alive,
             }),
             skipped,
@@ -262,6 +264,7 @@ enum Held {
     Relay {
         _ports: [Option<Reservation>; 2],
         start: [Option<oneshot::Sender<()>>; 2],
+        finish: Option<oneshot::Sender<()>>,
         _alive: oneshot::Sender<Infallible>,
     },
     Kernel {
@@ -273,6 +276,17 @@ impl PinholeGuard {
     /// Closes the pinhole, as dropping the guard does. Its listeners are gone when this returns.
     pub fn close(self) {
         drop(self);
+    }
+
+    /// Where both sides are waited for: the server will not come, and the client's connection ends in order, empty. Does
+    /// nothing where the server has come.
+    pub fn finish(&mut self) {
+        if let Held::Relay { finish, .. } = &mut self.0
+            && let Some(finish) = finish.take()
+        {
+            // Only a pinhole that both sides come to listens to this.
+            let _ = finish.send(());
+        }
     }
 
     /// Whether the kernel moves the bytes.

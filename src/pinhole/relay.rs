@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -34,6 +35,8 @@ pub(super) struct Job {
     pub(super) server: Approach,
     /// Where both legs are dialled: come when the client's is to be, and the server's.
     pub(super) started: [oneshot::Receiver<()>; 2],
+    /// Where both sides are waited for: comes when the server will not.
+    pub(super) finished: oneshot::Receiver<()>,
     pub(super) events: UnboundedSender<DataEvent>,
     pub(super) shared: Arc<Shared>,
 }
@@ -42,15 +45,17 @@ pub(super) struct Job {
 enum NotJoined {
     Closed,
     NotReached(Side, io::ErrorKind),
+    /// The client had nothing to get, and was told so.
+    Empty,
 }
 
 /// Serves one pinhole. `closed` fails when its guard is gone.
 pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
-    let Job { id, client, server, started, events, shared } = job;
+    let Job { id, client, server, started, finished, events, shared } = job;
     let joined = tokio::select! {
         biased;
         _ = &mut closed => return,
-        joined = join(client, server, started, &shared) => joined,
+        joined = join(client, server, started, finished, &shared) => joined,
     };
     let end = match joined {
         Ok((client, server, peer)) => {
@@ -61,6 +66,7 @@ pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
         Err(NotJoined::NotReached(side, error)) => {
             DataEnd { to_server: 0, to_client: 0, how: HowEnded::NotReached { side, error } }
         }
+        Err(NotJoined::Empty) => DataEnd { to_server: 0, to_client: 0, how: HowEnded::Complete },
         Err(NotJoined::Closed) => return,
     };
     let _ = events.send(DataEvent::Ended { id, end });
@@ -71,6 +77,7 @@ async fn join(
     client: Approach,
     server: Approach,
     [dial_client, dial_server]: [oneshot::Receiver<()>; 2],
+    finished: oneshot::Receiver<()>,
     shared: &Shared,
 ) -> Result<(TcpStream, TcpStream, SocketAddr), NotJoined> {
     let client_dialled = matches!(client, Approach::Dialled { .. });
@@ -85,10 +92,39 @@ async fn join(
             (client.await?, server)
         }
         (false, true) => (client.await?, server.await?),
-        (true, true) | (false, false) => tokio::try_join!(client, server)?,
+        (true, true) => tokio::try_join!(client, server)?,
+        (false, false) => meet(client, server, finished).await?,
     };
     let peer = if client_dialled && !server_dialled { server_addr } else { client_addr };
     Ok((client, server, peer))
+}
+
+type Stands = (TcpStream, SocketAddr);
+
+/// Waits for both sides, in whichever order they come; for the client alone once the server will not.
+async fn meet(
+    client: impl Future<Output = Result<Stands, NotJoined>>,
+    server: impl Future<Output = Result<Stands, NotJoined>>,
+    finished: oneshot::Receiver<()>,
+) -> Result<(Stands, Stands), NotJoined> {
+    let (mut client, mut server) = (pin!(client), pin!(server));
+    let mut came = None;
+    tokio::select! {
+        biased;
+        server = &mut server => return Ok((match came { Some(client) => client, None => client.await? }, server?)),
+        Ok(()) = finished => {}
+        first = async {
+            came = Some(client.as_mut().await?);
+            std::future::pending::<Result<(), NotJoined>>().await
+        } => first?,
+    }
+    let (stream, _) = match came {
+        Some(client) => client,
+        None => client.await?,
+    };
+    // A client that is gone already needs no end.
+    let _ = reset_on_close(&stream, false);
+    Err(NotJoined::Empty)
 }
 
 async fn stand_when(

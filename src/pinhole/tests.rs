@@ -355,6 +355,37 @@ async fn two_that_listen_are_joined() {
 }
 
 #[tokio::test]
+async fn a_client_whose_server_has_nothing_gets_an_end() {
+    for client_first in [true, false] {
+        let mut lab = Lab::new();
+        let mut opened = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(2), FIVE)).unwrap();
+        let at = port(&opened, Side::Client);
+        let early = if client_first { Some(lab.connect(local(1), at).await.unwrap()) } else { None };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        opened.guard.finish();
+        let mut client = match early {
+            Some(client) => client,
+            None => lab.connect(local(1), at).await.unwrap(),
+        };
+        assert_eq!(read(&mut client).await, Ok(Vec::new()));
+        assert_eq!(lab.end().await, DataEnd { to_server: 0, to_client: 0, how: HowEnded::Complete });
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_server_has_come_gets_what_it_sent() {
+    let mut lab = Lab::new();
+    let mut opened = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(2), FIVE)).unwrap();
+    let mut server = lab.connect(local(2), port(&opened, Side::Server)).await.unwrap();
+    server.write_all(b"sent").await.unwrap();
+    drop(server);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    opened.guard.finish();
+    let mut client = lab.connect(local(1), port(&opened, Side::Client)).await.unwrap();
+    assert_eq!(read(&mut client).await, Ok(b"sent".to_vec()));
+}
+
+#[tokio::test]
 async fn two_that_are_dialled_wait_for_the_start() {
     let mut lab = Lab::new();
     let client = listen(SocketAddr::new(lab.at, 0), false, 8).unwrap();

@@ -123,6 +123,13 @@ impl Data {
         matches!(how, Some(HowEnded::NotReached { side: Side::Client, .. }))
     }
 
+    /// Whether this one is waited for on both sides.
+    fn both_come(&self, id: PinholeId) -> bool {
+        let both = Modes { client: Mode::Passive, server: Mode::Active };
+        let waits = |connection: &Connection| connection.modes == both && connection.until.is_some();
+        self.connections.iter().any(|connection| connection.id == id && waits(connection))
+    }
+
     /// How long the end of a transfer is held for a connection that has yet to reach the client: a server that has
     /// nothing to send may have made none, but where we dial it will come or fail.
     pub(super) fn hold_until(&self, now: Instant) -> Instant {
@@ -194,6 +201,8 @@ impl Session {
         }
         if refused || !self.data.is_known(id) {
             self.record(now, index);
+        } else if code.is_success() && self.data.both_come(id) {
+            self.act(Action::Finish(id));
         }
     }
 
@@ -260,6 +269,9 @@ impl Session {
 
     /// The control connection is over. What is waited for is closed.
     pub(super) fn end_data(&mut self, now: Instant, moving: Moving) {
+        if let Negotiation::Opening { id, .. } = std::mem::take(&mut self.data.negotiation) {
+            self.close_pinhole(id);
+        }
         self.close_waiting(now);
         let ends = |id: PinholeId| match moving {
             Moving::Ends => true,

@@ -96,6 +96,8 @@ pub enum Action {
     OpenPinhole(Pinhole),
     /// Dial one leg of a pinhole whose legs are both dialled. That it was done before is no fault.
     Dial(PinholeId, Side),
+    /// The server is done and makes no connection, where both sides were to make one: the client's ends in order, empty.
+    Finish(PinholeId),
     /// Close a pinhole; a connection that runs through it is reset on both sides.
     ClosePinhole(PinholeId),
     /// No more will be sent to this side.

@@ -15,6 +15,7 @@ pub(super) fn action(action: &Action) -> Option<String> {
             format!("open {}: client {}; server {}", pinhole.id.0, leg(&pinhole.client), leg(&pinhole.server))
         }
         Action::Dial(id, side) => format!("dial {} {side}", id.0),
+        Action::Finish(id) => format!("finish {}", id.0),
         Action::ClosePinhole(id) => format!("close {}", id.0),
         Action::CloseWrite(side) => format!("end {side}"),
         Action::Report(event) => return report(event),

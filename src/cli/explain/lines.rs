@@ -119,7 +119,11 @@ impl Follower {
                     then.push(format!("the server names {named}; its own address {used} is used"));
                 }
                 Action::Close(reason) => then.push(format!("the session ends ({})", reason.name())),
-                Action::Report(_) | Action::Dial(..) | Action::ClosePinhole(_) | Action::CloseWrite(_) => {}
+                Action::Report(_)
+                | Action::Dial(..)
+                | Action::Finish(_)
+                | Action::ClosePinhole(_)
+                | Action::CloseWrite(_) => {}
             }
         }
         (then, refused)
