@@ -15,6 +15,8 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// The longest reply that is looked at as a whole, in lines and in bytes.
 const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 * 1024;
+/// Features that are ours and not the server's: for active mode, and for passive mode.
+const OWN: [&[u8]; 2] = [b"EPRT", b"EPSV"];
 /// Features that do not hold through the gate.
 const HIDDEN: [&[u8]; 10] = [b"AUTH", b"PBSZ", b"PROT", b"CCC", b"ADAT", b"CPSV", b"SSCN", b"LPRT", b"LPSV", b"SPSV"];
 
@@ -46,7 +48,11 @@ impl Session {
             {
                 self.collect(now, line);
             }
-            (Part::Middle(_), Some(Expected::Features)) if is_hidden(&line) => {}
+            (Part::Middle(_), Some(Expected::Features)) if is_any(&HIDDEN, &line) || is_any(&OWN, &line) => {}
+            (Part::Last(code), Some(Expected::Features)) if code.number() == 211 => {
+                self.own_features();
+                self.forward(Side::Client, line);
+            }
             _ => self.forward(Side::Client, line),
         }
         if let (Some(code), Some(Expected::Transfer { .. })) = (part.ends(), self.expected())
@@ -61,6 +67,14 @@ impl Session {
             }
             Some(code) => self.reply_ended(now, code),
             None => {}
+        }
+    }
+
+    /// What the client can use through us, whatever the server knows.
+    fn own_features(&mut self) {
+        let usable = [self.rule.outbound.is_some(), self.rule.inbound.is_some()];
+        for (feature, _) in OWN.into_iter().zip(usable).filter(|(_, usable)| *usable) {
+            self.forward(Side::Client, [b" ", feature].concat());
         }
     }
 
@@ -163,9 +177,9 @@ fn is_passive(code: Code) -> bool {
     matches!(code.number(), 227 | 229)
 }
 
-fn is_hidden(line: &[u8]) -> bool {
+fn is_any(features: &[&[u8]], line: &[u8]) -> bool {
     let line = line.trim_ascii().to_ascii_uppercase();
-    HIDDEN.iter().any(|feature| {
+    features.iter().any(|feature| {
         line.strip_prefix(*feature).is_some_and(|rest| rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric()))
     })
 }
