@@ -171,5 +171,6 @@ fn a_feature_that_does_not_hold_is_not_offered() {
     client.say("FEAT");
     server.expect("FEAT");
     server.send(b"211-Features\r\n AUTH TLS\r\n MLST size*;\r\n PROT\r\n211 End\r\n");
-    assert_eq!(client.expect_code("211").lines, ["211-Features", " MLST size*;", "211 End"]);
+    let shown = ["211-Features", " MLST size*;", " EPRT", " EPSV", "211 End"];
+    assert_eq!(client.expect_code("211").lines, shown);
 }
