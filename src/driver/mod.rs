@@ -1,5 +1,6 @@
 //! One session: takes a client to its server, does every action of the session core and feeds every result back.
 
+mod memory;
 mod peer;
 mod route;
 
@@ -16,7 +17,8 @@ use crate::ftp::line::LineReader;
 use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
 use crate::policy::{Listener, Policy};
 use crate::report::SessionLog;
-use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session};
+use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session, Setting};
+pub use memory::Memory;
 use peer::{Heard, Peer};
 
 /// How long the last line may take to reach a peer, and the peer to close.
@@ -49,6 +51,8 @@ pub struct Context {
     pub datapaths: Datapaths,
     /// The rules, and whether the gate is up.
     pub orders: watch::Receiver<Orders>,
+    /// What was found out about servers.
+    pub memory: Memory,
     /// Whether `IP_TRANSPARENT` may be used.
     pub may_be_transparent: bool,
 }
@@ -63,7 +67,9 @@ pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream)
 
 fn drive(context: Context, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
     let route::Routed { client, server, ends, announced, bindings, rule, policy, log } = routed;
-    let session = Session::new(ends, announced, rule, policy.timeouts, Instant::now());
+    let now = Instant::now();
+    let notations = context.memory.of(ends.server, now);
+    let session = Session::new(Setting { ends, announced, rule, timeouts: policy.timeouts, notations }, now);
     let driver = Box::new(Driver {
         session,
         client: Peer::new(client, LineReader::commands()),
@@ -214,6 +220,9 @@ impl Driver {
                 }
                 Action::ClosePinhole(id) => self.forget(id),
                 Action::CloseWrite(side) => self.peer(side).close_write(),
+                Action::Remember(notations) => {
+                    self.context.memory.keep(self.ends.server, notations, Instant::now());
+                }
                 Action::Report(event) => self.log.event(&event),
                 Action::Close(reason) => self.closed = Some(reason),
             }

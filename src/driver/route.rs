@@ -23,7 +23,7 @@ pub(super) struct Routed {
     pub(super) client: TcpStream,
     pub(super) server: TcpStream,
     pub(super) ends: Ends,
-    pub(super) announced: IpAddr,
+    pub(super) announced: Option<IpAddr>,
     pub(super) bindings: Bindings,
     pub(super) rule: Arc<Rule>,
     pub(super) policy: Arc<Policy>,
@@ -68,7 +68,7 @@ pub(super) async fn to_server(context: &Context, listener: &Listener, client: Tc
             log.started(&listener.name, &server, &rule.name);
             let back = BackAddr::new(stream.local_addr().ok()?);
             let ends = Ends { client: address, front: destination.front, back, server };
-            let announced = listener.advertise.unwrap_or_else(|| destination.front.ip());
+            let announced = Some(listener.advertise.unwrap_or_else(|| destination.front.ip()));
             let bindings = bindings(context, listener, &ends, destination.local);
             Some(Routed { client, server: stream, ends, announced, bindings, rule, policy, log })
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::driver::{Context, Orders, Phase};
+use crate::driver::{Context, Memory, Orders, Phase};
 use crate::net;
 use crate::pinhole::{Datapaths, Unavailable};
 use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
@@ -62,6 +62,7 @@ pub struct Gate {
     acceptors: Acceptors,
     sessions: Sessions,
     datapaths: Datapaths,
+    memory: Memory,
     may_be_transparent: bool,
 }
 
@@ -81,8 +82,14 @@ impl Gate {
         let sockets = Acceptors::default().open(&policy.listeners)?;
         let policy = Arc::new(policy);
         let (orders, _) = watch::channel(Orders { policy: Arc::clone(&policy), phase: Phase::Serving });
-        let mut gate =
-            Self { orders, acceptors: Acceptors::default(), sessions: Sessions::new(), datapaths, may_be_transparent };
+        let mut gate = Self {
+            orders,
+            acceptors: Acceptors::default(),
+            sessions: Sessions::new(),
+            datapaths,
+            memory: Memory::default(),
+            may_be_transparent,
+        };
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
         if wants_kernel(&policy) {
             report_datapath(&gate.datapaths);
@@ -102,6 +109,7 @@ impl Gate {
         Context {
             datapaths: self.datapaths.clone(),
             orders: self.orders.subscribe(),
+            memory: self.memory.clone(),
             may_be_transparent: self.may_be_transparent,
         }
     }

@@ -66,8 +66,10 @@ impl Session {
         if self.rule.inbound.is_none() {
             return Err(Refusal::PassiveNotAllowed);
         }
-        if !self.announced.is_ipv4() {
-            return Err(Refusal::WrongFamily { v6: true });
+        match self.announced {
+            Some(IpAddr::V4(_)) => {}
+            None if self.ends.client.ip().is_ipv4() => return Err(Refusal::AdvertiseUnknown),
+            None | Some(IpAddr::V6(_)) => return Err(Refusal::WrongFamily { v6: true }),
         }
         self.negotiate(now, Wish::Connects { extended: false }, said)
     }
@@ -161,11 +163,5 @@ impl Session {
             return;
         }
         self.report(Event::Rewritten { by, said: loggable(said), told: loggable(told) });
-    }
-
-    /// The address that the client is told, with this port.
-    pub(super) const fn announced_at(&self, port: u16) -> SocketAddr {
-        let ip: IpAddr = self.announced;
-        SocketAddr::new(ip, port)
     }
 }

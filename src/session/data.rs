@@ -61,6 +61,11 @@ pub(super) struct Data {
 }
 
 impl Data {
+    /// Nothing yet, with a server of which this is known.
+    pub(super) fn new(notations: Notations) -> Self {
+        Self { notations, ..Self::default() }
+    }
+
     pub(super) fn is_negotiating(&self) -> bool {
         self.negotiation != Negotiation::Settled
     }

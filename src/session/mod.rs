@@ -25,6 +25,7 @@ use std::time::Instant;
 
 pub use close::CloseReason;
 pub use event::{Event, Mode, Modes, Outcome, Transfer};
+pub use negotiation::Notations;
 pub use pinhole::{Carrier, DataEnd, HowEnded, Leg, Pinhole, PinholeId, WhyRelay};
 pub use refusal::Refusal;
 
@@ -102,10 +103,28 @@ pub enum Action {
     ClosePinhole(PinholeId),
     /// No more will be sent to this side.
     CloseWrite(Side),
+    /// The server was found to understand only these notations: tell that to the next session with it.
+    Remember(Notations),
     /// Tell the operator.
     Report(Event),
     /// Send what is still to be sent, then close both control connections. Nothing follows.
     Close(CloseReason),
+}
+
+/// What a session begins with.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Who is who.
+    pub ends: Ends,
+    /// What the client is told in 227 as the gate's address: F, or `advertise`; `None` while that is a name which
+    /// nobody knows the address of.
+    pub announced: Option<IpAddr>,
+    /// The rule that holds.
+    pub rule: Arc<Rule>,
+    /// How long to wait for what no rule speaks of.
+    pub timeouts: Timeouts,
+    /// What is known from earlier sessions of how the server wants to be asked.
+    pub notations: Notations,
 }
 
 /// How many faulty lines a client may send.
@@ -134,8 +153,7 @@ enum Control {
 #[derive(Debug)]
 pub struct Session {
     ends: Ends,
-    /// What the client is told as the gate's address: F, or `advertise`.
-    announced: IpAddr,
+    announced: Option<IpAddr>,
     rule: Arc<Rule>,
     control: Control,
     pending: Pending,
@@ -156,7 +174,8 @@ pub struct Session {
 impl Session {
     /// A session whose two control connections stand, and whose server has yet to greet.
     #[must_use]
-    pub fn new(ends: Ends, announced: IpAddr, rule: Arc<Rule>, timeouts: Timeouts, now: Instant) -> Self {
+    pub fn new(setting: Setting, now: Instant) -> Self {
+        let Setting { ends, announced, rule, timeouts, notations } = setting;
         let mut pending = Pending::default();
         pending.push(Expected::Greeting);
         Self {
@@ -169,7 +188,7 @@ impl Session {
             answering: None,
             collected: Vec::new(),
             held: None,
-            data: Data::default(),
+            data: Data::new(notations),
             epsv_all: false,
             draining: false,
             faults: 0,

@@ -1,7 +1,7 @@
 //! How the next data connection is agreed on. Each leg is negotiated for itself: what the client asks for says how it
 //! is told, and the rule says in which mode the server is asked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use super::event::{Event, Mode, Modes};
@@ -86,14 +86,20 @@ impl Negotiation {
     }
 }
 
-/// The only notation that the server understands, where it was found not to know the other.
+/// The only notation that a server understands in each mode, where it was found not to know the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Notations {
+pub struct Notations {
     passive: Option<bool>,
     active: Option<bool>,
 }
 
 impl Notations {
+    /// For each mode whether the extended notation (EPSV, EPRT) is the one that is understood; `None`: not known.
+    #[must_use]
+    pub const fn new(passive: Option<bool>, active: Option<bool>) -> Self {
+        Self { passive, active }
+    }
+
     /// Whether it is the extended one.
     const fn of(&mut self, mode: Mode) -> &mut Option<bool> {
         match mode {
@@ -168,8 +174,10 @@ impl Session {
 
     /// What the server has understood at last is what it is told from now on.
     fn learn(&mut self, request: &Request) {
-        if request.retried {
-            *self.data.notations.of(request.server) = Some(request.extended);
+        let known = self.data.notations.of(request.server);
+        if request.retried && *known != Some(request.extended) {
+            *known = Some(request.extended);
+            self.act(Action::Remember(self.data.notations));
         }
     }
 
@@ -300,9 +308,12 @@ impl Session {
 
     /// The client's command has its answer: the data connection can come.
     fn answer_client(&mut self, request: &Request, ports: [Option<u16>; 2], said: &[u8]) {
-        let told = match (request.wish, self.announced_at(ports[0].unwrap_or_default())) {
-            (Wish::Connects { extended: false }, SocketAddr::V4(at)) => format!("227 {}", host_port::write_227(at)),
-            (Wish::Connects { .. }, at) => format!("229 {}", host_port::write_229(at.port())),
+        let port = ports[0].unwrap_or_default();
+        let told = match (request.wish, self.announced) {
+            (Wish::Connects { extended: false }, Some(IpAddr::V4(ip))) => {
+                format!("227 {}", host_port::write_227(SocketAddrV4::new(ip, port)))
+            }
+            (Wish::Connects { .. }, _) => format!("229 {}", host_port::write_229(port)),
             (Wish::Waits { extended: true, .. }, _) => "200 EPRT command successful.".to_owned(),
             (Wish::Waits { extended: false, .. }, _) => "200 PORT command successful.".to_owned(),
         };

@@ -34,6 +34,8 @@ pub enum Refusal {
         /// Where its control connection comes from.
         peer: IpAddr,
     },
+    /// 227 would name the address of `advertise`, and no name server knows it.
+    AdvertiseUnknown,
     /// PORT, EPRT or EPSV with an argument that cannot be read.
     MalformedRequest(Malformed),
     /// 227 or 229 that cannot be read.
@@ -87,6 +89,7 @@ impl Refusal {
             Self::ClientPort { .. } => "client_port_outside_range",
             Self::ServerPort { .. } => "server_port_outside_range",
             Self::ForeignAddress { .. } => "foreign_address",
+            Self::AdvertiseUnknown => "advertise_unknown",
             Self::MalformedRequest(_) => "malformed_request",
             Self::MalformedReply(_) => "malformed_reply",
             Self::WrongFamily { .. } => "wrong_family",
@@ -121,6 +124,9 @@ impl Refusal {
             }
             Self::ForeignAddress { named, peer } => {
                 format!("504 {named} is not your address; data goes to {peer} only.")
+            }
+            Self::AdvertiseUnknown => {
+                "425 Can't open data connection: use EPSV, for PASV has no address to name.".into()
             }
             Self::MalformedRequest(Malformed::UnknownFamily) => {
                 "522 Network protocol not supported, use (1,2)".to_owned()
@@ -164,6 +170,9 @@ impl Refusal {
             }
             Self::ForeignAddress { named, peer } => {
                 format!("it named {named} but comes from {peer}: a bounce attempt, or a NAT between it and the gate")
+            }
+            Self::AdvertiseUnknown => {
+                "the name in the listener's `advertise` has no address: is the name server up?".into()
             }
             Self::MalformedRequest(what) => format!("the client's line cannot be read: {what}"),
             Self::MalformedReply(what) => format!("the server's 227 or 229 cannot be read: {what}"),

@@ -4,6 +4,7 @@
 mod cut;
 mod life;
 mod lines;
+mod notations;
 mod peers;
 mod ports;
 mod reload;

@@ -10,7 +10,7 @@ use ftpgate::ftp::line::{LineFault, LineReader};
 use ftpgate::policy::{
     AtSessionEnd, Datapath, Decision, Denied, Inbound, Outbound, Permission, Rule, ServerMode, Timeouts,
 };
-use ftpgate::session::{Carrier, DataEnd, HowEnded, Input, PinholeId, Refusal, Session, WhyRelay};
+use ftpgate::session::{Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay};
 
 /// Plays a transcript; the error names the line and what was done instead.
 pub(crate) fn play(text: &str) -> Result<(), String> {
@@ -54,7 +54,16 @@ impl Player {
         let now = Instant::now();
         let rule = rule(setting("rule "))?;
         let (ends, announced) = ends(setting("ends "))?;
-        let session = Session::new(ends, announced, Arc::new(rule.clone()), Timeouts::default(), now);
+        let session = Session::new(
+            Setting {
+                ends,
+                announced,
+                rule: Arc::new(rule.clone()),
+                timeouts: Timeouts::default(),
+                notations: Notations::default(),
+            },
+            now,
+        );
         let (client, server) = (LineReader::commands(), LineReader::replies());
         let mut player = Self { session, client, server, now, rule };
         if !text.lines().any(|line| line.trim() == "ungreeted") {
@@ -183,7 +192,7 @@ fn data_end(how: &str, bytes: &str) -> Result<DataEnd, String> {
     Ok(DataEnd { to_server: number(up)?, to_client: number(down)?, how })
 }
 
-fn ends(settings: &str) -> Result<(Ends, std::net::IpAddr), String> {
+fn ends(settings: &str) -> Result<(Ends, Option<std::net::IpAddr>), String> {
     let get = |key: &str, default: &str| {
         let found = settings.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         found.unwrap_or(default).to_owned()
@@ -195,7 +204,10 @@ fn ends(settings: &str) -> Result<(Ends, std::net::IpAddr), String> {
         back: BackAddr::new(socket("back", "10.0.2.1:40000")?),
         server: ServerAddr::new(socket("server", "10.0.2.2:21")?),
     };
-    let announced = get("announced", &ends.front.ip().to_string()).parse().map_err(|_| "bad announced")?;
+    let announced = match get("announced", &ends.front.ip().to_string()).as_str() {
+        "unknown" => None,
+        known => Some(known.parse().map_err(|_| "bad announced")?),
+    };
     Ok((ends, announced))
 }
 

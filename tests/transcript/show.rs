@@ -18,6 +18,7 @@ pub(super) fn action(action: &Action) -> Option<String> {
         Action::Finish(id) => format!("finish {}", id.0),
         Action::ClosePinhole(id) => format!("close {}", id.0),
         Action::CloseWrite(side) => format!("end {side}"),
+        Action::Remember(_) => "remember".to_owned(),
         Action::Report(event) => return report(event),
         Action::Close(reason) => format!("over {}", reason.name()),
     })

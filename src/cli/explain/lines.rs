@@ -10,7 +10,7 @@ use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, ServerAddr, Side};
 use crate::ftp::command::escaped;
 use crate::ftp::line::Line;
 use crate::policy::{Listener, Rule, Stand, Timeouts};
-use crate::session::{Action, Carrier, Event, Input, Leg, Pinhole, Session, WhyRelay};
+use crate::session::{Action, Carrier, Event, Input, Leg, Notations, Pinhole, Session, Setting, WhyRelay};
 
 /// A line, and what became of it.
 #[derive(Debug, Serialize)]
@@ -72,7 +72,9 @@ pub(super) fn follow(
     lines: &[String],
 ) -> Vec<Said> {
     let now = Instant::now();
-    let mut follower = Follower { session: Session::new(ends, announced, Arc::clone(rule), timeouts, now), now };
+    let setting =
+        Setting { ends, announced: Some(announced), rule: Arc::clone(rule), timeouts, notations: Notations::default() };
+    let mut follower = Follower { session: Session::new(setting, now), now };
     follower.give(server_line("220 ready"));
     lines.iter().map(|line| follower.say(line)).collect()
 }
@@ -123,6 +125,7 @@ impl Follower {
                 | Action::Dial(..)
                 | Action::Finish(_)
                 | Action::ClosePinhole(_)
+                | Action::Remember(_)
                 | Action::CloseWrite(_) => {}
             }
         }
