@@ -304,7 +304,7 @@ mod tests {
 
     use super::*;
     use crate::addr::{PortRange, PortRanges, ServerAddr};
-    use crate::policy::{AtSessionEnd, Inbound, Listener, ServerMode, Source, Timeouts};
+    use crate::policy::{AtSessionEnd, ForeignAddresses, Inbound, Listener, ServerMode, Source, Timeouts};
 
     fn listener(name: &str, bind: &str, interception: Option<Interception>) -> Listener {
         let stand = interception.map_or_else(
@@ -331,6 +331,7 @@ mod tests {
             datapath: Datapath::Auto,
             pinhole_timeout: Duration::from_secs(30),
             at_session_end: AtSessionEnd::Abort,
+            foreign_address: ForeignAddresses::default(),
         })
     }
 

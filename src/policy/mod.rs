@@ -9,7 +9,10 @@ mod rule;
 use std::sync::Arc;
 
 pub use listener::{Interception, Listener, Source, Stand};
-pub use rule::{AtSessionEnd, Datapath, Destination, Inbound, Outbound, Permission, Rule, ServerMode};
+pub use rule::{
+    AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
+    ServerMode,
+};
 
 use crate::addr::{ClientAddr, ServerAddr};
 

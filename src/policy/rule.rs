@@ -28,6 +28,8 @@ pub struct Rule {
     pub pinhole_timeout: Duration,
     /// What becomes of a transfer that runs when its session ends.
     pub at_session_end: AtSessionEnd,
+    /// What becomes of peers that name other hosts' addresses.
+    pub foreign_address: ForeignAddresses,
 }
 
 impl Rule {
@@ -113,6 +115,32 @@ pub enum AtSessionEnd {
     Abort,
     /// It goes on to its end.
     Finish,
+}
+
+/// What becomes of a peer that names another host's address as its own, on each side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignAddresses {
+    /// In a client's PORT or EPRT.
+    pub client: ForeignAddress,
+    /// In a server's 227 or 229.
+    pub server: ForeignAddress,
+}
+
+/// Servers behind NAT often do not know their address; a client that names another one's is an attack until the
+/// operator knows better.
+impl Default for ForeignAddresses {
+    fn default() -> Self {
+        Self { client: ForeignAddress::Refuse, server: ForeignAddress::UsePeer }
+    }
+}
+
+/// What becomes of a peer that names another host's address as its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignAddress {
+    /// The request is refused.
+    Refuse,
+    /// Its own address is used, with the port that it named.
+    UsePeer,
 }
 
 /// Who moves the bytes of a data connection.

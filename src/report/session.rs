@@ -84,7 +84,7 @@ impl SessionLog {
             Event::Rewritten { by, said, told } => self.rewritten(*by, said, told),
             Event::Transferred(transfer) => self.transferred(transfer),
             Event::Refused { .. }
-            | Event::ForeignServerAddress { .. }
+            | Event::ForeignAddress { .. }
             | Event::Stranger { .. }
             | Event::PortTaken(_)
             | Event::NotReached { .. }
@@ -128,9 +128,12 @@ impl SessionLog {
         match event {
             Event::Refused { refusal, line } => warn!(event = "refused", session, %client, reason = refusal.name(),
                 line, advice = refusal.advice(), "refused"),
-            Event::ForeignServerAddress { named, used } => warn!(event = "foreign_server_address", session, %client,
-                %named, %used, advice = "the server does not know its address; its control address was used",
+            Event::ForeignAddress { by: Side::Server, named, used } => warn!(event = "foreign_server_address", session,
+                %client, %named, %used, advice = "the server does not know its address; its control address was used",
                 "the server named another address"),
+            Event::ForeignAddress { by: Side::Client, named, used } => warn!(event = "foreign_client_address", session,
+                %client, %named, %used, advice = "the client does not know its address; its control address was used",
+                "the client named another address"),
             Event::Stranger { from, port } => warn!(event = "stranger", session, %client, %from, port,
                 "somebody else came to the pinhole and was reset"),
             Event::PortTaken(port) => warn!(event = "port_taken", session, %client, port,

@@ -12,6 +12,7 @@ use crate::addr::Side;
 use crate::ftp::command::{Command, NotACommand, Verb, loggable};
 use crate::ftp::host_port::{self, EpsvArgument, Family};
 use crate::ftp::line::{Line, LineFault};
+use crate::policy::ForeignAddress;
 
 impl Session {
     pub(super) fn client_line(&mut self, now: Instant, line: &Line) {
@@ -110,13 +111,17 @@ impl Session {
         if named.is_ipv6() != peer.is_ipv6() {
             return Err(Refusal::WrongFamily { v6: peer.is_ipv6() });
         }
-        if named.ip() != peer {
+        if named.ip() != peer && self.rule.foreign_address.client == ForeignAddress::Refuse {
             return Err(Refusal::ForeignAddress { named: named.ip(), peer });
         }
         if !outbound.client_ports.contains(named.port()) {
             return Err(Refusal::ClientPort { port: named.port(), allowed: outbound.client_ports });
         }
-        let wish = Wish::Waits { at: named, extended: command.verb == Verb::Eprt };
+        if named.ip() != peer {
+            self.report(Event::ForeignAddress { by: Side::Client, named: named.ip(), used: peer });
+        }
+        let at = SocketAddr::new(peer, named.port());
+        let wish = Wish::Waits { at, extended: command.verb == Verb::Eprt };
         self.negotiate(now, wish, said)
     }
 

@@ -28,8 +28,10 @@ pub enum Event {
         /// What the other side was told.
         told: String,
     },
-    /// The server named another host's address in 227 or 229; its own was used.
-    ForeignServerAddress {
+    /// A peer named another host's address as its own; that of its control connection was used.
+    ForeignAddress {
+        /// Which peer: the server in 227 or 229, the client in PORT or EPRT.
+        by: Side,
         /// What it named.
         named: IpAddr,
         /// What was used.

@@ -13,7 +13,7 @@ use crate::addr::{PortRanges, Side};
 use crate::ftp::command::loggable;
 use crate::ftp::host_port;
 use crate::ftp::reply::{self, Code};
-use crate::policy::ServerMode;
+use crate::policy::{ForeignAddress, ServerMode};
 
 /// How long a server has to answer PASV or PORT: the client is not read meanwhile.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -223,7 +223,11 @@ impl Session {
         };
         let used = self.ends.server.ip();
         if let Some(named) = named.filter(|named| *named != used) {
-            self.report(Event::ForeignServerAddress { named, used });
+            // 0.0.0.0 is nobody's address: such a server names none.
+            if self.rule.foreign_address.server == ForeignAddress::Refuse && !named.is_unspecified() {
+                return Err(Refusal::ForeignServerAddress { named, peer: used });
+            }
+            self.report(Event::ForeignAddress { by: Side::Server, named, used });
         }
         // A rule with no `inbound` may still have the server asked in this mode, for a client that waits.
         let inbound = self.rule.inbound.as_ref();

@@ -34,6 +34,13 @@ pub enum Refusal {
         /// Where its control connection comes from.
         peer: IpAddr,
     },
+    /// The server names another host's address, and the rule says to refuse that.
+    ForeignServerAddress {
+        /// What it named.
+        named: IpAddr,
+        /// Where its control connection leads.
+        peer: IpAddr,
+    },
     /// 227 would name the address of `advertise`, and no name server knows it.
     AdvertiseUnknown,
     /// PORT, EPRT or EPSV with an argument that cannot be read.
@@ -89,6 +96,7 @@ impl Refusal {
             Self::ClientPort { .. } => "client_port_outside_range",
             Self::ServerPort { .. } => "server_port_outside_range",
             Self::ForeignAddress { .. } => "foreign_address",
+            Self::ForeignServerAddress { .. } => "foreign_server_address",
             Self::AdvertiseUnknown => "advertise_unknown",
             Self::MalformedRequest(_) => "malformed_request",
             Self::MalformedReply(_) => "malformed_reply",
@@ -124,6 +132,9 @@ impl Refusal {
             }
             Self::ForeignAddress { named, peer } => {
                 format!("504 {named} is not your address; data goes to {peer} only.")
+            }
+            Self::ForeignServerAddress { .. } => {
+                "425 Can't open data connection: the server names another host's address.".into()
             }
             Self::AdvertiseUnknown => {
                 "425 Can't open data connection: use EPSV, for PASV has no address to name.".into()
@@ -169,7 +180,13 @@ impl Refusal {
                 format!("the server listens on {port}; the rule's inbound server_ports are {allowed}")
             }
             Self::ForeignAddress { named, peer } => {
-                format!("it named {named} but comes from {peer}: a bounce attempt, or a NAT between it and the gate")
+                format!(
+                    "it named {named} but comes from {peer}: a bounce attempt, or a NAT between it and the gate \
+                    (then write `foreign_address: {{ client: use_peer }}`)"
+                )
+            }
+            Self::ForeignServerAddress { named, peer } => {
+                format!("the server named {named} but is {peer}; `foreign_address: use_peer` would use that")
             }
             Self::AdvertiseUnknown => {
                 "the name in the listener's `advertise` has no address: is the name server up?".into()

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, PortRange, PortRanges, ServerAddr, Side};
 use ftpgate::ftp::line::{LineFault, LineReader};
 use ftpgate::policy::{
-    AtSessionEnd, Datapath, Decision, Denied, Inbound, Outbound, Permission, Rule, ServerMode, Timeouts,
+    AtSessionEnd, Datapath, Decision, Denied, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
+    ServerMode, Timeouts,
 };
 use ftpgate::session::{Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay};
 
@@ -255,6 +256,11 @@ fn rule(settings: &str) -> Result<Rule, String> {
             AtSessionEnd::Finish
         } else {
             AtSessionEnd::Abort
+        },
+        foreign_address: match get("foreign_address", "").as_str() {
+            "refuse" => ForeignAddresses { client: ForeignAddress::Refuse, server: ForeignAddress::Refuse },
+            "use_peer" => ForeignAddresses { client: ForeignAddress::UsePeer, server: ForeignAddress::UsePeer },
+            _ => ForeignAddresses::default(),
         },
     })
 }

@@ -46,7 +46,7 @@ fn report(event: &Event) -> Option<String> {
         // What was rewritten shows in the lines themselves.
         Event::Rewritten { .. } => return None,
         Event::Refused { refusal, .. } => format!("refused {}", refusal.name()),
-        Event::ForeignServerAddress { named, used } => format!("foreign {named} used {used}"),
+        Event::ForeignAddress { named, used, .. } => format!("foreign {named} used {used}"),
         Event::Stranger { from, port } => format!("stranger {from} {port}"),
         Event::PortTaken(port) => format!("taken {port}"),
         Event::NotReached { side, .. } => format!("not reached {side}"),

@@ -117,8 +117,8 @@ impl Follower {
                     then.push(format!("refused ({}): {}", refusal.name(), refusal.advice()));
                     refused = Some(refusal.name());
                 }
-                Action::Report(Event::ForeignServerAddress { named, used }) => {
-                    then.push(format!("the server names {named}; its own address {used} is used"));
+                Action::Report(Event::ForeignAddress { by, named, used }) => {
+                    then.push(format!("the {by} names {named}; its own address {used} is used"));
                 }
                 Action::Close(reason) => then.push(format!("the session ends ({})", reason.name())),
                 Action::Report(_)

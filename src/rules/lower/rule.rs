@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::super::place::At;
-use super::super::schema::{self, Many, Ports, PortsOr, Word, Written};
+use super::super::schema::{self, Many, Ports, PortsOr, ShortOr, Word, Written};
 use super::{network, ports, required, wait};
 use crate::addr::PortRanges;
-use crate::policy::{AtSessionEnd, Datapath, Inbound, Outbound, Permission, Rule, ServerMode};
+use crate::policy::{
+    AtSessionEnd, Datapath, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule, ServerMode,
+};
 
 const PINHOLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -45,6 +47,7 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
         datapath,
         pinhole_timeout: timeout?,
         at_session_end: at_session_end(&written.at_session_end),
+        foreign_address: foreign_addresses(written.foreign_address),
     })
 }
 
@@ -122,6 +125,29 @@ fn at_session_end(written: &Written<Word<schema::AtSessionEnd>>) -> AtSessionEnd
     match written.0 {
         Some(Word(schema::AtSessionEnd::Finish)) => AtSessionEnd::Finish,
         Some(Word(schema::AtSessionEnd::Abort)) | None => AtSessionEnd::Abort,
+    }
+}
+
+fn foreign_addresses(written: Written<ShortOr<schema::ForeignAddress, schema::ForeignAddresses>>) -> ForeignAddresses {
+    let default = ForeignAddresses::default();
+    let one = |written: Written<Word<_>>, default| written.0.map_or(default, |Word(word)| foreign_address(word));
+    match written.0 {
+        None => default,
+        Some(ShortOr::Short(word)) => {
+            let both = foreign_address(word);
+            ForeignAddresses { client: both, server: both }
+        }
+        Some(ShortOr::Full(written)) => ForeignAddresses {
+            client: one(written.client, default.client),
+            server: one(written.server, default.server),
+        },
+    }
+}
+
+const fn foreign_address(written: schema::ForeignAddress) -> ForeignAddress {
+    match written {
+        schema::ForeignAddress::Refuse => ForeignAddress::Refuse,
+        schema::ForeignAddress::UsePeer => ForeignAddress::UsePeer,
     }
 }
 

@@ -158,6 +158,73 @@ impl<F: JsonSchema> JsonSchema for PortsOr<F> {
     }
 }
 
+/// The short form, one text, or what says more: a map, or where `LIST`, a list.
+#[derive(Debug)]
+pub enum ShortOr<S, F, const LIST: bool = false> {
+    /// The text alone.
+    Short(S),
+    /// The map, or the list.
+    Full(F),
+}
+
+impl<S: JsonSchema, F: JsonSchema, const LIST: bool> JsonSchema for ShortOr<S, F, LIST> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}Or_{}", S::schema_name(), F::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (short, full) = (generator.subschema_for::<S>(), generator.subschema_for::<F>());
+        json_schema!({ "anyOf": [short, full] })
+    }
+}
+
+impl<'de, S, F, const LIST: bool> Deserialize<'de> for ShortOr<S, F, LIST>
+where
+    S: Deserialize<'de> + Phrase,
+    F: Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Either(PhantomData))
+    }
+}
+
+/// Reads one text, a map, or where `LIST`, a list in place of the map: serde's structs would take a list for a map.
+struct Either<S, F, const LIST: bool>(PhantomData<(S, F)>);
+
+impl<'de, S, F, const LIST: bool> Visitor<'de> for Either<S, F, LIST>
+where
+    S: Deserialize<'de> + Phrase,
+    F: Deserialize<'de>,
+{
+    type Value = ShortOr<S, F, LIST>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(S::PHRASE)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        S::deserialize(text.into_deserializer()).map(ShortOr::Short)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        if !LIST {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &self));
+        }
+        F::deserialize(SeqAccessDeserializer::new(list)).map(ShortOr::Full)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        if LIST {
+            return Err(A::Error::invalid_type(Unexpected::Map, &self));
+        }
+        F::deserialize(MapAccessDeserializer::new(map)).map(ShortOr::Full)
+    }
+}
+
 /// Reads one text, a list, or (where `F` is not [`Never`]) a map.
 struct Forms<T, F>(PhantomData<(T, F)>);
 

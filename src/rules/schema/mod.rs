@@ -9,7 +9,7 @@ mod text;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use form::{List, Many, PortsOr, Word, Written};
+pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
 pub use text::{Advertise, Bind, Client, Destination, Duration, Name, Phrase, Ports, Server, SourcePort, Version};
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.
@@ -123,6 +123,9 @@ pub struct Rule {
     /// What becomes of a transfer that runs when its session ends.
     #[serde(default)]
     pub at_session_end: Written<Word<AtSessionEnd>>,
+    /// What becomes of a peer that names another host's address as its own. One word stands for both sides.
+    #[serde(default)]
+    pub foreign_address: Written<ShortOr<ForeignAddress, ForeignAddresses>>,
 }
 
 /// What becomes of the clients of a rule.
@@ -212,6 +215,32 @@ pub enum AtSessionEnd {
 
 impl Phrase for AtSessionEnd {
     const PHRASE: &'static str = "`abort` or `finish`";
+}
+
+/// What becomes of a peer that names another host's address as its own.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeignAddress {
+    /// The request is refused.
+    Refuse,
+    /// The peer's own address is used, with the port that it named.
+    UsePeer,
+}
+
+impl Phrase for ForeignAddress {
+    const PHRASE: &'static str = "`refuse` or `use_peer`";
+}
+
+/// What becomes of a peer that names another host's address, for each side.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignAddresses {
+    /// In a client's PORT or EPRT (default refuse).
+    #[serde(default)]
+    pub client: Written<Word<ForeignAddress>>,
+    /// In a server's 227 or 229 (default use_peer).
+    #[serde(default)]
+    pub server: Written<Word<ForeignAddress>>,
 }
 
 /// How long the gate waits for things that no rule speaks of.
