@@ -34,6 +34,8 @@ pub enum Verb {
     Rein,
     /// FEAT (RFC 2389).
     Feat,
+    /// ALGS: a client asks the gate, and not the server, what it translates (RFC 6384 section 11).
+    Algs,
     /// AUTH and the other commands of RFC 2228 and 4217 that lead to encryption.
     Security,
     /// PASS or ACCT: the argument is a secret.
@@ -110,6 +112,7 @@ impl Verb {
             b"QUIT" => Self::Quit,
             b"REIN" => Self::Rein,
             b"FEAT" => Self::Feat,
+            b"ALGS" => Self::Algs,
             b"AUTH" | b"ADAT" | b"PBSZ" | b"PROT" | b"CCC" | b"MIC" | b"CONF" | b"ENC" => Self::Security,
             b"PASS" | b"ACCT" => Self::Secret,
             b"USER" => Self::User,

@@ -44,6 +44,11 @@ impl Session {
             Verb::Abor => self.pending.push(Expected::Abort),
             Verb::Stat => self.pending.push(Expected::Status),
             Verb::Feat => self.pending.push(Expected::Features),
+            Verb::Algs => {
+                let reply = self.translated(command.argument);
+                self.answer(reply.to_owned());
+                return Ok(());
+            }
             Verb::Quit => self.pending.push(Expected::Quit),
             Verb::Rein => {
                 self.epsv_all = false;
@@ -149,8 +154,31 @@ impl Session {
     pub(super) fn refuse(&mut self, refusal: Refusal, line: &[u8]) {
         let reply = refusal.reply();
         self.report(Event::Refused { refusal, line: loggable(line) });
+        self.answer(reply);
+    }
+
+    fn answer(&mut self, reply: String) {
         self.pending.push(Expected::Ours(reply));
         self.answer_ours();
+    }
+
+    /// The answer to ALGS (RFC 6384 section 11): which commands are translated between IPv6 and IPv4.
+    fn translated(&self, argument: &[u8]) -> &'static str {
+        let translates = self.ends.client.ip().is_ipv6() && self.ends.server.ip().is_ipv4();
+        match argument.to_ascii_uppercase().as_slice() {
+            b"STATUS64" | b"ENABLE64" => {
+                match (translates && self.rule.inbound.is_some(), self.rule.outbound.is_some()) {
+                    (true, true) => "216 EPSVEPRT",
+                    (true, false) => "216 EPSV",
+                    (false, _) => "216 NONE",
+                }
+            }
+            // Without it there would be no data connections at all.
+            b"DISABLE64" if translates => "504 Translation cannot be turned off.",
+            b"DISABLE64" => "216 NONE",
+            b"" => "501 Say STATUS64, ENABLE64 or DISABLE64.",
+            _ => "504 Only STATUS64, ENABLE64 and DISABLE64 are known.",
+        }
     }
 
     /// Sends the answers of our own whose turn it is, unless a reply of the server has begun.
