@@ -73,7 +73,7 @@ pub fn script(policy: &Policy) -> String {
             Stand::Transparent { interception, .. } => {
                 Some(Target { name: &listener.name, bind: listener.bind, interception })
             }
-            Stand::Reverse { .. } => None,
+            Stand::Reverse { .. } | Stand::Explicit => None,
         })
         .collect();
     if targets.is_empty() {

@@ -1,5 +1,6 @@
 //! One session: takes a client to its server, does every action of the session core and feeds every result back.
 
+mod explicit;
 mod memory;
 mod peer;
 mod route;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::addr::Side;
 use crate::ftp::line::LineReader;
+use crate::net::Names;
 use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
 use crate::policy::{Listener, Policy};
 use crate::report::SessionLog;
@@ -53,6 +55,8 @@ pub struct Context {
     pub orders: watch::Receiver<Orders>,
     /// What was found out about servers.
     pub memory: Memory,
+    /// Looks names up.
+    pub names: Names,
     /// Whether `IP_TRANSPARENT` may be used.
     pub may_be_transparent: bool,
 }
@@ -66,13 +70,14 @@ pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream)
 }
 
 fn drive(context: Context, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
-    let route::Routed { client, server, ends, announced, bindings, rule, policy, log } = routed;
+    let route::Routed { client, server, ends, announced, bindings, rule, policy, log, introduction } = routed;
     let now = Instant::now();
     let notations = context.memory.of(ends.server, now);
-    let session = Session::new(Setting { ends, announced, rule, timeouts: policy.timeouts, notations }, now);
+    let setting = Setting { ends, announced, rule, timeouts: policy.timeouts, notations, introduction };
+    let session = Session::new(setting, now);
     let driver = Box::new(Driver {
         session,
-        client: Peer::new(client, LineReader::commands()),
+        client,
         server: Peer::new(server, LineReader::replies()),
         bindings,
         context,

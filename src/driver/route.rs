@@ -1,12 +1,13 @@
 //! From a client's connection to its server's: where it leads, whether that is allowed, and who stands for whom.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
 use super::Context;
+use super::explicit;
 use super::peer::Peer;
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, is_dialable};
 use crate::ftp::line::LineReader;
@@ -14,78 +15,100 @@ use crate::net;
 use crate::pinhole::{Bindings, LegBinding};
 use crate::policy::{Decision, Interception, Listener, Policy, Rule, Source, Stand};
 use crate::report::SessionLog;
+use crate::session::Introduction;
 
-/// How long a client that is turned away has to take its 421.
+/// How long a client that is turned away has to take its last line.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Both control connections, and what is fixed by them.
 pub(super) struct Routed {
-    pub(super) client: TcpStream,
+    pub(super) client: Peer,
     pub(super) server: TcpStream,
     pub(super) ends: Ends,
     pub(super) announced: Option<IpAddr>,
     pub(super) bindings: Bindings,
     pub(super) rule: Arc<Rule>,
     pub(super) policy: Arc<Policy>,
+    pub(super) introduction: Option<Introduction>,
+    pub(super) log: SessionLog,
+}
+
+/// A client that came to a listener, and has no server yet.
+pub(super) struct Caller<'a> {
+    pub(super) context: &'a Context,
+    pub(super) listener: &'a Listener,
+    pub(super) peer: Peer,
+    pub(super) address: ClientAddr,
+    /// What it connected to, as its socket has it.
+    pub(super) local: SocketAddr,
     pub(super) log: SessionLog,
 }
 
 /// Where a client's connection leads.
-struct Destination {
-    front: FrontAddr,
-    server: ServerAddr,
+pub(super) struct Destination {
+    pub(super) front: FrontAddr,
+    pub(super) server: ServerAddr,
     /// The address of this machine that the client's packets arrive at, or the front where they need none.
-    local: IpAddr,
+    pub(super) local: IpAddr,
 }
 
 /// Connects a client to its server; where that cannot be, the client hears why and the connection is closed.
 pub(super) async fn to_server(context: &Context, listener: &Listener, client: TcpStream) -> Option<Routed> {
     let address = ClientAddr::new(client.peer_addr().ok()?);
+    let local = client.local_addr().ok()?;
+    net::prepare_control(&client).ok()?;
     let log = SessionLog::new(address, Instant::now());
-    let policy = Arc::clone(&context.orders.borrow().policy);
-    if net::prepare_control(&client).is_err() {
-        return None;
-    }
-    let destination = match destination(listener, &client) {
-        Ok(destination) => destination,
+    let destination = destination(listener, &client, local);
+    let peer = Peer::new(client, LineReader::commands());
+    let caller = Caller { context, listener, peer, address, local, log };
+    match destination {
+        Ok(Some(destination)) => to_known_server(caller, destination).await,
+        Ok(None) => explicit::to_named_server(caller).await,
         Err((reason, detail)) => {
-            log.no_destination(&listener.name, reason, &detail);
-            turn_away(client, "421 This connection leads nowhere.").await;
-            return None;
-        }
-    };
-    let server = destination.server;
-    let rule = match policy.decide(address, server) {
-        Decision::Allow(rule) => rule,
-        Decision::Deny(denied) => {
-            log.denied(&listener.name, &server, &denied);
-            turn_away(client, "421 The rules do not allow this session.").await;
-            return None;
-        }
-    };
-    match connect(listener, address, server, policy.timeouts.connect).await {
-        Ok(stream) => {
-            log.started(&listener.name, &server, &rule.name);
-            let back = BackAddr::new(stream.local_addr().ok()?);
-            let ends = Ends { client: address, front: destination.front, back, server };
-            let announced = Some(listener.advertise.unwrap_or_else(|| destination.front.ip()));
-            let bindings = bindings(context, listener, &ends, destination.local);
-            Some(Routed { client, server: stream, ends, announced, bindings, rule, policy, log })
-        }
-        Err(error) => {
-            log.no_server(&listener.name, &server, &error);
-            turn_away(client, &format!("421 The server cannot be reached: {}.", error.kind())).await;
+            caller.log.no_destination(&listener.name, reason, &detail);
+            caller.turn_away("421 This connection leads nowhere.").await;
             None
         }
     }
 }
 
-/// Where the client meant to go; or the name of the reason why that is nowhere, with the address.
-fn destination(listener: &Listener, client: &TcpStream) -> Result<Destination, (&'static str, String)> {
-    let local = client.local_addr().map_err(|error| ("no_destination", error.to_string()))?;
+async fn to_known_server(caller: Caller<'_>, destination: Destination) -> Option<Routed> {
+    let policy = Arc::clone(&caller.context.orders.borrow().policy);
+    let server = destination.server;
+    let rule = match policy.decide(caller.address, server) {
+        Decision::Allow(rule) => rule,
+        Decision::Deny(denied) => {
+            caller.log.denied(&caller.listener.name, &server, &denied);
+            caller.turn_away("421 The rules do not allow this session.").await;
+            return None;
+        }
+    };
+    match caller.dial(server, policy.timeouts.connect).await {
+        Ok(stream) => caller.lead(stream, &destination, rule, policy, None),
+        Err(error) => {
+            caller.log.no_server(&caller.listener.name, &server, &error);
+            caller.turn_away(&unreachable(&error)).await;
+            None
+        }
+    }
+}
+
+/// What a client is told whose server cannot be reached.
+pub(super) fn unreachable(error: &std::io::Error) -> String {
+    format!("421 The server cannot be reached: {}.", error.kind())
+}
+
+/// Where the client meant to go, `None` where it has still to say; or the name of the reason why that is nowhere, with
+/// the address.
+fn destination(
+    listener: &Listener,
+    client: &TcpStream,
+    local: SocketAddr,
+) -> Result<Option<Destination>, (&'static str, String)> {
     let front = FrontAddr::new(local);
     match listener.stand {
-        Stand::Reverse { server } => Ok(Destination { front, server, local: front.ip() }),
+        Stand::Explicit => Ok(None),
+        Stand::Reverse { server } => Ok(Some(Destination { front, server, local: front.ip() })),
         Stand::Transparent { interception, .. } => {
             let original = net::original_dst(client, interception)
                 .map_err(|error| ("not_intercepted", format!("no original destination: {error}")))?;
@@ -95,7 +118,7 @@ fn destination(listener: &Listener, client: &TcpStream) -> Result<Destination, (
                 Interception::Tproxy => front.ip(),
                 Interception::Redirect => local.ip().to_canonical(),
             };
-            Ok(Destination { front, server, local })
+            Ok(Some(Destination { front, server, local }))
         }
     }
 }
@@ -111,23 +134,46 @@ fn check_original(original: OriginalDst) -> Result<(), (&'static str, String)> {
     Ok(())
 }
 
-async fn connect(
-    listener: &Listener,
-    client: ClientAddr,
-    server: ServerAddr,
-    timeout: Duration,
-) -> std::io::Result<TcpStream> {
-    let as_client = matches!(listener.stand, Stand::Transparent { source: Source::Client, .. });
-    let from = as_client.then(|| (client.ip(), None));
-    let stream = net::dial(server.socket(), from, as_client, timeout).await?;
-    net::prepare_control(&stream)?;
-    Ok(stream)
+impl Caller<'_> {
+    /// Connects to a server, with the client's address where the listener says so.
+    pub(super) async fn dial(&self, server: ServerAddr, timeout: Duration) -> std::io::Result<TcpStream> {
+        let as_client = matches!(self.listener.stand, Stand::Transparent { source: Source::Client, .. });
+        let from = as_client.then(|| (self.address.ip(), None));
+        let stream = net::dial(server.socket(), from, as_client, timeout).await?;
+        net::prepare_control(&stream)?;
+        Ok(stream)
+    }
+
+    /// The server is connected to: the session can begin.
+    pub(super) fn lead(
+        self,
+        server: TcpStream,
+        destination: &Destination,
+        rule: Arc<Rule>,
+        policy: Arc<Policy>,
+        introduction: Option<Introduction>,
+    ) -> Option<Routed> {
+        self.log.started(&self.listener.name, &destination.server, &rule.name);
+        let back = BackAddr::new(server.local_addr().ok()?);
+        let ends = Ends { client: self.address, front: destination.front, back, server: destination.server };
+        let announced = Some(self.listener.advertise.unwrap_or_else(|| destination.front.ip()));
+        let bindings = bindings(self.context, self.listener, &ends, destination.local);
+        let Self { peer: client, log, .. } = self;
+        Some(Routed { client, server, ends, announced, bindings, rule, policy, introduction, log })
+    }
+
+    /// Says why there will be no session.
+    pub(super) async fn turn_away(mut self, reply: &str) {
+        self.peer.queue(reply.as_bytes());
+        // A client that does not take it is closed.
+        let _too_slow = tokio::time::timeout(FAREWELL, self.peer.finish()).await;
+    }
 }
 
 /// Which addresses of the session are this machine's own, and which it stands for.
 fn bindings(context: &Context, listener: &Listener, ends: &Ends, local: IpAddr) -> Bindings {
     let (client, as_client) = match listener.stand {
-        Stand::Reverse { .. } => (LegBinding { listen_at: local, transparent: false }, false),
+        Stand::Reverse { .. } | Stand::Explicit => (LegBinding { listen_at: local, transparent: false }, false),
         Stand::Transparent { interception, source } => {
             // A redirected client comes to an address of ours; only dialling it in the server's name takes privilege.
             let transparent = interception == Interception::Tproxy || context.may_be_transparent;
@@ -135,12 +181,4 @@ fn bindings(context: &Context, listener: &Listener, ends: &Ends, local: IpAddr) 
         }
     };
     Bindings { client, server: LegBinding { listen_at: ends.back.ip(), transparent: as_client } }
-}
-
-/// Says why there will be no session.
-async fn turn_away(client: TcpStream, reply: &str) {
-    let mut client = Peer::new(client, LineReader::commands());
-    client.queue(reply.as_bytes());
-    // A client that does not take it is closed.
-    let _too_slow = tokio::time::timeout(FAREWELL, client.finish()).await;
 }

@@ -42,6 +42,12 @@ pub enum Verb {
     Secret,
     /// USER.
     User,
+    /// OPEN, which names a server to an FTP proxy.
+    Open,
+    /// SITE: what a server can do beyond the standard; to an FTP proxy it names a server.
+    Site,
+    /// NOOP.
+    Noop,
     /// Anything else.
     Other,
 }
@@ -116,6 +122,9 @@ impl Verb {
             b"AUTH" | b"ADAT" | b"PBSZ" | b"PROT" | b"CCC" | b"MIC" | b"CONF" | b"ENC" => Self::Security,
             b"PASS" | b"ACCT" => Self::Secret,
             b"USER" => Self::User,
+            b"OPEN" => Self::Open,
+            b"SITE" => Self::Site,
+            b"NOOP" => Self::Noop,
             _ => Self::Other,
         }
     }

@@ -1,10 +1,12 @@
 //! Sockets: the only calls to the kernel that are about connections rather than pinholes.
 
 mod local;
+mod names;
 mod open;
 mod options;
 
 pub use local::{is_local, may_be_transparent};
+pub use names::{NameError, Names};
 pub use open::{CONTROL_BACKLOG, dial, listen};
 pub use options::{
     has_urgent, original_dst, prepare_control, prepare_data, raise_file_limit, reset_on_close, try_send_urgent,

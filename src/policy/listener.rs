@@ -32,6 +32,8 @@ pub enum Stand {
         /// Whose address the server sees.
         source: Source,
     },
+    /// The client names its server when it logs in, as `USER name@host[:port]`.
+    Explicit,
 }
 
 /// How the kernel hands over a connection that was meant for somebody else.

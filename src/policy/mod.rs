@@ -68,6 +68,17 @@ pub enum Denied {
 }
 
 impl Policy {
+    /// Whether there is any server that `client` might be allowed.
+    #[must_use]
+    pub fn may_admit(&self, client: ClientAddr) -> bool {
+        let everything = |rule: &&Arc<Rule>| {
+            rule.permission == Permission::Deny
+                && rule.to.iter().any(|to| to.network == crate::addr::Network::Any && to.port.is_none())
+        };
+        let for_client = self.rules.iter().filter(|rule| rule.is_from(client));
+        for_client.take_while(|rule| !everything(rule)).any(|rule| rule.permission == Permission::Allow)
+    }
+
     /// Decides whether `client` may reach `server`.
     pub fn decide(&self, client: ClientAddr, server: ServerAddr) -> Decision {
         match self.rules.iter().find(|rule| rule.matches(client, server)) {

@@ -33,11 +33,16 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether the rule is for this client, towards some server or other.
+    #[must_use]
+    pub fn is_from(&self, client: ClientAddr) -> bool {
+        self.from.iter().any(|network| network.contains(client.ip()))
+    }
+
     /// Whether the rule is for this client and this server.
     #[must_use]
     pub fn matches(&self, client: ClientAddr, server: ServerAddr) -> bool {
-        self.from.iter().any(|network| network.contains(client.ip()))
-            && self.to.iter().any(|destination| destination.contains(server))
+        self.is_from(client) && self.to.iter().any(|destination| destination.contains(server))
     }
 }
 

@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 
 use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -21,9 +24,14 @@ pub fn init(format: LogFormat, level: Level) {
         .with_ansi(false)
         .log_internal_errors(false)
         .with_writer(|| Stderr);
+    // Libraries have words of their own, with names of hosts in them that nobody escaped.
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        LogFormat::Text => builder.finish().with(ours).init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            builder.finish().with(ours).init();
+        }
     }
 }
 

@@ -51,6 +51,25 @@ impl SessionLog {
         );
     }
 
+    /// The rules have no server for the client.
+    pub fn denied_everything(&self, listener: &str) {
+        warn!(
+            event = "session_denied", session = self.id, client = %self.client, listener, rule = "(none matches)",
+            reason = "denied", advice = "no rule allows this client any server", "session denied"
+        );
+    }
+
+    /// The client left, or was sent away, before it had a server.
+    pub fn named_none(&self, listener: &str) {
+        info!(event = "no_server_named", session = self.id, client = %self.client, listener, "no server was named");
+    }
+
+    /// The server that the client named cannot be looked up.
+    pub fn no_address(&self, listener: &str, error: &dyn std::fmt::Display) {
+        warn!(event = "name_not_found", session = self.id, client = %self.client, listener, %error,
+            advice = "see /etc/resolv.conf and /etc/hosts of the gate", "no address for the server");
+    }
+
     /// The server could not be had.
     pub fn no_server(&self, listener: &str, server: &dyn std::fmt::Display, error: &std::io::Error) {
         warn!(

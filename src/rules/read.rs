@@ -92,10 +92,6 @@ fn subject(steps: &[Step]) -> String {
 
 /// `rest` is what the message says behind the key: the keys that are known.
 fn unknown_key(key: &str, rest: &str) -> Fault {
-    if key == "explicit" {
-        let help = "write `server:` for one server, or `transparent:` on a router";
-        return Fault::new("`explicit` is not available in this version", help);
-    }
     let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
     Fault::new(format!("{} is not a key here", quoted(key)), choice("the keys here are", "and", key, &known))
 }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::driver::{Context, Memory, Orders, Phase};
-use crate::net;
+use crate::net::{self, Names};
 use crate::pinhole::{Datapaths, Unavailable};
 use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
@@ -63,6 +63,7 @@ pub struct Gate {
     sessions: Sessions,
     datapaths: Datapaths,
     memory: Memory,
+    names: Names,
     may_be_transparent: bool,
 }
 
@@ -88,6 +89,7 @@ impl Gate {
             sessions: Sessions::new(),
             datapaths,
             memory: Memory::default(),
+            names: Names::default(),
             may_be_transparent,
         };
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
@@ -110,6 +112,7 @@ impl Gate {
             datapaths: self.datapaths.clone(),
             orders: self.orders.subscribe(),
             memory: self.memory.clone(),
+            names: self.names.clone(),
             may_be_transparent: self.may_be_transparent,
         }
     }

@@ -55,7 +55,16 @@ impl Session {
                 self.close_waiting(now);
                 self.pending.push(Expected::Plain);
             }
-            Verb::Secret | Verb::User | Verb::Other => self.pending.push(Expected::Plain),
+            Verb::User if let Some(introduction) = &self.introduction => {
+                let told = [b"USER ", introduction.without_server(command.argument)].concat();
+                self.rewritten(Side::Client, &line.bytes, &told);
+                self.pending.push(Expected::Plain);
+                self.forward(Side::Server, told);
+                return Ok(());
+            }
+            Verb::Secret | Verb::User | Verb::Open | Verb::Site | Verb::Noop | Verb::Other => {
+                self.pending.push(Expected::Plain);
+            }
         }
         self.act(Action::Forward {
             to: Side::Server,

@@ -12,6 +12,7 @@ mod close;
 mod commands;
 mod data;
 mod event;
+mod naming;
 mod negotiation;
 mod pending;
 mod pinhole;
@@ -25,6 +26,7 @@ use std::time::Instant;
 
 pub use close::CloseReason;
 pub use event::{Event, Mode, Modes, Outcome, Transfer};
+pub use naming::{Host, Introduction, Named, Naming, Step, WELCOME};
 pub use negotiation::Notations;
 pub use pinhole::{Carrier, DataEnd, HowEnded, Leg, Pinhole, PinholeId, WhyRelay};
 pub use refusal::Refusal;
@@ -125,6 +127,8 @@ pub struct Setting {
     pub timeouts: Timeouts,
     /// What is known from earlier sessions of how the server wants to be asked.
     pub notations: Notations,
+    /// How the client has named the server, where it has.
+    pub introduction: Option<Introduction>,
 }
 
 /// How many faulty lines a client may send.
@@ -168,6 +172,7 @@ pub struct Session {
     epsv_all: bool,
     draining: bool,
     faults: u8,
+    introduction: Option<Box<Introduction>>,
     actions: VecDeque<Action>,
 }
 
@@ -175,7 +180,7 @@ impl Session {
     /// A session whose two control connections stand, and whose server has yet to greet.
     #[must_use]
     pub fn new(setting: Setting, now: Instant) -> Self {
-        let Setting { ends, announced, rule, timeouts, notations } = setting;
+        let Setting { ends, announced, rule, timeouts, notations, introduction } = setting;
         let mut pending = Pending::default();
         pending.push(Expected::Greeting);
         Self {
@@ -192,6 +197,7 @@ impl Session {
             epsv_all: false,
             draining: false,
             faults: 0,
+            introduction: introduction.map(Box::new),
             actions: VecDeque::new(),
         }
     }

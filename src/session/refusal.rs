@@ -84,6 +84,16 @@ pub enum Refusal {
     EmptyLine,
     /// The server answered another command with 227 or 229.
     UnaskedPassiveReply,
+    /// A client named a server in a form that cannot be read.
+    DestinationMalformed,
+    /// No name server knows the server that a client named, or none answers.
+    NameUnknown,
+    /// A client named an address that no server has: loopback, link-local, multicast.
+    DestinationNotDialable(IpAddr),
+    /// A client named the gate itself.
+    DestinationIsGate(IpAddr),
+    /// The rules do not allow the client the server that it named.
+    DestinationDenied,
 }
 
 impl Refusal {
@@ -117,6 +127,11 @@ impl Refusal {
             Self::Garbage => "garbage",
             Self::EmptyLine => "empty_line",
             Self::UnaskedPassiveReply => "unasked_passive_reply",
+            Self::DestinationMalformed => "destination_malformed",
+            Self::NameUnknown => "name_unknown",
+            Self::DestinationNotDialable(_) => "destination_not_dialable",
+            Self::DestinationIsGate(_) => "destination_is_gate",
+            Self::DestinationDenied => "denied",
         }
     }
 
@@ -164,6 +179,13 @@ impl Refusal {
             Self::LineTooLong => "500 Line too long.".into(),
             Self::Garbage | Self::EmptyLine => "500 This is not a command.".into(),
             Self::UnaskedPassiveReply => "451 The server's answer does not fit the command.".into(),
+            Self::DestinationMalformed => {
+                "501 The server's name cannot be read; say name@host or name@host:port.".into()
+            }
+            Self::NameUnknown => "530 No address is known for this server.".into(),
+            Self::DestinationNotDialable(_) | Self::DestinationIsGate(_) | Self::DestinationDenied => {
+                "530 The rules do not allow this server.".into()
+            }
         }
     }
 
@@ -208,6 +230,11 @@ impl Refusal {
             Self::NotByKernel(why) => format!("{}: `datapath: auto` would relay it", why.text()),
             Self::LineTooLong | Self::Garbage | Self::EmptyLine => "the client does not speak FTP as it should".into(),
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
+            Self::DestinationMalformed => "the client should log in as name@host or name@host:port".into(),
+            Self::NameUnknown => "is the name right, and does a name server of /etc/resolv.conf answer?".into(),
+            Self::DestinationNotDialable(ip) => format!("{ip} is no address of a host in the network"),
+            Self::DestinationIsGate(ip) => format!("{ip} is this machine, or stands for it"),
+            Self::DestinationDenied => "`ftpgate explain` shows how the rules were walked".into(),
         }
     }
 }

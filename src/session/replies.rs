@@ -48,6 +48,10 @@ impl Session {
             {
                 self.collect(now, line);
             }
+            (
+                Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code),
+                Some(Expected::Greeting),
+            ) if self.logs_in() && (code.is_success() || code.is_preliminary()) => {}
             (Part::Middle(_), Some(Expected::Features)) if is_any(&HIDDEN, &line) || is_any(&OWN, &line) => {}
             (Part::Last(code), Some(Expected::Features)) if code.number() == 211 => {
                 self.own_features();
@@ -68,6 +72,11 @@ impl Session {
             Some(code) => self.reply_ended(now, code),
             None => {}
         }
+    }
+
+    /// Whether the client waits for the answer to a USER that is still to be sent, and not for the greeting.
+    fn logs_in(&self) -> bool {
+        self.introduction.as_ref().is_some_and(|introduction| introduction.login.is_some())
     }
 
     /// What the client can use through us, whatever the server knows.
@@ -134,8 +143,15 @@ impl Session {
         let success = code.is_success() && !swallowed;
         match command {
             Some(Expected::Greeting) => {
-                self.control =
-                    if code.is_success() { Control::Relaying } else { Control::Leaving { until: now + LEAVE } };
+                if !code.is_success() {
+                    self.control = Control::Leaving { until: now + LEAVE };
+                    return;
+                }
+                self.control = Control::Relaying;
+                if let Some(login) = self.introduction.as_mut().and_then(|introduction| introduction.login.take()) {
+                    self.pending.push(Expected::Plain);
+                    self.forward(Side::Server, login);
+                }
             }
             Some(Expected::Passive) => self.asked(now, code, lines),
             Some(Expected::Active(id)) => self.offered(now, id, code, lines),

@@ -11,7 +11,9 @@ use ftpgate::policy::{
     AtSessionEnd, Datapath, Decision, Denied, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
     ServerMode, Timeouts,
 };
-use ftpgate::session::{Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay};
+use ftpgate::session::{
+    Carrier, DataEnd, HowEnded, Input, Introduction, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
+};
 
 /// Plays a transcript; the error names the line and what was done instead.
 pub(crate) fn play(text: &str) -> Result<(), String> {
@@ -38,7 +40,9 @@ pub(crate) fn play(text: &str) -> Result<(), String> {
 
 fn is_step(line: &str) -> bool {
     let line = line.trim();
-    !line.is_empty() && !["#", "ends ", "rule "].iter().any(|start| line.starts_with(start)) && line != "ungreeted"
+    !line.is_empty()
+        && !["#", "ends ", "rule ", "introduced "].iter().any(|start| line.starts_with(start))
+        && line != "ungreeted"
 }
 
 struct Player {
@@ -62,6 +66,7 @@ impl Player {
                 rule: Arc::new(rule.clone()),
                 timeouts: Timeouts::default(),
                 notations: Notations::default(),
+                introduction: introduction(text)?,
             },
             now,
         );
@@ -191,6 +196,17 @@ fn data_end(how: &str, bytes: &str) -> Result<DataEnd, String> {
     let (up, down) = bytes.split_once('/').ok_or("bytes are UP/DOWN")?;
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
     Ok(DataEnd { to_server: number(up)?, to_client: number(down)?, how })
+}
+
+/// `introduced USER anna at ftp.example.com`, or `introduced at ftp.example.com`.
+fn introduction(text: &str) -> Result<Option<Introduction>, String> {
+    let Some(setting) = text.lines().find_map(|line| line.trim().strip_prefix("introduced ")) else { return Ok(None) };
+    let (login, called) = format!(" {setting}")
+        .rsplit_once(" at ")
+        .map(|(a, b)| (a.trim().to_owned(), b.to_owned()))
+        .ok_or("introduced [LINE] at SERVER")?;
+    let login = Some(login.into_bytes()).filter(|login| !login.is_empty());
+    Ok(Some(Introduction { called: called.into_bytes(), login }))
 }
 
 fn ends(settings: &str) -> Result<(Ends, Option<std::net::IpAddr>), String> {

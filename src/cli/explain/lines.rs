@@ -48,7 +48,7 @@ pub(super) fn ends(
     };
     let front = match listener.stand {
         Stand::Transparent { .. } => server.ip(),
-        Stand::Reverse { .. } => {
+        Stand::Reverse { .. } | Stand::Explicit => {
             known(bound.or_else(|| own(client.ip().is_ipv6())).or(listener.advertise), client.ip().is_ipv6())
         }
     };
@@ -72,8 +72,14 @@ pub(super) fn follow(
     lines: &[String],
 ) -> Vec<Said> {
     let now = Instant::now();
-    let setting =
-        Setting { ends, announced: Some(announced), rule: Arc::clone(rule), timeouts, notations: Notations::default() };
+    let setting = Setting {
+        ends,
+        announced: Some(announced),
+        rule: Arc::clone(rule),
+        timeouts,
+        notations: Notations::default(),
+        introduction: None,
+    };
     let mut follower = Follower { session: Session::new(setting, now), now };
     follower.give(server_line("220 ready"));
     lines.iter().map(|line| follower.say(line)).collect()

@@ -102,6 +102,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn listener<'a>(policy: &'a Policy, args: &Args) -> Option<&'a Listener> {
     let leads = |listener: &&Listener| match listener.stand {
         Stand::Reverse { server } => server.socket() == args.server,
+        Stand::Explicit => true,
         Stand::Transparent { .. } => listener.bind.is_ipv6() == args.server.is_ipv6(),
     };
     let named = |listener: &&Listener| args.listener.as_ref().is_none_or(|name| *name == listener.name);

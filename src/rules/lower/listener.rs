@@ -30,25 +30,31 @@ pub(super) fn listener(written: schema::Listener, binds: &mut Binds, at: &At<'_>
             Some(schema::Word(schema::Source::Gate)) | None => Source::Gate,
         },
     });
+    let explicit = written.explicit.0.map(|schema::Word(schema::Explicit::UserAtHost)| Stand::Explicit);
     let advertise = written.advertise.0.map(|advertise| advertised(&advertise, bind, &at.key("advertise")));
     let advertise = match advertise {
         None => None,
         Some(read) => Some(read?),
     };
-    Some(Listener { name: name?.0, bind: bind?, stand: server.or(transparent)?, advertise })
+    Some(Listener { name: name?.0, bind: bind?, stand: server.or(transparent).or(explicit)?, advertise })
 }
+
+/// The keys that say how a listener stands in front of its servers.
+const STANDS: [&str; 3] = ["server", "transparent", "explicit"];
 
 /// Checks that the keys say one way to stand in front of servers, and only what belongs to it.
 fn one_stand(at: &At<'_>) {
     let (server, transparent) = (at.has("server"), at.has("transparent"));
-    match (server, transparent) {
-        (true, true) => at.key_itself("transparent").mistake(
-            "a listener has either `server` or `transparent`",
-            "take one of the two away, or make two listeners",
+    let mut written = STANDS.into_iter().filter(|key| at.has(key));
+    match (written.next(), written.next()) {
+        (Some(_), Some(second)) => at.key_itself(second).mistake(
+            "a listener has one of `server`, `transparent` and `explicit`",
+            "take the others away, or make a listener for each",
         ),
-        (false, false) if at.lacks("server") && at.lacks("transparent") && !at.has("explicit") => at.mistake(
-            "this listener has neither `server` nor `transparent`",
-            "add `server: \"10.0.2.2:21\"` for one server, or `transparent: tproxy` on a router",
+        (None, _) if STANDS.into_iter().all(|key| at.lacks(key)) => at.mistake(
+            "this listener has neither `server` nor `transparent` nor `explicit`",
+            "add `server: \"10.0.2.2:21\"` for one server, `transparent: tproxy` on a router, or `explicit: user-at-host` \
+             for clients that name their server",
         ),
         _ => {}
     }
@@ -58,7 +64,7 @@ fn one_stand(at: &At<'_>) {
     }
     if at.has("advertise") && transparent && !server {
         let help = "take it away: clients are told the address that they connected to";
-        at.key_itself("advertise").mistake("`advertise` goes only with `server`", help);
+        at.key_itself("advertise").mistake("`advertise` does not go with `transparent`", help);
     }
 }
 

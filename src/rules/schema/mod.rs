@@ -35,10 +35,10 @@ pub struct File<L = Listener, R = Rule> {
 }
 
 /// An address at which clients are waited for: with `server`, for one server behind it; with `transparent`, for the
-/// servers whose connections nftables hands over.
+/// servers whose connections nftables hands over; with `explicit`, for the servers that clients name themselves.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a listener: a map with `name:`, `bind:` and `server:`")]
-#[schemars(extend("required" = ["name", "bind"]), extend("oneOf" = [{"required": ["server"]}, {"required": ["transparent"]}]))]
+#[schemars(extend("required" = ["name", "bind"]), extend("oneOf" = [{"required": ["server"]}, {"required": ["transparent"]}, {"required": ["explicit"]}]))]
 pub struct Listener {
     /// The name that logs use.
     #[serde(default)]
@@ -52,6 +52,9 @@ pub struct Listener {
     /// By which nftables statement connections to the servers are handed over.
     #[serde(default)]
     pub transparent: Written<Word<Interception>>,
+    /// How clients name their server.
+    #[serde(default)]
+    pub explicit: Written<Word<Explicit>>,
     /// Whose address the server sees; only with `transparent`.
     #[serde(default)]
     pub source: Written<Word<Source>>,
@@ -72,6 +75,18 @@ pub enum Interception {
 
 impl Phrase for Interception {
     const PHRASE: &'static str = "`tproxy` or `redirect`";
+}
+
+/// How clients name their server.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub enum Explicit {
+    /// `USER name@host[:port]`, or OPEN or SITE with the host.
+    #[serde(rename = "user-at-host")]
+    UserAtHost,
+}
+
+impl Phrase for Explicit {
+    const PHRASE: &'static str = "`user-at-host`";
 }
 
 /// Whose address the server sees.

@@ -1,0 +1,198 @@
+//! A client of an explicit listener: asked for its server, which is looked up, held against the rules and dialled.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Phase;
+use super::peer::Heard;
+use super::route::{Caller, Destination, Routed, unreachable};
+use crate::addr::{FrontAddr, ServerAddr, Side, is_dialable};
+use crate::ftp::command::loggable;
+use crate::net::{self, NameError};
+use crate::policy::{Decision, Policy, Rule};
+use crate::session::{CloseReason, Event, Host, Named, Naming, Refusal, Step, WELCOME};
+
+/// How long a client may take to name its server.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How many of a name's addresses are tried.
+const MOST_TRIED: usize = 4;
+
+/// Connects a client to the server that it names.
+pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
+    let policy = Arc::clone(&caller.context.orders.borrow().policy);
+    if !policy.may_admit(caller.address) {
+        caller.log.denied_everything(&caller.listener.name);
+        caller.turn_away("421 The rules do not allow this session.").await;
+        return None;
+    }
+    let mut orders = caller.context.orders.clone();
+    let found = tokio::select! {
+        biased;
+        _ = orders.wait_for(|orders| orders.phase != Phase::Serving) => Err(Some(CloseReason::Shutdown.reply().to_owned())),
+        found = tokio::time::timeout(PATIENCE, find(&mut caller)) => {
+            found.unwrap_or_else(|_| Err(Some("421 No server was named in time.".to_owned())))
+        }
+    };
+    match found {
+        Ok(Found { stream, server, rule, policy, named }) => {
+            let front = FrontAddr::new(caller.local);
+            let destination = Destination { front, server, local: front.ip() };
+            caller.lead(stream, &destination, rule, policy, Some(named.introduction))
+        }
+        Err(reply) => {
+            caller.log.named_none(&caller.listener.name);
+            if let Some(reply) = reply {
+                caller.turn_away(&reply).await;
+            }
+            None
+        }
+    }
+}
+
+/// A server that was named, allowed and connected to.
+struct Found {
+    stream: tokio::net::TcpStream,
+    server: ServerAddr,
+    rule: Arc<Rule>,
+    policy: Arc<Policy>,
+    named: Named,
+}
+
+/// Talks with the client until it has named a server that can be; else what to tell it last, where it is still there.
+async fn find(caller: &mut Caller<'_>) -> Result<Found, Option<String>> {
+    let mut naming = Naming::default();
+    caller.peer.queue(WELCOME.as_bytes());
+    loop {
+        let named = match next_step(caller, &mut naming).await.ok_or(None)? {
+            Step::Connect(named) => named,
+            Step::Answer(reply) => {
+                caller.peer.queue(reply.as_bytes());
+                continue;
+            }
+            Step::Refuse(refusal) => {
+                caller.peer.queue(refusal.reply().as_bytes());
+                continue;
+            }
+            Step::Leave(reply) => return Err(Some(reply.to_owned())),
+        };
+        match reach(caller, &named).await {
+            Ok((stream, server, rule, policy)) => return Ok(Found { stream, server, rule, policy, named }),
+            Err(Unreached::Gone(reply)) => return Err(Some(reply)),
+            Err(Unreached::Refused(refusal)) => {
+                let reply = refusal.reply();
+                caller.log.event(&Event::Refused { refusal, line: called(&named) });
+                match naming.failed() {
+                    Some(last) => return Err(Some(last.to_owned())),
+                    None => caller.peer.queue(reply.as_bytes()),
+                }
+            }
+        }
+    }
+}
+
+/// What the client's next line comes to; `None` where it is gone.
+async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming) -> Option<Step> {
+    loop {
+        match caller.peer.next_line() {
+            Some(Ok(line)) => {
+                let step = naming.line(&line.bytes);
+                if let Step::Refuse(refusal) = &step {
+                    caller.log.event(&Event::Refused { refusal: refusal.clone(), line: loggable(&line.bytes) });
+                }
+                return Some(step);
+            }
+            Some(Err(fault)) => {
+                caller.log.event(&Event::BadLine { side: Side::Client, fault });
+                return Some(naming.bad_line(fault));
+            }
+            None => match caller.peer.hear(caller.peer.is_idle()).await {
+                Heard::Progress => {}
+                Heard::Closed | Heard::Lost => return None,
+            },
+        }
+    }
+}
+
+fn called(named: &Named) -> String {
+    loggable(&named.introduction.called)
+}
+
+/// Why a server that was named is not reached.
+enum Unreached {
+    /// The client may name another.
+    Refused(Refusal),
+    /// It may be there later: this is what the client is told.
+    Gone(String),
+}
+
+type Reached = (tokio::net::TcpStream, ServerAddr, Arc<Rule>, Arc<Policy>);
+
+/// Looks a server up, asks the rules for each of its addresses, and connects to the first that answers.
+async fn reach(caller: &Caller<'_>, named: &Named) -> Result<Reached, Unreached> {
+    let addresses = match &named.host {
+        Host::Address(ip) => vec![*ip],
+        Host::Name(name) => caller.context.names.addresses(name).await.map_err(|error| {
+            caller.log.no_address(&caller.listener.name, &error);
+            match error {
+                NameError::Unknown(_) => Unreached::Refused(Refusal::NameUnknown),
+                NameError::Unanswered { .. } => {
+                    Unreached::Gone("421 The server's name cannot be looked up.".to_owned())
+                }
+            }
+        })?,
+    };
+    let policy = Arc::clone(&caller.context.orders.borrow().policy);
+    let mut allowed = Vec::new();
+    let mut refused = Refusal::NameUnknown;
+    for ip in addresses {
+        let server = ServerAddr::new(SocketAddr::new(ip, named.port));
+        match check(caller, &policy, server) {
+            Ok(rule) => allowed.push((server, rule)),
+            Err(refusal) => refused = refusal,
+        }
+    }
+    if allowed.is_empty() {
+        return Err(Unreached::Refused(refused));
+    }
+    // A host that is there in both families is best reached in the client's own, which needs no bridge.
+    allowed.sort_by_key(|(server, _)| server.ip().is_ipv6() != caller.address.ip().is_ipv6());
+    allowed.truncate(MOST_TRIED);
+    let end = Instant::now() + policy.timeouts.connect;
+    let mut failure = Unreached::Refused(refused);
+    for (index, (server, rule)) in allowed.iter().enumerate() {
+        let others = u32::try_from(allowed.len() - index).unwrap_or(1);
+        match caller.dial(*server, end.saturating_duration_since(Instant::now()) / others).await {
+            Ok(stream) => return Ok((stream, *server, Arc::clone(rule), policy)),
+            Err(error) => {
+                caller.log.no_server(&caller.listener.name, server, &error);
+                failure = Unreached::Gone(unreachable(&error));
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// The rule that lets the client to this address; the rules are asked last, for what is never dialled needs no rule.
+fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<Arc<Rule>, Refusal> {
+    if !is_dialable(server.ip()) {
+        return Err(Refusal::DestinationNotDialable(server.ip()));
+    }
+    if is_gate(policy, server.ip()) {
+        return Err(Refusal::DestinationIsGate(server.ip()));
+    }
+    match policy.decide(caller.address, server) {
+        Decision::Allow(rule) => Ok(rule),
+        Decision::Deny(denied) => {
+            caller.log.denied(&caller.listener.name, &server, &denied);
+            Err(Refusal::DestinationDenied)
+        }
+    }
+}
+
+/// Whether an address is this machine's, or that of a NAT in front of it which would lead back here.
+fn is_gate(policy: &Policy, ip: IpAddr) -> bool {
+    net::is_local(ip) || policy.listeners.iter().any(|listener| listener.advertise == Some(ip))
+}

@@ -1,0 +1,124 @@
+//! Names of hosts, looked up as `/etc/hosts` and `/etc/resolv.conf` say.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::net::NetError;
+
+/// How long one name server has for one answer, and how long all of it may take.
+const ANSWER: Duration = Duration::from_secs(2);
+const LOOKUP: Duration = Duration::from_secs(5);
+/// How many names are kept for their time to live.
+const KEPT: u64 = 1024;
+
+/// Looks names up, and keeps what it found for as long as the name server says. Clones share that.
+#[derive(Clone, Default)]
+pub struct Names(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    resolver: Option<TokioResolver>,
+    /// The last addresses of the names that clients are told, for when the name server is silent.
+    advertised: HashMap<String, Vec<IpAddr>>,
+}
+
+/// Why a name has no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// There is no such name, or it has no address.
+    #[error("there is no address for `{0}`")]
+    Unknown(String),
+    /// No name server could say.
+    #[error("no name server answers for `{name}`: {why}")]
+    Unanswered {
+        /// The name.
+        name: String,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+impl Names {
+    /// The addresses of a host, IPv4 first. Takes five seconds at most.
+    ///
+    /// # Errors
+    /// Where there are none, or no name server says.
+    pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
+        let unanswered = |why: String| NameError::Unanswered { name: name.to_owned(), why };
+        let resolver = self.resolver().map_err(|error| unanswered(error.to_string()))?;
+        let found = match tokio::time::timeout(LOOKUP, resolver.lookup_ip(name)).await {
+            Ok(Ok(found)) => found.iter().map(|ip| ip.to_canonical()).collect::<Vec<_>>(),
+            Ok(Err(error)) if error.is_no_records_found() => Vec::new(),
+            Ok(Err(error)) => return Err(unanswered(error.to_string())),
+            Err(_) => return Err(unanswered(format!("nothing heard in {} s", LOOKUP.as_secs()))),
+        };
+        if found.is_empty() { Err(NameError::Unknown(name.to_owned())) } else { Ok(found) }
+    }
+
+    /// The address of this family that clients are told for a name: the one that it has now, or where nobody can say,
+    /// the one that it had last.
+    ///
+    /// # Errors
+    /// Where none is known.
+    pub async fn advertised(&self, name: &str, v6: bool) -> Result<IpAddr, NameError> {
+        let found = self.addresses(name).await;
+        let addresses = match found {
+            Ok(addresses) => {
+                self.lock().advertised.insert(name.to_owned(), addresses.clone());
+                addresses
+            }
+            Err(error @ NameError::Unknown(_)) => return Err(error),
+            Err(error @ NameError::Unanswered { .. }) => self.lock().advertised.get(name).cloned().ok_or(error)?,
+        };
+        let fits = addresses.into_iter().find(|ip| ip.is_ipv6() == v6);
+        fits.ok_or_else(|| NameError::Unknown(name.to_owned()))
+    }
+
+    /// Reads the system's settings anew with the next name, and keeps only these of the names that clients are told.
+    pub fn renew(&self, advertised: &[&str]) {
+        let mut known = self.lock();
+        known.resolver = None;
+        known.advertised.retain(|name, _| advertised.contains(&name.as_str()));
+    }
+
+    fn resolver(&self) -> Result<TokioResolver, NetError> {
+        if let Some(resolver) = &self.lock().resolver {
+            return Ok(resolver.clone());
+        }
+        let mut builder = TokioResolver::builder_tokio()?;
+        let options = builder.options_mut();
+        options.timeout = ANSWER;
+        options.attempts = 2;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.cache_size = KEPT;
+        let resolver = builder.build()?;
+        Ok(self.lock().resolver.insert(resolver).clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Names").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_hosts_file_is_asked() {
+        let names = Names::default();
+        let found = names.addresses("localhost").await.unwrap();
+        assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+        assert_eq!(names.advertised("localhost", false).await.unwrap(), IpAddr::from([127, 0, 0, 1]));
+    }
+}
