@@ -114,6 +114,22 @@ pub const fn is_dialable(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether text can be the name of a host: labels of letters, digits, hyphens and underscores (RFC 1123 section 2.1).
+///
+/// One that ends in a number is refused: some resolvers take `127.1` or `0x7f000001` for an address.
+#[must_use]
+pub fn is_host_name(text: &str) -> bool {
+    /// RFC 1035 section 2.3.4.
+    const LONGEST: (usize, usize) = (253, 63);
+    let label = |label: &str| {
+        (1..=LONGEST.1).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let relative = text.strip_suffix('.').unwrap_or(text);
+    let last = relative.rsplit('.').next().unwrap_or_default();
+    text.len() <= LONGEST.0 && relative.split('.').all(label) && !last.starts_with(|first: char| first.is_ascii_digit())
+}
+
 /// The addresses of one session, fixed once both control connections stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
@@ -273,6 +289,19 @@ impl fmt::Display for PortRanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_hosts_are_told_from_numbers() {
+        for name in ["a", "ftp.example.com", "ftp.example.com.", "my_host", "3com.example", "xn--bcher-kva.example"] {
+            assert!(is_host_name(name), "{name}");
+        }
+        let long = format!("{}.example", "a".repeat(64));
+        for other in
+            ["", ".", "a..b", "a b", "127.1", "0x7f000001", "10.0.0.1", "::1", "gr\u{fc}n", "a/b", long.as_str()]
+        {
+            assert!(!is_host_name(other), "{other}");
+        }
+    }
 
     fn ranges(list: &[(u16, u16)]) -> PortRanges {
         PortRanges::new(list.iter().map(|&(a, b)| PortRange::new(a, b).unwrap()).collect()).unwrap()

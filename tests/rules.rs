@@ -8,7 +8,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ftpgate::policy::{Datapath, Interception, Policy, Source, Stand};
+use ftpgate::addr::Network;
+use ftpgate::policy::{Advertise, Advertised, Datapath, Interception, Policy, Source, Stand};
 use ftpgate::rules::{self, Mistakes};
 use proptest::prelude::*;
 
@@ -84,9 +85,11 @@ fn valid_files_and_the_examples_are_valid() {
 #[test]
 fn the_reference_means_what_its_comments_say() {
     let policy = parse(Path::new("rules/reference.yaml")).unwrap();
-    let [public, lan] = &policy.listeners[..] else { panic!("{:?}", policy.listeners) };
-    assert_eq!(public.advertise, Some("203.0.113.5".parse().unwrap()));
+    let [public, lan, outward] = &policy.listeners[..] else { panic!("{:?}", policy.listeners) };
+    let told = Advertised::Address("203.0.113.5".parse().unwrap());
+    assert_eq!(public.advertise, [Advertise { from: vec![Network::Any], advertised: told }]);
     assert!(matches!(public.stand, Stand::Reverse { server } if server.to_string() == "10.0.2.2:21"));
+    assert_eq!(outward.stand, Stand::Explicit);
     assert_eq!(lan.stand, Stand::Transparent { interception: Interception::Tproxy, source: Source::Client });
 
     let names: Vec<&str> = policy.rules.iter().map(|rule| rule.name.as_str()).collect();

@@ -311,7 +311,7 @@ mod tests {
             || Stand::Reverse { server: ServerAddr::new("10.0.2.2:21".parse().unwrap()) },
             |interception| Stand::Transparent { interception, source: Source::Client },
         );
-        Listener { name: name.to_owned(), bind: bind.parse().unwrap(), stand, advertise: None }
+        Listener { name: name.to_owned(), bind: bind.parse().unwrap(), stand, advertise: Vec::new() }
     }
 
     fn network(text: &str) -> Network {

@@ -12,7 +12,7 @@ use super::route::{Caller, Destination, Routed, unreachable};
 use crate::addr::{FrontAddr, ServerAddr, Side, is_dialable};
 use crate::ftp::command::loggable;
 use crate::net::{self, NameError};
-use crate::policy::{Decision, Policy, Rule};
+use crate::policy::{Advertised, Decision, Policy, Rule};
 use crate::session::{CloseReason, Event, Host, Named, Naming, Refusal, Step, WELCOME};
 
 /// How long a client may take to name its server.
@@ -40,7 +40,7 @@ pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
         Ok(Found { stream, server, rule, policy, named }) => {
             let front = FrontAddr::new(caller.local);
             let destination = Destination { front, server, local: front.ip() };
-            caller.lead(stream, &destination, rule, policy, Some(named.introduction))
+            caller.lead(stream, &destination, rule, policy, Some(named.introduction)).await
         }
         Err(reply) => {
             caller.log.named_none(&caller.listener.name);
@@ -180,7 +180,7 @@ fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<Arc
     if !is_dialable(server.ip()) {
         return Err(Refusal::DestinationNotDialable(server.ip()));
     }
-    if is_gate(policy, server.ip()) {
+    if is_gate(caller, policy, server.ip()) {
         return Err(Refusal::DestinationIsGate(server.ip()));
     }
     match policy.decide(caller.address, server) {
@@ -193,6 +193,9 @@ fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<Arc
 }
 
 /// Whether an address is this machine's, or that of a NAT in front of it which would lead back here.
-fn is_gate(policy: &Policy, ip: IpAddr) -> bool {
-    net::is_local(ip) || policy.listeners.iter().any(|listener| listener.advertise == Some(ip))
+fn is_gate(caller: &Caller<'_>, policy: &Policy, ip: IpAddr) -> bool {
+    let mut advertised = policy.listeners.iter().flat_map(|listener| &listener.advertise);
+    net::is_local(ip)
+        || advertised.any(|advertise| advertise.advertised == Advertised::Address(ip))
+        || caller.context.names.is_advertised(ip)
 }

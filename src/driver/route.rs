@@ -13,7 +13,7 @@ use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr
 use crate::ftp::line::LineReader;
 use crate::net;
 use crate::pinhole::{Bindings, LegBinding};
-use crate::policy::{Decision, Interception, Listener, Policy, Rule, Source, Stand};
+use crate::policy::{Advertised, Decision, Interception, Listener, Policy, Rule, Source, Stand};
 use crate::report::SessionLog;
 use crate::session::Introduction;
 
@@ -84,7 +84,7 @@ async fn to_known_server(caller: Caller<'_>, destination: Destination) -> Option
         }
     };
     match caller.dial(server, policy.timeouts.connect).await {
-        Ok(stream) => caller.lead(stream, &destination, rule, policy, None),
+        Ok(stream) => caller.lead(stream, &destination, rule, policy, None).await,
         Err(error) => {
             caller.log.no_server(&caller.listener.name, &server, &error);
             caller.turn_away(&unreachable(&error)).await;
@@ -145,7 +145,7 @@ impl Caller<'_> {
     }
 
     /// The server is connected to: the session can begin.
-    pub(super) fn lead(
+    pub(super) async fn lead(
         self,
         server: TcpStream,
         destination: &Destination,
@@ -156,10 +156,22 @@ impl Caller<'_> {
         self.log.started(&self.listener.name, &destination.server, &rule.name);
         let back = BackAddr::new(server.local_addr().ok()?);
         let ends = Ends { client: self.address, front: destination.front, back, server: destination.server };
-        let announced = Some(self.listener.advertise.unwrap_or_else(|| destination.front.ip()));
+        let announced = self.announced(destination.front).await;
         let bindings = bindings(self.context, self.listener, &ends, destination.local);
         let Self { peer: client, log, .. } = self;
         Some(Routed { client, server, ends, announced, bindings, rule, policy, introduction, log })
+    }
+
+    /// What the client is told in 227; `None` where nobody knows.
+    async fn announced(&self, front: FrontAddr) -> Option<IpAddr> {
+        match self.listener.advertised_to(self.address) {
+            None => Some(front.ip()),
+            Some(Advertised::Address(ip)) => Some(*ip),
+            Some(Advertised::Name(name)) => {
+                let found = self.context.names.advertised(name, front.ip().is_ipv6()).await;
+                found.inspect_err(|error| self.log.no_address(&self.listener.name, error)).ok()
+            }
+        }
     }
 
     /// Says why there will be no session.

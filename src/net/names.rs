@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
@@ -12,6 +12,8 @@ use hickory_resolver::net::NetError;
 /// How long one name server has for one answer, and how long all of it may take.
 const ANSWER: Duration = Duration::from_secs(2);
 const LOOKUP: Duration = Duration::from_secs(5);
+/// How long a name server that was silent is left alone, where what it said last will do: clients would wait for it.
+const REST: Duration = Duration::from_secs(30);
 /// How many names are kept for their time to live.
 const KEPT: u64 = 1024;
 
@@ -22,8 +24,16 @@ pub struct Names(Arc<Mutex<Known>>);
 #[derive(Default)]
 struct Known {
     resolver: Option<TokioResolver>,
-    /// The last addresses of the names that clients are told, for when the name server is silent.
-    advertised: HashMap<String, Vec<IpAddr>>,
+    /// The names that clients are told the address of.
+    advertised: HashMap<String, Last>,
+}
+
+/// What was last known of a name.
+#[derive(Clone)]
+struct Last {
+    addresses: Vec<IpAddr>,
+    /// Since when no name server has answered.
+    silent: Option<Instant>,
 }
 
 /// Why a name has no address.
@@ -65,17 +75,32 @@ impl Names {
     /// # Errors
     /// Where none is known.
     pub async fn advertised(&self, name: &str, v6: bool) -> Result<IpAddr, NameError> {
-        let found = self.addresses(name).await;
-        let addresses = match found {
-            Ok(addresses) => {
-                self.lock().advertised.insert(name.to_owned(), addresses.clone());
-                addresses
-            }
-            Err(error @ NameError::Unknown(_)) => return Err(error),
-            Err(error @ NameError::Unanswered { .. }) => self.lock().advertised.get(name).cloned().ok_or(error)?,
+        let last = self.lock().advertised.get(name).cloned();
+        let addresses = match last {
+            Some(Last { addresses, silent }) if silent.is_some_and(|since| since.elapsed() < REST) => addresses,
+            last => match self.addresses(name).await {
+                Ok(addresses) => {
+                    let last = Last { addresses: addresses.clone(), silent: None };
+                    self.lock().advertised.insert(name.to_owned(), last);
+                    addresses
+                }
+                Err(error @ NameError::Unknown(_)) => return Err(error),
+                Err(error @ NameError::Unanswered { .. }) => {
+                    let addresses = last.ok_or(error)?.addresses;
+                    let last = Last { addresses: addresses.clone(), silent: Some(Instant::now()) };
+                    self.lock().advertised.insert(name.to_owned(), last);
+                    addresses
+                }
+            },
         };
         let fits = addresses.into_iter().find(|ip| ip.is_ipv6() == v6);
         fits.ok_or_else(|| NameError::Unknown(name.to_owned()))
+    }
+
+    /// Whether clients were told this address for some name.
+    #[must_use]
+    pub fn is_advertised(&self, ip: IpAddr) -> bool {
+        self.lock().advertised.values().any(|last| last.addresses.contains(&ip))
     }
 
     /// Reads the system's settings anew with the next name, and keeps only these of the names that clients are told.

@@ -1,8 +1,9 @@
 //! Where clients are waited for, and how they get there.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::addr::ServerAddr;
+use crate::addr::{ClientAddr, Network, ServerAddr};
 
 /// One address at which clients are waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +14,44 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// How it stands in front of its servers.
     pub stand: Stand,
-    /// The address that clients are told in 227, where another NAT stands in front of us.
-    pub advertise: Option<IpAddr>,
+    /// What clients are told in 227, where another NAT stands in front of us: the first that a client is in.
+    pub advertise: Vec<Advertise>,
+}
+
+impl Listener {
+    /// What this client is told in 227; `None`: the address that it connected to.
+    #[must_use]
+    pub fn advertised_to(&self, client: ClientAddr) -> Option<&Advertised> {
+        let told = |advertise: &&Advertise| advertise.from.iter().any(|network| network.contains(client.ip()));
+        self.advertise.iter().find(told).map(|advertise| &advertise.advertised)
+    }
+}
+
+/// What the clients of some networks are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertise {
+    /// Clients that are told it: any of these.
+    pub from: Vec<Network>,
+    /// What they are told.
+    pub advertised: Advertised,
+}
+
+/// What clients are told in 227.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advertised {
+    /// This address.
+    Address(IpAddr),
+    /// The address that this name has.
+    Name(String),
+}
+
+impl fmt::Display for Advertised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(ip) => ip.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 /// How a listener stands in front of its servers.

@@ -8,7 +8,7 @@ mod rule;
 
 use std::sync::Arc;
 
-pub use listener::{Interception, Listener, Source, Stand};
+pub use listener::{Advertise, Advertised, Interception, Listener, Source, Stand};
 pub use rule::{
     AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
     ServerMode,
@@ -68,6 +68,16 @@ pub enum Denied {
 }
 
 impl Policy {
+    /// Every name that clients are told the address of, as often as it is written, and whether it is to be IPv6.
+    pub fn advertised_names(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.listeners.iter().flat_map(|listener| {
+            listener.advertise.iter().filter_map(|advertise| match &advertise.advertised {
+                Advertised::Name(name) => Some((name.as_str(), listener.bind.is_ipv6())),
+                Advertised::Address(_) => None,
+            })
+        })
+    }
+
     /// Whether there is any server that `client` might be allowed.
     #[must_use]
     pub fn may_admit(&self, client: ClientAddr) -> bool {

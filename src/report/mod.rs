@@ -33,6 +33,12 @@ pub fn not_accepted(listener: &str, error: &std::io::Error) {
         If this is EMFILE or ENFILE, raise the limit of open files (LimitNOFILE=)", "cannot accept a client");
 }
 
+/// A name in `advertise` has no address now: PASV is refused until it has one.
+pub fn not_advertised(error: &dyn Display) {
+    warn!(event = "name_not_found", %error, advice = "clients that ask for PASV are refused until it has an address; \
+        see /etc/resolv.conf and /etc/hosts", "no address for a name in `advertise`");
+}
+
 /// New rules hold.
 pub fn reloaded(changes: &[String]) {
     let changes = if changes.is_empty() { "none".to_owned() } else { changes.join("; ") };

@@ -64,10 +64,10 @@ impl SessionLog {
         info!(event = "no_server_named", session = self.id, client = %self.client, listener, "no server was named");
     }
 
-    /// The server that the client named cannot be looked up.
+    /// A name that the client gave, or that it is to be told the address of, cannot be looked up.
     pub fn no_address(&self, listener: &str, error: &dyn std::fmt::Display) {
         warn!(event = "name_not_found", session = self.id, client = %self.client, listener, %error,
-            advice = "see /etc/resolv.conf and /etc/hosts of the gate", "no address for the server");
+            advice = "see /etc/resolv.conf and /etc/hosts of the gate", "no address for a name");
     }
 
     /// The server could not be had.

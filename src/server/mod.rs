@@ -96,6 +96,7 @@ impl Gate {
         if wants_kernel(&policy) {
             report_datapath(&gate.datapaths);
         }
+        gate.look_up_names(&policy);
         policy.listeners.iter().for_each(report::listening);
         report::ready(policy.rules.len());
         Ok(gate)
@@ -105,6 +106,22 @@ impl Gate {
     #[must_use]
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.acceptors.addresses()
+    }
+
+    /// Says at once which names that clients are to be told have no address, and not only when one asks.
+    fn look_up_names(&self, policy: &Policy) {
+        let mut names: Vec<(&str, bool)> = policy.advertised_names().collect();
+        names.sort_unstable();
+        names.dedup();
+        self.names.renew(&names.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        for (name, v6) in names {
+            let (name, known) = (name.to_owned(), self.names.clone());
+            tokio::spawn(async move {
+                if let Err(error) = known.advertised(&name, v6).await {
+                    report::not_advertised(&error);
+                }
+            });
+        }
     }
 
     fn context(&self) -> Context {
@@ -147,6 +164,7 @@ impl Gate {
         let old = Arc::clone(&self.orders.borrow().policy);
         let policy = Arc::new(policy);
         self.orders.send_modify(|orders| orders.policy = Arc::clone(&policy));
+        self.look_up_names(&policy);
         let context = self.context();
         self.acceptors.replace(sockets, &context, &self.sessions);
         report::reloaded(&changes::between(&old, &policy));

@@ -8,11 +8,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::refusal::Refusal;
 use super::{CloseReason, MAX_FAULTS};
+use crate::addr::is_host_name;
 use crate::ftp::command::{Command, NotACommand, Verb};
 use crate::ftp::line::LineFault;
 
-/// The longest name of a host (RFC 1035 section 2.3.4).
-const MAX_HOST: usize = 253;
 /// The port of a server that is named without one.
 const FTP: u16 = 21;
 
@@ -183,25 +182,13 @@ fn destination(text: &[u8]) -> Option<(Host, u16)> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Some((Host::Address(ip), port));
     }
-    is_name(host).then(|| (Host::Name(host.to_ascii_lowercase()), port))
+    is_host_name(host).then(|| (Host::Name(host.to_ascii_lowercase()), port))
 }
 
 fn port_of(text: &str) -> Option<u16> {
     let text = text.trim();
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port != 0)
-}
-
-/// Whether it can be a host's name. One that consists of numbers is refused: some resolvers take `127.1` or
-/// `0x7f000001` for an address.
-fn is_name(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    let absolute = host.strip_suffix('.').unwrap_or(host);
-    let last = absolute.rsplit('.').next().unwrap_or_default();
-    host.len() <= MAX_HOST && absolute.split('.').all(label) && !last.starts_with(|first: char| first.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, ServerAddr, Side};
 use crate::ftp::command::escaped;
 use crate::ftp::line::Line;
-use crate::policy::{Listener, Rule, Stand, Timeouts};
+use crate::policy::{Advertised, Listener, Rule, Stand, Timeouts};
 use crate::session::{Action, Carrier, Event, Input, Leg, Notations, Pinhole, Session, Setting, WhyRelay};
 
 /// A line, and what became of it.
@@ -46,10 +46,14 @@ pub(super) fn ends(
             example(v6)
         })
     };
+    let advertised = match listener.advertised_to(client) {
+        Some(Advertised::Address(ip)) => Some(*ip),
+        Some(Advertised::Name(_)) | None => None,
+    };
     let front = match listener.stand {
         Stand::Transparent { .. } => server.ip(),
         Stand::Reverse { .. } | Stand::Explicit => {
-            known(bound.or_else(|| own(client.ip().is_ipv6())).or(listener.advertise), client.ip().is_ipv6())
+            known(bound.or_else(|| own(client.ip().is_ipv6())).or(advertised), client.ip().is_ipv6())
         }
     };
     let v6 = server.ip().is_ipv6();
@@ -60,7 +64,7 @@ pub(super) fn ends(
         back: BackAddr::new(SocketAddr::new(back, 40_000)),
         server,
     };
-    (ends, listener.advertise.unwrap_or(front), made_up)
+    (ends, advertised.unwrap_or(front), made_up)
 }
 
 /// Gives the lines to a session under this rule, as if each pinhole opened at the first port of its range.

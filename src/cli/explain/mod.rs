@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{DONE, no, read};
 use crate::addr::{ClientAddr, ServerAddr};
-use crate::policy::{Decision, Listener, Policy, Source, Stand};
+use crate::policy::{Advertised, Decision, Listener, Policy, Source, Stand};
 
 /// Say which rule decides for a client and a server, and what becomes of FTP lines between them.
 #[derive(Debug, clap::Args)]
@@ -129,9 +129,13 @@ fn explain(policy: &Policy, listener: &Listener, args: &Args) -> Explanation {
         decision: name,
         rule: rule.map(|rule| rule.name.clone()),
         ports: rule.filter(|_| name == "allow").map(|rule| walk::ports(rule)).unwrap_or_default(),
-        note: (example && !lines.is_empty()).then(|| {
-            format!("{announced} stands for the gate's own address, which the file does not tell; give --gate IP")
-        }),
+        note: match listener.advertised_to(client) {
+            _ if lines.is_empty() => None,
+            Some(Advertised::Name(name)) => Some(format!("{announced} stands for the address of {name}")),
+            _ => example.then(|| {
+                format!("{announced} stands for the gate's own address, which the file does not tell; give --gate IP")
+            }),
+        },
         lines,
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::super::place::{At, Fault, quoted};
 use super::super::schema;
 use super::network::socket;
-use super::{fault, required};
+use super::{advertise, fault, required};
 use crate::addr::ServerAddr;
 use crate::policy::{Interception, Listener, Source, Stand};
 
@@ -31,12 +31,11 @@ pub(super) fn listener(written: schema::Listener, binds: &mut Binds, at: &At<'_>
         },
     });
     let explicit = written.explicit.0.map(|schema::Word(schema::Explicit::UserAtHost)| Stand::Explicit);
-    let advertise = written.advertise.0.map(|advertise| advertised(&advertise, bind, &at.key("advertise")));
-    let advertise = match advertise {
-        None => None,
-        Some(read) => Some(read?),
+    let advertise = match written.advertise.0 {
+        None => Some(Vec::new()),
+        Some(written) => advertise::advertise(written, bind, &at.key("advertise")),
     };
-    Some(Listener { name: name?.0, bind: bind?, stand: server.or(transparent).or(explicit)?, advertise })
+    Some(Listener { name: name?.0, bind: bind?, stand: server.or(transparent).or(explicit)?, advertise: advertise? })
 }
 
 /// The keys that say how a listener stands in front of its servers.
@@ -94,38 +93,12 @@ fn reverse(schema::Server(text): &schema::Server, bind: Option<SocketAddr>, at: 
     Some(Stand::Reverse { server })
 }
 
-fn advertised(schema::Advertise(text): &schema::Advertise, bind: Option<SocketAddr>, at: &At<'_>) -> Option<IpAddr> {
-    at.take(advertise(text, bind))
-}
-
-fn advertise(text: &str, bind: Option<SocketAddr>) -> Result<IpAddr, Fault> {
-    let Ok(ip) = text.parse::<IpAddr>() else {
-        let help = match socket(text, Some(21)) {
-            Ok(addr) => format!("write it without its port: \"{}\"", addr.ip()),
-            Err(_) => "write the address that clients connect to, such as \"203.0.113.5\"".to_owned(),
-        };
-        return fault(format!("{} is not an address", quoted(text)), help);
-    };
-    if ip.is_unspecified() || nobodys(ip) || unmapped(ip).is_some() {
-        let message = format!("{} is no address that a client could connect to", quoted(text));
-        return fault(message, "write the address that clients connect to, such as \"203.0.113.5\"");
-    }
-    let family = |ipv4| if ipv4 { "IPv4" } else { "IPv6" };
-    match bind {
-        Some(bind) if bind.is_ipv4() != ip.is_ipv4() => fault(
-            format!("{} is {}, and `bind` is {}", quoted(text), family(ip.is_ipv4()), family(bind.is_ipv4())),
-            format!("write an {} address, or make a second listener", family(bind.is_ipv4())),
-        ),
-        _ => Ok(ip),
-    }
-}
-
 /// Whether an address belongs to no single machine: multicast or broadcast.
-fn nobodys(ip: IpAddr) -> bool {
+pub(super) fn nobodys(ip: IpAddr) -> bool {
     ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-fn unmapped(ip: IpAddr) -> Option<IpAddr> {
+pub(super) fn unmapped(ip: IpAddr) -> Option<IpAddr> {
     if ip.is_ipv6() { Some(ip.to_canonical()).filter(IpAddr::is_ipv4) } else { None }
 }
 

@@ -1,5 +1,6 @@
 //! What a rules file means: from what was written to a [`Policy`], complete and checked.
 
+mod advertise;
 mod listener;
 mod network;
 mod ports;

@@ -58,9 +58,24 @@ pub struct Listener {
     /// Whose address the server sees; only with `transparent`.
     #[serde(default)]
     pub source: Written<Word<Source>>,
-    /// The address that clients are told, where another NAT stands in front of this machine; only with `server`.
+    /// The address that clients are told, or a name that is looked up for it, where another NAT stands in front of this
+    /// machine; or a list of them by the clients' networks. Not with `transparent`.
     #[serde(default)]
-    pub advertise: Written<Advertise>,
+    pub advertise: Written<ShortOr<Advertise, List<AdvertiseTo>, true>>,
+}
+
+/// What the clients of a network are told. The first entry that a client is in holds; without one, it is told the
+/// address that it connected to.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `from:` and `address:`")]
+#[schemars(extend("required" = ["from", "address"]))]
+pub struct AdvertiseTo {
+    /// Clients: a network, an address, a list of them, or `any`.
+    #[serde(default)]
+    pub from: Written<Many<Client>>,
+    /// The address that they are told, or a name that is looked up for it.
+    #[serde(default)]
+    pub address: Written<Advertise>,
 }
 
 /// By which nftables statement a connection is handed over.

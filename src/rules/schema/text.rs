@@ -101,9 +101,10 @@ text! {
     }
 }
 text! {
-    /// An address that clients are told.
-    Advertise, numbers: true, "an address without a port, such as \"203.0.113.5\"", {
-        "type": "string", "description": "An address without a port.", "pattern": "^[0-9A-Fa-f:.]+$"
+    /// An address that clients are told, or a name for it.
+    Advertise, numbers: true, "an address without a port, a name, or a list of entries with `from:` and `address:`", {
+        "type": "string", "description": "An address without a port, or the name of a host.",
+        "pattern": "^([0-9A-Fa-f:.]+|[A-Za-z0-9_.-]+)$"
     }
 }
 text! {
