@@ -28,6 +28,8 @@ pub struct Visit<'a> {
     /// Where the client believes the server to be.
     pub server: IpAddr,
     pub mode: Mode,
+    /// The name that it logs in with.
+    pub user: &'a str,
     /// The client's folder, stocked by [`super::goods::stock_client`].
     pub folder: &'a Path,
 }

@@ -104,6 +104,11 @@ impl Gate {
 
     /// Starts the gate with a rules file of the test's own and waits until it listens on `port`.
     pub fn start_with(net: &Net, rules: &str, port: u16) -> Result<Self, Fault> {
+        Self::start_in_place(net, rules, port, &[])
+    }
+
+    /// The same with files of the test's own in place of the system's: each with the path that it is seen at.
+    pub fn start_in_place(net: &Net, rules: &str, port: u16, files: &[(&Path, &str)]) -> Result<Self, Fault> {
         let folder = Scratch::new("gate")?;
         let (file, log) = (folder.join("rules.yaml"), folder.join("log"));
         std::fs::write(&file, rules)?;
@@ -113,7 +118,9 @@ impl Gate {
         let program = program();
         let program = program.to_str().ok_or("the gate's path is not text")?;
         let file = file.to_str().ok_or("the temporary folder's name is not text")?;
-        let mut job = Job::start(&net.gate, &log, &[program, "run", file], |_| ())?;
+        let binds: String = files.iter().map(|(own, at)| format!("mount --bind {} {at}\n", own.display())).collect();
+        let script = format!("{binds}exec \"$@\"");
+        let mut job = Job::start(&net.gate, &log, &["sh", "-euc", &script, "sh", program, "run", file], |_| ())?;
         let listens = poll(Duration::from_secs(10), || {
             if net.gate.listens_on(port) { Some(true) } else { job.has_ended().then_some(false) }
         });

@@ -14,6 +14,7 @@ use super::net::Net;
 use super::scratch::Scratch;
 use super::{Family, Fault, goods, poll, unpacked};
 
+#[allow(unused_imports, reason = "not every test logs in")]
 pub use config::{PASSWORD, USER};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

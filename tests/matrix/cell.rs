@@ -9,7 +9,7 @@ use crate::lab::gate::{Datapath, Gate, Listener};
 use crate::lab::job::tail;
 use crate::lab::net::Net;
 use crate::lab::scratch::Scratch;
-use crate::lab::server::Server;
+use crate::lab::server::{Server, USER};
 use crate::lab::{Family, Fault, Mode, goods};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,7 +105,7 @@ fn talk(talk: Talk, via: Via) -> Result<(), Fault> {
     }
     let folder = Scratch::new("client")?;
     goods::stock_client(folder.path())?;
-    let visit = Visit { server: address, mode: talk.mode, folder: folder.path() };
+    let visit = Visit { server: address, mode: talk.mode, user: USER, folder: folder.path() };
     let log = folder.join("log");
     let made = talk.client.visit(&net.client, &visit).and_then(|()| {
         let said = std::fs::read(&log)?;

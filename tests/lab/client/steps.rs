@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::Mode;
 use super::super::goods::small_names;
-use super::super::server::{PASSWORD, USER};
+use super::super::server::PASSWORD;
 use super::{Client, Visit};
 
 /// Debian's own, so that a Python of the user's makes no difference.
@@ -24,13 +24,16 @@ pub fn steps(client: Client, visit: &Visit<'_>) -> Vec<Step> {
         Client::Lftp => vec![Step::new("lftp -f /dev/stdin", &lftp(visit))],
         Client::Tnftp => {
             let mode = if visit.mode == Mode::Active { "-A" } else { "-p" };
-            vec![Step::new(&format!("tnftp -n -v -i {mode} {}", visit.server), &tnftp())]
+            vec![Step::new(&format!("tnftp -n -v -i {mode} {}", visit.server), &tnftp(visit.user))]
         }
         Client::Ncftp => ncftp(visit),
         Client::Wget => wget(visit),
         Client::Ftplib => {
             let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/client/ftplib_visit.py");
-            vec![Step::new(&format!("{PYTHON} {program} {} {} {USER} {PASSWORD}", visit.server, visit.mode), "")]
+            vec![Step::new(
+                &format!("{PYTHON} {program} {} {} {} {PASSWORD}", visit.server, visit.mode, visit.user),
+                "",
+            )]
         }
     }
 }
@@ -41,7 +44,7 @@ fn curl(visit: &Visit<'_>) -> Vec<Step> {
     let url = url(visit);
     let active = if visit.mode == Mode::Active { "--ftp-port -" } else { "" };
     let older = if visit.server.is_ipv4() { "--disable-epsv --disable-eprt" } else { "" };
-    let curl = format!("curl -q -sS -v --connect-timeout 10 -u {USER}:{PASSWORD} {active}");
+    let curl = format!("curl -q -sS -v --connect-timeout 10 -u {}:{PASSWORD} {active}", visit.user);
     let lines = [
         format!("{curl} {url}/"),
         format!("{curl} {older} -T out/big.bin {url}/inbox/"),
@@ -64,7 +67,7 @@ set net:max-retries 2
 set ftp:ssl-allow no
 set ftp:passive-mode {passive}
 debug 3
-open -u {USER},{PASSWORD} {url}
+open -u {user},{PASSWORD} {url}
 ls
 put out/big.bin -o inbox/big.bin
 mput -O inbox/small out/small/*.txt
@@ -73,16 +76,17 @@ mirror --parallel=4 shelf/small in/small
 get -c shelf/big.bin -o resumed/big.bin
 rm doomed.txt
 ",
-        url = url(visit)
+        url = url(visit),
+        user = visit.user,
     )
 }
 
 /// tnftp ends well whatever happened; the files tell. Its own wildcards are turned off before
 /// `mget`, for Pure-FTPd does not take them in NLST.
-fn tnftp() -> String {
+fn tnftp(user: &str) -> String {
     let names: Vec<String> = small_names().collect();
     format!(
-        "user {USER} {PASSWORD}
+        "user {user} {PASSWORD}
 binary
 ls
 nlist
@@ -109,7 +113,7 @@ bye
 fn ncftp(visit: &Visit<'_>) -> Vec<Step> {
     let server = visit.server;
     let mode = if visit.mode == Mode::Active { "-E" } else { "-F" };
-    let login = format!("{mode} -t 15 -r 1 -u {USER} -p {PASSWORD}");
+    let login = format!("{mode} -t 15 -r 1 -u {} -p {PASSWORD}", visit.user);
     let lines = [
         format!("ncftpls -l {login} ftp://{server}/"),
         format!("ncftpput -V {login} {server} inbox out/big.bin"),
@@ -125,7 +129,8 @@ fn ncftp(visit: &Visit<'_>) -> Vec<Step> {
 fn wget(visit: &Visit<'_>) -> Vec<Step> {
     let url = url(visit);
     let mode = if visit.mode == Mode::Active { "--no-passive-ftp" } else { "" };
-    let wget = format!("wget --no-config -d -nv --tries=1 --timeout=15 --user={USER} --password={PASSWORD} {mode}");
+    let wget =
+        format!("wget --no-config -d -nv --tries=1 --timeout=15 --user={} --password={PASSWORD} {mode}", visit.user);
     let lines = [
         format!("{wget} -O - {url}/"),
         format!("{wget} -P in {url}/shelf/big.bin"),
