@@ -304,7 +304,7 @@ mod tests {
 
     use super::*;
     use crate::addr::{PortRange, PortRanges, ServerAddr};
-    use crate::policy::{AtSessionEnd, ForeignAddresses, Inbound, Listener, ServerMode, Source, Timeouts};
+    use crate::policy::{Inbound, Listener, Source, Timeouts};
 
     fn listener(name: &str, bind: &str, interception: Option<Interception>) -> Listener {
         let stand = interception.map_or_else(
@@ -321,17 +321,10 @@ mod tests {
     fn rule(name: &str, permission: Permission, from: &[&str], to: &[(&str, Option<u16>)]) -> Arc<Rule> {
         let ports = |first, last| PortRanges::new(vec![PortRange::new(first, last).unwrap()]).unwrap();
         Arc::new(Rule {
-            name: name.to_owned(),
             from: from.iter().map(|text| network(text)).collect(),
             to: to.iter().map(|&(text, port)| Destination { network: network(text), port }).collect(),
-            permission,
             inbound: Some(Inbound { gate_ports: ports(10001, 10005), server_ports: PortRanges::unreserved() }),
-            outbound: None,
-            server_mode: ServerMode::Same,
-            datapath: Datapath::Auto,
-            pinhole_timeout: Duration::from_secs(30),
-            at_session_end: AtSessionEnd::Abort,
-            foreign_address: ForeignAddresses::default(),
+            ..Rule::new(name, permission)
         })
     }
 

@@ -33,6 +33,28 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// How long a pinhole waits where no rule says.
+    pub const PINHOLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// A rule for everybody and every server that allows no data connection, with everything else as where nothing is
+    /// written.
+    #[must_use]
+    pub fn new(name: impl Into<String>, permission: Permission) -> Self {
+        Self {
+            name: name.into(),
+            from: vec![Network::Any],
+            to: vec![Destination { network: Network::Any, port: None }],
+            permission,
+            inbound: None,
+            outbound: None,
+            server_mode: ServerMode::Same,
+            datapath: Datapath::Auto,
+            pinhole_timeout: Self::PINHOLE_TIMEOUT,
+            at_session_end: AtSessionEnd::Abort,
+            foreign_address: ForeignAddresses::default(),
+        }
+    }
+
     /// Whether the rule is for this client, towards some server or other.
     #[must_use]
     pub fn is_from(&self, client: ClientAddr) -> bool {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, PortRange, PortRanges, ServerAddr, Side};
 use ftpgate::ftp::line::{LineFault, LineReader};
 use ftpgate::policy::{
-    AtSessionEnd, Datapath, Decision, Denied, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
-    ServerMode, Timeouts,
+    AtSessionEnd, Decision, Denied, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule, ServerMode,
+    Timeouts,
 };
 use ftpgate::session::{
     Carrier, DataEnd, HowEnded, Input, Introduction, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
@@ -240,10 +240,6 @@ fn rule(settings: &str) -> Result<Rule, String> {
     };
     let (inbound, outbound) = (get("inbound", "10001-10005"), get("outbound", "40000-40099"));
     Ok(Rule {
-        name: "partners".into(),
-        from: Vec::new(),
-        to: Vec::new(),
-        permission: Permission::Allow,
         inbound: (inbound != "no")
             .then(|| {
                 Ok::<_, String>(Inbound {
@@ -266,8 +262,6 @@ fn rule(settings: &str) -> Result<Rule, String> {
             "active" => ServerMode::Active,
             _ => ServerMode::Same,
         },
-        datapath: Datapath::Auto,
-        pinhole_timeout: Duration::from_secs(30),
         at_session_end: if get("at_session_end", "abort") == "finish" {
             AtSessionEnd::Finish
         } else {
@@ -278,6 +272,7 @@ fn rule(settings: &str) -> Result<Rule, String> {
             "use_peer" => ForeignAddresses { client: ForeignAddress::UsePeer, server: ForeignAddress::UsePeer },
             _ => ForeignAddresses::default(),
         },
+        ..Rule::new("partners", Permission::Allow)
     })
 }
 

@@ -1,7 +1,5 @@
 //! What a rule means.
 
-use std::time::Duration;
-
 use super::super::place::At;
 use super::super::schema::{self, Many, Ports, PortsOr, ShortOr, Word, Written};
 use super::{network, ports, required, wait};
@@ -9,8 +7,6 @@ use crate::addr::PortRanges;
 use crate::policy::{
     AtSessionEnd, Datapath, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule, ServerMode,
 };
-
-const PINHOLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What one rule means.
 pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
@@ -35,12 +31,10 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
         );
     }
     let datapath = datapath(&written.datapath);
-    let timeout = wait::wait(written.pinhole_timeout.0, PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
+    let timeout = wait::wait(written.pinhole_timeout.0, Rule::PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
     Some(Rule {
-        name: name?.0,
         from: from?,
         to: to?,
-        permission: permission?,
         inbound: all(inbound)?,
         outbound: all(outbound)?,
         server_mode,
@@ -48,6 +42,7 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
         pinhole_timeout: timeout?,
         at_session_end: at_session_end(&written.at_session_end),
         foreign_address: foreign_addresses(written.foreign_address),
+        ..Rule::new(name?.0, permission?)
     })
 }
 
