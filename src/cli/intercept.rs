@@ -300,7 +300,6 @@ impl Family {
 mod tests {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     use super::*;
     use crate::addr::{PortRange, PortRanges, ServerAddr};
