@@ -4,15 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Phase;
 use super::peer::Heard;
 use super::route::{Caller, Destination, Routed, unreachable};
+use super::{Allowed, Phase, asker};
 use crate::addr::{FrontAddr, ServerAddr, Side, is_dialable};
 use crate::ftp::command::loggable;
 use crate::net::{self, NameError};
-use crate::policy::{Advertised, Decision, Policy, Rule};
+use crate::policy::{Advertised, Policy};
 use crate::session::{CloseReason, Event, Host, Named, Naming, Refusal, Step, WELCOME};
 
 /// How long a client may take to name its server.
@@ -23,7 +24,7 @@ const MOST_TRIED: usize = 4;
 /// Connects a client to the server that it names.
 pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
     let policy = Arc::clone(&caller.context.orders.borrow().policy);
-    if !policy.may_admit(caller.address) {
+    if !policy.may_admit(&caller.listener.name, caller.address, Timestamp::now()) {
         caller.log.denied_everything(&caller.listener.name);
         caller.turn_away("421 The rules do not allow this session.").await;
         return None;
@@ -37,10 +38,10 @@ pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
         }
     };
     match found {
-        Ok(Found { stream, server, rule, policy, named }) => {
+        Ok(Found { stream, server, allowed, policy, named }) => {
             let front = FrontAddr::new(caller.local);
             let destination = Destination { front, server, local: front.ip() };
-            caller.lead(stream, &destination, rule, policy, Some(named.introduction)).await
+            caller.lead(stream, &destination, allowed, policy, Some(named.introduction)).await
         }
         Err(reply) => {
             caller.log.named_none(&caller.listener.name);
@@ -56,7 +57,7 @@ pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
 struct Found {
     stream: tokio::net::TcpStream,
     server: ServerAddr,
-    rule: Arc<Rule>,
+    allowed: Allowed,
     policy: Arc<Policy>,
     named: Named,
 }
@@ -79,7 +80,7 @@ async fn find(caller: &mut Caller<'_>) -> Result<Found, Option<String>> {
             Step::Leave(reply) => return Err(Some(reply.to_owned())),
         };
         match reach(caller, &named).await {
-            Ok((stream, server, rule, policy)) => return Ok(Found { stream, server, rule, policy, named }),
+            Ok((stream, server, allowed, policy)) => return Ok(Found { stream, server, allowed, policy, named }),
             Err(Unreached::Gone(reply)) => return Err(Some(reply)),
             Err(Unreached::Refused(refusal)) => {
                 let reply = refusal.reply();
@@ -128,7 +129,7 @@ enum Unreached {
     Gone(String),
 }
 
-type Reached = (tokio::net::TcpStream, ServerAddr, Arc<Rule>, Arc<Policy>);
+type Reached = (tokio::net::TcpStream, ServerAddr, Allowed, Arc<Policy>);
 
 /// Looks a server up, asks the rules for each of its addresses, and connects to the first that answers.
 async fn reach(caller: &Caller<'_>, named: &Named) -> Result<Reached, Unreached> {
@@ -150,7 +151,7 @@ async fn reach(caller: &Caller<'_>, named: &Named) -> Result<Reached, Unreached>
     for ip in addresses {
         let server = ServerAddr::new(SocketAddr::new(ip, named.port));
         match check(caller, &policy, server) {
-            Ok(rule) => allowed.push((server, rule)),
+            Ok(by) => allowed.push((server, by)),
             Err(refusal) => refused = refusal,
         }
     }
@@ -162,12 +163,13 @@ async fn reach(caller: &Caller<'_>, named: &Named) -> Result<Reached, Unreached>
     allowed.truncate(MOST_TRIED);
     let end = Instant::now() + policy.timeouts.connect;
     let mut failure = Unreached::Refused(refused);
-    for (index, (server, rule)) in allowed.iter().enumerate() {
-        let others = u32::try_from(allowed.len() - index).unwrap_or(1);
-        match caller.dial(*server, end.saturating_duration_since(Instant::now()) / others).await {
-            Ok(stream) => return Ok((stream, *server, Arc::clone(rule), policy)),
+    let mut left = u32::try_from(allowed.len()).unwrap_or(1);
+    for (server, by) in allowed {
+        match caller.dial(server, end.saturating_duration_since(Instant::now()) / left.max(1)).await {
+            Ok(stream) => return Ok((stream, server, by, policy)),
             Err(error) => {
-                caller.log.no_server(&caller.listener.name, server, &error);
+                left -= 1;
+                caller.log.no_server(&caller.listener.name, &server, &error);
                 failure = Unreached::Gone(unreachable(&error));
             }
         }
@@ -176,20 +178,17 @@ async fn reach(caller: &Caller<'_>, named: &Named) -> Result<Reached, Unreached>
 }
 
 /// The rule that lets the client to this address; the rules are asked last, for what is never dialled needs no rule.
-fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<Arc<Rule>, Refusal> {
+fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<Allowed, Refusal> {
     if !is_dialable(server.ip()) {
         return Err(Refusal::DestinationNotDialable(server.ip()));
     }
     if is_gate(caller, policy, server.ip()) {
         return Err(Refusal::DestinationIsGate(server.ip()));
     }
-    match policy.decide(caller.address, server) {
-        Decision::Allow(rule) => Ok(rule),
-        Decision::Deny(denied) => {
-            caller.log.denied(&caller.listener.name, &server, &denied);
-            Err(Refusal::DestinationDenied)
-        }
-    }
+    Allowed::by(policy.decide(&asker(caller.listener, caller.address, server))).map_err(|denied| {
+        caller.log.denied(&caller.listener.name, &server, &denied);
+        Refusal::DestinationDenied
+    })
 }
 
 /// Whether an address is this machine's, or that of a NAT in front of it which would lead back here.

@@ -10,14 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
-use crate::addr::Side;
+use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::ftp::line::LineReader;
 use crate::net::Names;
 use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
-use crate::policy::{Listener, Policy};
+use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, Rule};
 use crate::report::SessionLog;
 use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session, Setting};
 pub use memory::Memory;
@@ -65,18 +66,20 @@ pub struct Context {
 pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream) {
     // On the heap each: what a session needs while it is routed is larger than what it needs for the rest of its life.
     if let Some(routed) = Box::pin(route::to_server(&context, &listener, client)).await {
-        drive(context, routed).await;
+        drive(context, listener, routed).await;
     }
 }
 
-fn drive(context: Context, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
-    let route::Routed { client, server, ends, announced, bindings, rule, policy, log, introduction } = routed;
+fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
+    let route::Routed { client, server, ends, announced, bindings, allowed, policy, log, introduction } = routed;
     let now = Instant::now();
     let notations = context.memory.of(ends.server, now);
-    let setting = Setting { ends, announced, rule, timeouts: policy.timeouts, notations, introduction };
+    let Allowed { rule, candidates } = allowed;
+    let setting = Setting { ends, announced, rule, candidates, timeouts: policy.timeouts, notations, introduction };
     let session = Session::new(setting, now);
     let driver = Box::new(Driver {
         session,
+        listener,
         client,
         server: Peer::new(server, LineReader::replies()),
         bindings,
@@ -92,9 +95,10 @@ fn drive(context: Context, routed: route::Routed) -> Pin<Box<impl Future<Output 
 
 struct Driver {
     session: Session,
+    listener: Arc<Listener>,
     client: Peer,
     server: Peer,
-    ends: crate::addr::Ends,
+    ends: Ends,
     bindings: Bindings,
     context: Context,
     guards: HashMap<PinholeId, PinholeGuard>,
@@ -298,7 +302,10 @@ impl Driver {
             (Arc::clone(&orders.policy), orders.phase)
         };
         let input = match phase {
-            Phase::Serving => Input::Decided(policy.decide(self.ends.client, self.ends.server)),
+            Phase::Serving => {
+                let Ends { client, server, .. } = self.ends;
+                Input::Decided(policy.decide(&asker(&self.listener, client, server)))
+            }
             Phase::Draining => Input::Drain,
             Phase::Stopping => Input::Stop,
         };
@@ -350,6 +357,28 @@ async fn next_event(data: &mut Option<DataChannel>) -> DataEvent {
             None => std::future::pending().await,
         },
         None => std::future::pending().await,
+    }
+}
+
+/// A client that wants to reach a server, now.
+fn asker(listener: &Listener, client: ClientAddr, server: ServerAddr) -> Asker<'_> {
+    Asker { listener: &listener.name, client, server, at: Timestamp::now() }
+}
+
+/// What holds for a session that may be.
+#[derive(Debug)]
+struct Allowed {
+    rule: Arc<Rule>,
+    candidates: Option<Candidates>,
+}
+
+impl Allowed {
+    fn by(decision: Decision) -> Result<Self, Denied> {
+        match decision {
+            Decision::Allow(rule) => Ok(Self { rule, candidates: None }),
+            Decision::AtLogin(candidates) => Ok(Self { rule: Candidates::nobody(), candidates: Some(candidates) }),
+            Decision::Deny(denied) => Err(denied),
+        }
     }
 }
 

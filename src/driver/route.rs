@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::Context;
 use super::explicit;
 use super::peer::Peer;
+use super::{Allowed, Context, asker};
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, is_dialable};
 use crate::ftp::line::LineReader;
 use crate::net;
 use crate::pinhole::{Bindings, LegBinding};
-use crate::policy::{Advertised, Decision, Interception, Listener, Policy, Rule, Source, Stand};
+use crate::policy::{Advertised, Interception, Listener, Policy, Source, Stand};
 use crate::report::SessionLog;
 use crate::session::Introduction;
 
@@ -27,7 +27,7 @@ pub(super) struct Routed {
     pub(super) ends: Ends,
     pub(super) announced: Option<IpAddr>,
     pub(super) bindings: Bindings,
-    pub(super) rule: Arc<Rule>,
+    pub(super) allowed: Allowed,
     pub(super) policy: Arc<Policy>,
     pub(super) introduction: Option<Introduction>,
     pub(super) log: SessionLog,
@@ -75,16 +75,16 @@ pub(super) async fn to_server(context: &Context, listener: &Listener, client: Tc
 async fn to_known_server(caller: Caller<'_>, destination: Destination) -> Option<Routed> {
     let policy = Arc::clone(&caller.context.orders.borrow().policy);
     let server = destination.server;
-    let rule = match policy.decide(caller.address, server) {
-        Decision::Allow(rule) => rule,
-        Decision::Deny(denied) => {
+    let allowed = match Allowed::by(policy.decide(&asker(caller.listener, caller.address, server))) {
+        Ok(allowed) => allowed,
+        Err(denied) => {
             caller.log.denied(&caller.listener.name, &server, &denied);
             caller.turn_away("421 The rules do not allow this session.").await;
             return None;
         }
     };
     match caller.dial(server, policy.timeouts.connect).await {
-        Ok(stream) => caller.lead(stream, &destination, rule, policy, None).await,
+        Ok(stream) => caller.lead(stream, &destination, allowed, policy, None).await,
         Err(error) => {
             caller.log.no_server(&caller.listener.name, &server, &error);
             caller.turn_away(&unreachable(&error)).await;
@@ -149,17 +149,17 @@ impl Caller<'_> {
         self,
         server: TcpStream,
         destination: &Destination,
-        rule: Arc<Rule>,
+        allowed: Allowed,
         policy: Arc<Policy>,
         introduction: Option<Introduction>,
     ) -> Option<Routed> {
-        self.log.started(&self.listener.name, &destination.server, &rule.name);
+        self.log.started(&self.listener.name, &destination.server, &allowed.rule.name);
         let back = BackAddr::new(server.local_addr().ok()?);
         let ends = Ends { client: self.address, front: destination.front, back, server: destination.server };
         let announced = self.announced(destination.front).await;
         let bindings = bindings(self.context, self.listener, &ends, destination.local);
         let Self { peer: client, log, .. } = self;
-        Some(Routed { client, server, ends, announced, bindings, rule, policy, introduction, log })
+        Some(Routed { client, server, ends, announced, bindings, allowed, policy, introduction, log })
     }
 
     /// What the client is told in 227; `None` where nobody knows.

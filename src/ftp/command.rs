@@ -5,6 +5,8 @@
 pub struct Command<'a> {
     /// What it is.
     pub verb: Verb,
+    /// The verb as it was written.
+    pub written: &'a [u8],
     /// What follows the verb, without the blanks around it.
     pub argument: &'a [u8],
 }
@@ -48,6 +50,8 @@ pub enum Verb {
     Site,
     /// NOOP.
     Noop,
+    /// CWD, CDUP and their old forms: another directory.
+    Change,
     /// Anything else.
     Other,
 }
@@ -98,7 +102,15 @@ impl<'a> Command<'a> {
         if verb.len() > MAX_VERB || !verb.iter().all(u8::is_ascii_graphic) {
             return Err(NotACommand::Garbage);
         }
-        Ok(Self { verb: Verb::of(&verb.to_ascii_uppercase()), argument: argument.trim_ascii() })
+        Ok(Self { verb: Verb::of(&verb.to_ascii_uppercase()), written: verb, argument: argument.trim_ascii() })
+    }
+}
+
+impl Command<'_> {
+    /// The verb in capitals.
+    #[must_use]
+    pub fn name(&self) -> Vec<u8> {
+        self.written.to_ascii_uppercase()
     }
 }
 
@@ -125,6 +137,7 @@ impl Verb {
             b"OPEN" => Self::Open,
             b"SITE" => Self::Site,
             b"NOOP" => Self::Noop,
+            b"CWD" | b"CDUP" | b"XCWD" | b"XCUP" => Self::Change,
             _ => Self::Other,
         }
     }

@@ -3,18 +3,25 @@
 //! The first rule that matches decides; what no rule matches is denied. Nothing here knows how the rules were written
 //! down: [`crate::rules`] reads the YAML and builds these types, which hold what was meant, checked and complete.
 
+mod commands;
+mod decide;
+mod glob;
+mod hours;
 mod listener;
+pub mod paths;
 mod rule;
 
 use std::sync::Arc;
 
+pub use commands::{CommandList, Commands, NotAllowed};
+pub use decide::{Asker, Candidates, Decision, Denied};
+pub use glob::Globs;
+pub use hours::{Hours, Span};
 pub use listener::{Advertise, Advertised, Interception, Listener, Source, Stand};
 pub use rule::{
     AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
     ServerMode,
 };
-
-use crate::addr::{ClientAddr, ServerAddr};
 
 /// Every listener and every rule of one rules file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,25 +55,6 @@ impl Default for Timeouts {
     }
 }
 
-/// What becomes of a client that wants to reach a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Decision {
-    /// The session may be; this rule's ranges hold for its data connections.
-    Allow(Arc<Rule>),
-    /// The session may not be.
-    Deny(Denied),
-}
-
-/// Why a client was denied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// A rule says so.
-    ByRule(Arc<Rule>),
-    /// No rule matches, and what no rule matches is denied.
-    NoRule,
-}
-
 impl Policy {
     /// Every name that clients are told the address of, as often as it is written, and whether it is to be IPv6.
     pub fn advertised_names(&self) -> impl Iterator<Item = (&str, bool)> {
@@ -76,25 +64,5 @@ impl Policy {
                 Advertised::Address(_) => None,
             })
         })
-    }
-
-    /// Whether there is any server that `client` might be allowed.
-    #[must_use]
-    pub fn may_admit(&self, client: ClientAddr) -> bool {
-        let everything = |rule: &&Arc<Rule>| {
-            rule.permission == Permission::Deny
-                && rule.to.iter().any(|to| to.network == crate::addr::Network::Any && to.port.is_none())
-        };
-        let for_client = self.rules.iter().filter(|rule| rule.is_from(client));
-        for_client.take_while(|rule| !everything(rule)).any(|rule| rule.permission == Permission::Allow)
-    }
-
-    /// Decides whether `client` may reach `server`.
-    pub fn decide(&self, client: ClientAddr, server: ServerAddr) -> Decision {
-        match self.rules.iter().find(|rule| rule.matches(client, server)) {
-            Some(rule) if rule.permission == Permission::Allow => Decision::Allow(Arc::clone(rule)),
-            Some(rule) => Decision::Deny(Denied::ByRule(Arc::clone(rule))),
-            None => Decision::Deny(Denied::NoRule),
-        }
     }
 }

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::paths::PathRule;
+use super::{Asker, Commands, Globs, Hours};
 use crate::addr::{ClientAddr, Network, PortRanges, ServerAddr};
 
 /// One rule of the file.
@@ -10,12 +14,22 @@ use crate::addr::{ClientAddr, Network, PortRanges, ServerAddr};
 pub struct Rule {
     /// The name that logs use.
     pub name: String,
+    /// Listeners that it is for, by their names: any of these; none: every one.
+    pub listeners: Vec<String>,
     /// Clients that it is for: any of these.
     pub from: Vec<Network>,
     /// Servers that it is for: any of these.
     pub to: Vec<Destination>,
+    /// Users that it is for; `None`: anybody, before login too.
+    pub users: Option<Globs>,
+    /// When it holds; `None`: always.
+    pub hours: Option<Hours>,
     /// What it says.
     pub permission: Permission,
+    /// Which commands clients may give.
+    pub commands: Commands,
+    /// Which paths clients may name, and for what; none: every path.
+    pub paths: Vec<PathRule>,
     /// Passive mode; `None`: refused.
     pub inbound: Option<Inbound>,
     /// Active mode; `None`: refused.
@@ -42,9 +56,14 @@ impl Rule {
     pub fn new(name: impl Into<String>, permission: Permission) -> Self {
         Self {
             name: name.into(),
+            listeners: Vec::new(),
             from: vec![Network::Any],
             to: vec![Destination { network: Network::Any, port: None }],
+            users: None,
+            hours: None,
             permission,
+            commands: Commands::default(),
+            paths: Vec::new(),
             inbound: None,
             outbound: None,
             server_mode: ServerMode::Same,
@@ -55,16 +74,31 @@ impl Rule {
         }
     }
 
-    /// Whether the rule is for this client, towards some server or other.
+    /// Whether the rule is for this client at this listener, towards some server or other.
     #[must_use]
-    pub fn is_from(&self, client: ClientAddr) -> bool {
-        self.from.iter().any(|network| network.contains(client.ip()))
+    pub fn is_from(&self, listener: &str, client: ClientAddr) -> bool {
+        (self.listeners.is_empty() || self.listeners.iter().any(|name| name == listener))
+            && self.from.iter().any(|network| network.contains(client.ip()))
     }
 
-    /// Whether the rule is for this client and this server.
+    /// Whether it holds at this moment.
     #[must_use]
-    pub fn matches(&self, client: ClientAddr, server: ServerAddr) -> bool {
-        self.is_from(client) && self.to.iter().any(|destination| destination.contains(server))
+    pub fn holds(&self, at: Timestamp) -> bool {
+        self.hours.as_ref().is_none_or(|hours| hours.contain(at))
+    }
+
+    /// Whether the rule is for this session, but for its user.
+    #[must_use]
+    pub fn matches(&self, asker: &Asker<'_>) -> bool {
+        self.is_from(asker.listener, asker.client)
+            && self.to.iter().any(|destination| destination.contains(asker.server))
+            && self.holds(asker.at)
+    }
+
+    /// Whether the rule is for this user.
+    #[must_use]
+    pub fn is_for_user(&self, user: &[u8]) -> bool {
+        self.users.as_ref().is_none_or(|users| users.matches(user))
     }
 }
 

@@ -102,12 +102,16 @@ impl SessionLog {
         match event {
             Event::Rewritten { by, said, told } => self.rewritten(*by, said, told),
             Event::Transferred(transfer) => self.transferred(transfer),
+            Event::LoggedIn { rule } => {
+                info!(event = "logged_in", session = self.id, client = %self.client, rule, "a user was let in");
+            }
             Event::Refused { .. }
             | Event::ForeignAddress { .. }
             | Event::Stranger { .. }
             | Event::PortTaken(_)
             | Event::NotReached { .. }
             | Event::PinholeExpired { .. }
+            | Event::LoginFailed
             | Event::BadLine { .. } => {
                 self.fault_lines = self.fault_lines.saturating_add(1);
                 if self.fault_lines < MAX_FAULT_LINES {
@@ -163,7 +167,8 @@ impl SessionLog {
                 seconds = after.as_secs(), advice = expired_advice(*missing), "nobody came to the pinhole"),
             Event::BadLine { side, fault } => warn!(event = "bad_line", session, %client, %side,
                 reason = names::fault(*fault), "the {side} sent a bad line"),
-            Event::Rewritten { .. } | Event::Transferred(_) => {}
+            Event::LoginFailed => warn!(event = "login_failed", session, %client, "the server did not let the user in"),
+            Event::Rewritten { .. } | Event::Transferred(_) | Event::LoggedIn { .. } => {}
         }
     }
 }

@@ -29,6 +29,7 @@ impl Session {
     }
 
     fn command(&mut self, now: Instant, command: Command<'_>, line: &Line) -> Result<(), Refusal> {
+        self.permit(&command)?;
         match command.verb {
             Verb::Pasv => return self.pasv(now, &line.bytes),
             Verb::Epsv => return self.epsv(now, command.argument, &line.bytes),
@@ -53,24 +54,36 @@ impl Session {
             Verb::Rein => {
                 self.epsv_all = false;
                 self.close_waiting(now);
-                self.pending.push(Expected::Plain);
+                self.pending.push(Expected::LoggedOut);
             }
-            Verb::User if let Some(introduction) = &self.introduction => {
-                let told = [b"USER ", introduction.without_server(command.argument)].concat();
-                self.rewritten(Side::Client, &line.bytes, &told);
-                self.pending.push(Expected::Plain);
-                self.forward(Side::Server, told);
-                return Ok(());
+            Verb::User => return self.user(now, command.argument, &line.bytes),
+            Verb::Secret => self.await_login(now),
+            Verb::Change => {
+                self.pending.push(Expected::Moved);
+                if !self.rule.paths.is_empty() {
+                    self.directory.settle(now);
+                }
             }
-            Verb::Secret | Verb::User | Verb::Open | Verb::Site | Verb::Noop | Verb::Other => {
-                self.pending.push(Expected::Plain);
-            }
+            Verb::Open | Verb::Site | Verb::Noop | Verb::Other => self.pending.push(Expected::Plain),
         }
         self.act(Action::Forward {
             to: Side::Server,
             line: line.bytes.clone(),
             interrupt: line.interrupt && command.verb == Verb::Abor,
         });
+        Ok(())
+    }
+
+    fn user(&mut self, now: Instant, argument: &[u8], said: &[u8]) -> Result<(), Refusal> {
+        let user = match &self.introduction {
+            Some(introduction) => introduction.without_server(argument).to_vec(),
+            None => argument.to_vec(),
+        };
+        self.user_named(&user)?;
+        let told = if user == argument { said.to_vec() } else { [b"USER ", user.as_slice()].concat() };
+        self.rewritten(Side::Client, said, &told);
+        self.await_login(now);
+        self.forward(Side::Server, told);
         Ok(())
     }
 

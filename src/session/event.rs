@@ -67,6 +67,13 @@ pub enum Event {
         /// What is wrong with it.
         fault: LineFault,
     },
+    /// A user was let in, and this rule holds from now on.
+    LoggedIn {
+        /// The rule.
+        rule: String,
+    },
+    /// The server did not let a user in.
+    LoginFailed,
     /// A transfer is over.
     Transferred(Transfer),
 }

@@ -11,10 +11,13 @@
 mod close;
 mod commands;
 mod data;
+mod directory;
 mod event;
+mod login;
 mod naming;
 mod negotiation;
 mod pending;
+mod permits;
 mod pinhole;
 mod refusal;
 mod replies;
@@ -34,8 +37,10 @@ pub use refusal::Refusal;
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault};
 use crate::ftp::reply::{Code, ReplyReader};
-use crate::policy::{AtSessionEnd, Decision, Rule, Timeouts};
+use crate::policy::{AtSessionEnd, Candidates, Decision, Rule, Timeouts};
 use data::{Data, Moving};
+use directory::Directory;
+use login::Login;
 use pending::{Expected, Pending};
 
 /// Something that happened.
@@ -121,8 +126,10 @@ pub struct Setting {
     /// What the client is told in 227 as the gate's address: F, or `advertise`; `None` while that is a name which
     /// nobody knows the address of.
     pub announced: Option<IpAddr>,
-    /// The rule that holds.
+    /// The rule that holds, as long as the user does not decide.
     pub rule: Arc<Rule>,
+    /// The rules that the user decides between.
+    pub candidates: Option<Candidates>,
     /// How long to wait for what no rule speaks of.
     pub timeouts: Timeouts,
     /// What is known from earlier sessions of how the server wants to be asked.
@@ -173,6 +180,8 @@ pub struct Session {
     draining: bool,
     faults: u8,
     introduction: Option<Box<Introduction>>,
+    login: Login,
+    directory: Directory,
     actions: VecDeque<Action>,
 }
 
@@ -180,7 +189,7 @@ impl Session {
     /// A session whose two control connections stand, and whose server has yet to greet.
     #[must_use]
     pub fn new(setting: Setting, now: Instant) -> Self {
-        let Setting { ends, announced, rule, timeouts, notations, introduction } = setting;
+        let Setting { ends, announced, rule, candidates, timeouts, notations, introduction } = setting;
         let mut pending = Pending::default();
         pending.push(Expected::Greeting);
         Self {
@@ -198,6 +207,8 @@ impl Session {
             draining: false,
             faults: 0,
             introduction: introduction.map(Box::new),
+            login: Login::new(candidates),
+            directory: Directory::default(),
             actions: VecDeque::new(),
         }
     }
@@ -252,7 +263,8 @@ impl Session {
             Control::Relaying | Control::ClientDone => None,
             Control::Closed => return None,
         };
-        control.into_iter().chain(self.data.deadline()).chain(self.held.map(|(_, until)| until)).min()
+        let others = self.data.deadline().into_iter().chain(self.directory.deadline());
+        control.into_iter().chain(others).chain(self.held.map(|(_, until)| until)).min()
     }
 
     /// Whether lines of this side are wanted now: not while what they would overtake is held.
@@ -261,7 +273,7 @@ impl Session {
         match (side, self.control) {
             (_, Control::Closed) | (Side::Client, Control::Greeting { .. } | Control::ClientDone) => false,
             (Side::Client, Control::Relaying | Control::Leaving { .. }) => {
-                !self.data.is_negotiating() && !self.pending.is_full()
+                !self.data.is_negotiating() && self.directory.deadline().is_none() && !self.pending.is_full()
             }
             (Side::Server, _) => !self.data.holds_reply() && self.held.is_none(),
         }
@@ -314,13 +326,6 @@ impl Session {
         self.close_with_421(now, CloseReason::ServerGone);
     }
 
-    fn decided(&mut self, now: Instant, decision: Decision) {
-        match decision {
-            Decision::Allow(rule) => self.rule = rule,
-            Decision::Deny(_) => self.close_with_421(now, CloseReason::Denied),
-        }
-    }
-
     fn drain(&mut self, now: Instant) {
         self.draining = true;
         if !self.data.is_busy() {
@@ -339,6 +344,9 @@ impl Session {
             | Control::Relaying
             | Control::ClientDone
             | Control::Closed => {}
+        }
+        if self.directory.deadline().is_some_and(|until| until <= now) {
+            return self.close_with_421(now, CloseReason::ServerSilent);
         }
         if self.held.is_some_and(|(_, until)| until <= now) {
             self.release(now);

@@ -125,6 +125,7 @@ impl Naming {
             | Verb::Rein
             | Verb::Feat
             | Verb::Algs
+            | Verb::Change
             | Verb::Other => Step::Answer(format!("530 {HOW}")),
         }
     }

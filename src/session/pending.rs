@@ -15,6 +15,14 @@ pub(super) enum Expected {
     Greeting,
     /// An answer that passes as it is.
     Plain,
+    /// The answer to USER, PASS or ACCT.
+    Login,
+    /// The answer to CWD or CDUP.
+    Moved,
+    /// The answer to a PWD of our own, of which the client hears nothing.
+    Directory,
+    /// The answer to REIN.
+    LoggedOut,
     /// 227 or 229.
     Passive,
     /// The answer to PORT or EPRT.

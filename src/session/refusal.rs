@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::pinhole::WhyRelay;
 use crate::addr::PortRanges;
+use crate::ftp::effect::Effect;
 use crate::ftp::host_port::Malformed;
+use crate::policy::NotAllowed;
 
 /// Why one request was refused. The session goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,27 @@ pub enum Refusal {
     EmptyLine,
     /// The server answered another command with 227 or 229.
     UnaskedPassiveReply,
+    /// The rules deny the user that the client names.
+    UserDenied,
+    /// The user decides which rule holds, and nobody is logged in.
+    NotLoggedIn,
+    /// The rule does not let clients give this command.
+    CommandNotAllowed {
+        /// What forbids it.
+        why: NotAllowed,
+        /// What it would do.
+        effect: Effect,
+    },
+    /// The rule does not let clients do this with the path that they name.
+    PathNotAllowed {
+        /// What they would do.
+        effect: Effect,
+    },
+    /// The path cannot be told, and the rule speaks of paths.
+    PathUnknown {
+        /// What they would do with it.
+        effect: Effect,
+    },
     /// A client named a server in a form that cannot be read.
     DestinationMalformed,
     /// No name server knows the server that a client named, or none answers.
@@ -127,6 +150,12 @@ impl Refusal {
             Self::Garbage => "garbage",
             Self::EmptyLine => "empty_line",
             Self::UnaskedPassiveReply => "unasked_passive_reply",
+            Self::UserDenied => "user_denied",
+            Self::NotLoggedIn => "not_logged_in",
+            Self::CommandNotAllowed { why: NotAllowed::List, .. } => "command_not_allowed",
+            Self::CommandNotAllowed { why: NotAllowed::ReadOnly, .. } => "read_only",
+            Self::PathNotAllowed { .. } => "path_not_allowed",
+            Self::PathUnknown { .. } => "path_unknown",
             Self::DestinationMalformed => "destination_malformed",
             Self::NameUnknown => "name_unknown",
             Self::DestinationNotDialable(_) => "destination_not_dialable",
@@ -179,6 +208,17 @@ impl Refusal {
             Self::LineTooLong => "500 Line too long.".into(),
             Self::Garbage | Self::EmptyLine => "500 This is not a command.".into(),
             Self::UnaskedPassiveReply => "451 The server's answer does not fit the command.".into(),
+            Self::UserDenied => "530 This user is not allowed here.".into(),
+            Self::NotLoggedIn => "530 Log in first.".into(),
+            Self::CommandNotAllowed { why: NotAllowed::ReadOnly, effect } => {
+                format!("{} Nothing can be changed here.", refusing(*effect))
+            }
+            Self::CommandNotAllowed { effect, .. } => {
+                format!("{} This command is not allowed here.", refusing(*effect))
+            }
+            Self::PathNotAllowed { effect } | Self::PathUnknown { effect } => {
+                format!("{} This is not allowed with this path.", refusing(*effect))
+            }
             Self::DestinationMalformed => {
                 "501 The server's name cannot be read; say name@host or name@host:port.".into()
             }
@@ -230,11 +270,31 @@ impl Refusal {
             Self::NotByKernel(why) => format!("{}: `datapath: auto` would relay it", why.text()),
             Self::LineTooLong | Self::Garbage | Self::EmptyLine => "the client does not speak FTP as it should".into(),
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
+            Self::UserDenied => {
+                "no rule that allows is for this user; `ftpgate explain --user` shows how they were walked".into()
+            }
+            Self::NotLoggedIn => "rules with `users` decide when the client has logged in".into(),
+            Self::CommandNotAllowed { why: NotAllowed::List, .. } => "see `commands` of the rule".into(),
+            Self::CommandNotAllowed { why: NotAllowed::ReadOnly, .. } => "the rule has `read_only: true`".into(),
+            Self::PathNotAllowed { .. } => "see `paths` of the rule".into(),
+            Self::PathUnknown { .. } => {
+                "the rule has `paths`, and only the server can tell where this one leads: let the client name it whole"
+                    .into()
+            }
             Self::DestinationMalformed => "the client should log in as name@host or name@host:port".into(),
             Self::NameUnknown => "is the name right, and does a name server of /etc/resolv.conf answer?".into(),
             Self::DestinationNotDialable(ip) => format!("{ip} is no address of a host in the network"),
             Self::DestinationIsGate(ip) => format!("{ip} is this machine, or stands for it"),
             Self::DestinationDenied => "`ftpgate explain` shows how the rules were walked".into(),
         }
+    }
+}
+
+/// The code that RFC 959 section 5.4 and RFC 3659 give commands that do this, when they are refused for what they name.
+const fn refusing(effect: Effect) -> u16 {
+    match effect {
+        Effect::Upload => 553,
+        Effect::Navigate | Effect::List | Effect::Download | Effect::Delete => 550,
+        Effect::Session | Effect::Unknown => 502,
     }
 }

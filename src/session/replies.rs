@@ -37,7 +37,7 @@ impl Session {
             (Part::Stray, _) if greeting => return self.close_with_421(now, CloseReason::NotFtp),
             (
                 Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_),
-                Some(Expected::Passive | Expected::Active(_)),
+                Some(Expected::Passive | Expected::Active(_) | Expected::Directory),
             ) => self.collect(now, line),
             (Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code), _) if is_passive(code) => {}
             (
@@ -77,6 +77,19 @@ impl Session {
     /// Whether the client waits for the answer to a USER that is still to be sent, and not for the greeting.
     fn logs_in(&self) -> bool {
         self.introduction.as_ref().is_some_and(|introduction| introduction.login.is_some())
+    }
+
+    /// Sends the USER that the client waits for the answer to.
+    fn log_in(&mut self, now: Instant) {
+        let Some(login) = self.introduction.as_mut().and_then(|introduction| introduction.login.take()) else { return };
+        let user = login.get(b"USER ".len()..).unwrap_or_default().to_vec();
+        match self.user_named(&user) {
+            Ok(()) => {
+                self.await_login(now);
+                self.forward(Side::Server, login);
+            }
+            Err(refusal) => self.refuse(refusal, &login),
+        }
     }
 
     /// What the client can use through us, whatever the server knows.
@@ -148,11 +161,12 @@ impl Session {
                     return;
                 }
                 self.control = Control::Relaying;
-                if let Some(login) = self.introduction.as_mut().and_then(|introduction| introduction.login.take()) {
-                    self.pending.push(Expected::Plain);
-                    self.forward(Side::Server, login);
-                }
+                self.log_in(now);
             }
+            Some(Expected::Login) => self.login_answered(now, code),
+            Some(Expected::Moved) => self.moved(now, code),
+            Some(Expected::Directory) => self.directory_told(code, &lines),
+            Some(Expected::LoggedOut) if success => self.logged_out(),
             Some(Expected::Passive) => self.asked(now, code, lines),
             Some(Expected::Active(id)) => self.offered(now, id, code, lines),
             Some(Expected::Transfer { .. }) if code.is_success() && self.data.client_not_reached() => {
@@ -168,6 +182,7 @@ impl Session {
             Some(Expected::Quit) if success => self.control = Control::Leaving { until: now + LEAVE },
             Some(
                 Expected::Plain
+                | Expected::LoggedOut
                 | Expected::Abort
                 | Expected::Status
                 | Expected::Features

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, PortRange, PortRanges, ServerAddr, Side};
 use ftpgate::ftp::line::{LineFault, LineReader};
+use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
-    AtSessionEnd, Decision, Denied, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule, ServerMode,
-    Timeouts,
+    Asker, AtSessionEnd, Candidates, CommandList, Commands, Decision, Denied, ForeignAddress, ForeignAddresses, Globs,
+    Inbound, Outbound, Permission, Policy, Rule, ServerMode, Timeouts,
 };
 use ftpgate::session::{
     Carrier, DataEnd, HowEnded, Input, Introduction, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
@@ -41,7 +42,7 @@ pub(crate) fn play(text: &str) -> Result<(), String> {
 fn is_step(line: &str) -> bool {
     let line = line.trim();
     !line.is_empty()
-        && !["#", "ends ", "rule ", "introduced "].iter().any(|start| line.starts_with(start))
+        && !["#", "ends ", "rule ", "candidate ", "introduced "].iter().any(|start| line.starts_with(start))
         && line != "ungreeted"
 }
 
@@ -58,12 +59,14 @@ impl Player {
         let setting = |start: &str| text.lines().find_map(|line| line.trim().strip_prefix(start)).unwrap_or_default();
         let now = Instant::now();
         let rule = rule(setting("rule "))?;
+        let candidates = candidates(text)?;
         let (ends, announced) = ends(setting("ends "))?;
         let session = Session::new(
             Setting {
                 ends,
                 announced,
-                rule: Arc::new(rule.clone()),
+                rule: if candidates.is_some() { Candidates::nobody() } else { Arc::new(rule.clone()) },
+                candidates,
                 timeouts: Timeouts::default(),
                 notations: Notations::default(),
                 introduction: introduction(text)?,
@@ -108,6 +111,10 @@ impl Player {
             ("lost", ["client"]) => Input::PeerLost(Side::Client),
             ("lost", ["server"]) => Input::PeerLost(Side::Server),
             ("denied", []) => Input::Decided(Decision::Deny(Denied::NoRule)),
+            ("reloaded", ["candidates", settings @ ..]) => {
+                let text = format!("candidate {}", settings.join(" "));
+                Input::Decided(candidates(&text)?.map(Decision::AtLogin).ok_or("no candidates")?)
+            }
             ("reloaded", settings) => {
                 self.rule = rule(&settings.join(" "))?;
                 Input::Decided(Decision::Allow(Arc::new(self.rule.clone())))
@@ -228,11 +235,45 @@ fn ends(settings: &str) -> Result<(Ends, Option<std::net::IpAddr>), String> {
     Ok((ends, announced))
 }
 
+/// The rules that the user decides between: each `candidate` line is one, with `name=`, `users=` and `action=` besides what
+/// a `rule` line has.
+fn candidates(text: &str) -> Result<Option<Candidates>, String> {
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("candidate "));
+    let rules: Vec<_> = lines.map(|settings| rule(settings).map(Arc::new)).collect::<Result<_, _>>()?;
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let policy = Policy { listeners: Vec::new(), rules, timeouts: Timeouts::default() };
+    let asker = Asker {
+        listener: "public",
+        client: ClientAddr::new(([198, 51, 100, 7], 50000).into()),
+        server: ServerAddr::new(([10, 0, 2, 2], 21).into()),
+        at: jiff::Timestamp::UNIX_EPOCH,
+    };
+    match policy.decide(&asker) {
+        Decision::AtLogin(candidates) => Ok(Some(candidates)),
+        Decision::Allow(_) | Decision::Deny(_) => Err("no candidate has users".into()),
+    }
+}
+
+/// `/in/**:upload+list;/out/**:download`
+fn paths(text: &str) -> Result<Vec<PathRule>, String> {
+    let one = |entry: &str| {
+        let (path, uses) = entry.split_once(':').ok_or("a path is PATTERN:USES")?;
+        let has = |word| uses.split('+').any(|written| written == word);
+        let uses = Uses { download: has("download"), upload: has("upload"), delete: has("delete"), list: has("list") };
+        let paths = Globs::for_paths(vec![path.to_owned()]).map_err(|error| error.to_string())?;
+        Ok(PathRule { paths, uses })
+    };
+    text.split(';').filter(|entry| !entry.is_empty()).map(one).collect()
+}
+
 fn rule(settings: &str) -> Result<Rule, String> {
     let get = |key: &str, default: &str| {
         let found = settings.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         found.unwrap_or(default).to_owned()
     };
+    let list = |text: &str| text.split(',').map(|name| name.replace('_', " ")).collect();
     let ranges = |text: &str| {
         let (first, last) = text.split_once('-').ok_or("a range is FIRST-LAST")?;
         let range = PortRange::new(first.parse().map_err(|_| "bad port")?, last.parse().map_err(|_| "bad port")?);
@@ -272,7 +313,25 @@ fn rule(settings: &str) -> Result<Rule, String> {
             "use_peer" => ForeignAddresses { client: ForeignAddress::UsePeer, server: ForeignAddress::UsePeer },
             _ => ForeignAddresses::default(),
         },
-        ..Rule::new("partners", Permission::Allow)
+        users: Some(get("users", ""))
+            .filter(|users| !users.is_empty())
+            .map(|users| {
+                Globs::for_names(users.split(',').map(str::to_owned).collect()).map_err(|error| error.to_string())
+            })
+            .transpose()?,
+        commands: Commands {
+            list: match (get("deny", ""), get("allow", "")) {
+                (deny, _) if !deny.is_empty() => CommandList::Without(list(&deny)),
+                (_, allow) if !allow.is_empty() => CommandList::Only(list(&allow)),
+                _ => CommandList::Any,
+            },
+            read_only: get("read_only", "no") == "yes",
+        },
+        paths: paths(&get("paths", ""))?,
+        ..Rule::new(
+            get("name", "partners"),
+            if get("action", "allow") == "deny" { Permission::Deny } else { Permission::Allow },
+        )
     })
 }
 

@@ -51,6 +51,8 @@ fn report(event: &Event) -> Option<String> {
         Event::PortTaken(port) => format!("taken {port}"),
         Event::NotReached { side, .. } => format!("not reached {side}"),
         Event::PinholeExpired { missing, .. } => format!("expired {missing}"),
+        Event::LoggedIn { rule } => format!("logged in {rule}"),
+        Event::LoginFailed => "login failed".to_owned(),
         Event::BadLine { side, fault } => format!("bad line {side} {fault:?}"),
         Event::Transferred(transfer) => format!(
             "transfer {:?} {} {} {}",

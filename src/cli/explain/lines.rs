@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, ServerAddr, Side};
 use crate::ftp::command::escaped;
 use crate::ftp::line::Line;
-use crate::policy::{Advertised, Listener, Rule, Stand, Timeouts};
+use crate::policy::{Advertised, Candidates, Listener, Rule, Stand, Timeouts};
 use crate::session::{Action, Carrier, Event, Input, Leg, Notations, Pinhole, Session, Setting, WhyRelay};
 
 /// A line, and what became of it.
@@ -70,6 +70,7 @@ pub(super) fn ends(
 /// Gives the lines to a session under this rule, as if each pinhole opened at the first port of its range.
 pub(super) fn follow(
     rule: &Arc<Rule>,
+    candidates: Option<Candidates>,
     timeouts: Timeouts,
     ends: Ends,
     announced: IpAddr,
@@ -80,6 +81,7 @@ pub(super) fn follow(
         ends,
         announced: Some(announced),
         rule: Arc::clone(rule),
+        candidates,
         timeouts,
         notations: Notations::default(),
         introduction: None,

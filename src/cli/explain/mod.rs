@@ -7,13 +7,15 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{DONE, no, read};
 use crate::addr::{ClientAddr, ServerAddr};
-use crate::policy::{Advertised, Decision, Listener, Policy, Source, Stand};
+use crate::policy::{Advertised, Asker, Candidates, Decision, Denied, Listener, Policy, Rule, Source, Stand};
 
 /// Say which rule decides for a client and a server, and what becomes of FTP lines between them.
 #[derive(Debug, clap::Args)]
@@ -29,7 +31,7 @@ pub struct Args {
     /// The listener that it comes to; the first that leads to the server, if left out.
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// The user that it logs in as. No rule of this version asks for it.
+    /// The user that it logs in as, for rules that ask for it.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// The gate's own address, for lines where the rules file does not tell it.
@@ -51,7 +53,7 @@ struct Explanation {
     listener: String,
     /// Each rule that was looked at, in order.
     rules: Vec<walk::Looked>,
-    /// `allow` or `deny`.
+    /// `allow`, `deny`, or `at_login` where the user decides and none was given.
     decision: &'static str,
     /// The rule that decided; none where no rule matches.
     rule: Option<String>,
@@ -111,15 +113,30 @@ fn listener<'a>(policy: &'a Policy, args: &Args) -> Option<&'a Listener> {
 
 fn explain(policy: &Policy, listener: &Listener, args: &Args) -> Explanation {
     let (client, server) = (ClientAddr::new(args.client), ServerAddr::new(args.server));
-    let rules = walk::rules(policy, client, server);
-    let decision = policy.decide(client, server);
+    let asker = Asker { listener: &listener.name, client, server, at: Timestamp::now() };
+    let rules = walk::rules(policy, &asker, args.user.as_deref());
+    let decision = policy.decide(&asker);
     let (ends, announced, example) = lines::ends(listener, client, server, args.gate);
     let (name, rule, lines) = match &decision {
         Decision::Allow(rule) => {
-            ("allow", Some(rule), lines::follow(rule, policy.timeouts, ends, announced, &args.lines))
+            let lines = lines::follow(rule, None, policy.timeouts, ends, announced, &args.lines);
+            ("allow", Some(Arc::clone(rule)), lines)
         }
-        Decision::Deny(crate::policy::Denied::ByRule(rule)) => ("deny", Some(rule), Vec::new()),
-        Decision::Deny(crate::policy::Denied::NoRule) => ("deny", None, Vec::new()),
+        Decision::AtLogin(candidates) => {
+            let nobody = Candidates::nobody();
+            let follow = |rule: &Arc<Rule>| {
+                let candidates = Some(candidates.clone());
+                lines::follow(rule, candidates, policy.timeouts, ends, announced, &args.lines)
+            };
+            match args.user.as_ref().map(|user| candidates.choose(user.as_bytes())) {
+                None => ("at_login", None, follow(&nobody)),
+                Some(Ok(rule)) => ("allow", Some(Arc::clone(&rule)), follow(&rule)),
+                Some(Err(Denied::ByRule(rule))) => ("deny", Some(rule), Vec::new()),
+                Some(Err(Denied::NoRule)) => ("deny", None, Vec::new()),
+            }
+        }
+        Decision::Deny(Denied::ByRule(rule)) => ("deny", Some(Arc::clone(rule)), Vec::new()),
+        Decision::Deny(Denied::NoRule) => ("deny", None, Vec::new()),
     };
     Explanation {
         client: client.to_string(),
@@ -127,8 +144,8 @@ fn explain(policy: &Policy, listener: &Listener, args: &Args) -> Explanation {
         listener: listener.name.clone(),
         rules,
         decision: name,
+        ports: rule.as_ref().filter(|_| name == "allow").map(|rule| walk::ports(rule)).unwrap_or_default(),
         rule: rule.map(|rule| rule.name.clone()),
-        ports: rule.filter(|_| name == "allow").map(|rule| walk::ports(rule)).unwrap_or_default(),
         note: match listener.advertised_to(client) {
             _ if lines.is_empty() => None,
             Some(Advertised::Name(name)) => Some(format!("{announced} stands for the address of {name}")),

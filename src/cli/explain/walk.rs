@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Explanation;
-use crate::addr::{ClientAddr, ServerAddr};
-use crate::policy::{Permission, Policy, Rule};
+use crate::policy::{Asker, Permission, Policy, Rule};
 
 /// One rule that was looked at.
 #[derive(Debug, Serialize)]
@@ -17,11 +16,11 @@ pub(super) struct Looked {
 }
 
 /// Looks at the rules in their order, up to the one that decides.
-pub(super) fn rules(policy: &Policy, client: ClientAddr, server: ServerAddr) -> Vec<Looked> {
+pub(super) fn rules(policy: &Policy, asker: &Asker<'_>, user: Option<&str>) -> Vec<Looked> {
     let mut looked = Vec::new();
     for rule in &policy.rules {
-        let matches = rule.matches(client, server);
-        looked.push(Looked { rule: rule.name.clone(), matches, why: why(rule, client, server) });
+        let (matches, why) = look(rule, asker, user);
+        looked.push(Looked { rule: rule.name.clone(), matches, why });
         if matches {
             break;
         }
@@ -29,19 +28,36 @@ pub(super) fn rules(policy: &Policy, client: ClientAddr, server: ServerAddr) -> 
     looked
 }
 
-fn why(rule: &Rule, client: ClientAddr, server: ServerAddr) -> String {
-    let from = rule.from.iter().find(|network| network.contains(client.ip()));
-    let to = rule.to.iter().find(|destination| destination.contains(server));
-    match (from, to) {
-        (None, _) => format!("{} is in none of `from`: {}", client.ip(), list(&rule.from)),
-        (Some(_), None) => format!("{server} is in none of `to`: {}", list(&rule.to)),
-        (Some(from), Some(to)) => {
-            let action = match rule.permission {
-                Permission::Allow => "allow",
-                Permission::Deny => "deny",
-            };
-            format!("from {from}, to {to}: {action}")
+/// Whether a rule decides, and why or why not.
+fn look(rule: &Rule, asker: &Asker<'_>, user: Option<&str>) -> (bool, String) {
+    let from = rule.from.iter().find(|network| network.contains(asker.client.ip()));
+    let to = rule.to.iter().find(|destination| destination.contains(asker.server));
+    let (Some(from), Some(to)) = (from, to) else {
+        return (
+            false,
+            match from {
+                None => format!("{} is in none of `from`: {}", asker.client.ip(), list(&rule.from)),
+                Some(_) => format!("{} is in none of `to`: {}", asker.server, list(&rule.to)),
+            },
+        );
+    };
+    if !rule.is_from(asker.listener, asker.client) {
+        return (false, format!("listener {} is none of `listener`: {}", asker.listener, list(&rule.listeners)));
+    }
+    if let Some(hours) = rule.hours.as_ref().filter(|hours| !hours.contain(asker.at)) {
+        return (false, format!("now is outside of `hours`: {hours}"));
+    }
+    let action = match rule.permission {
+        Permission::Allow => "allow",
+        Permission::Deny => "deny",
+    };
+    match (&rule.users, user) {
+        (Some(users), None) => (false, format!("from {from}, to {to}: {action} for users {users}, at login")),
+        (Some(users), Some(user)) if !rule.is_for_user(user.as_bytes()) => {
+            (false, format!("{user} is none of `users`: {users}"))
         }
+        (Some(_), Some(user)) => (true, format!("from {from}, to {to}, user {user}: {action}")),
+        (None, _) => (true, format!("from {from}, to {to}: {action}")),
     }
 }
 

@@ -6,6 +6,8 @@ mod network;
 mod ports;
 mod rule;
 mod wait;
+mod what;
+mod who;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,7 +33,9 @@ pub(super) fn file(value: Value, at: &At<'_>) -> Option<Policy> {
         None => Some(crate::policy::Timeouts::default()),
     };
     let listeners = listeners(file.listeners, at);
-    let rules = rules(file.rules, at);
+    let names: Option<Vec<String>> =
+        listeners.as_ref().map(|listeners| listeners.iter().map(|listener| listener.name.clone()).collect());
+    let rules = rules(file.rules, names.as_deref(), at);
     Some(Policy { listeners: listeners?, rules: rules?, timeouts: timeouts? })
 }
 
@@ -63,7 +67,11 @@ fn listeners(written: Written<List<Value>>, at: &At<'_>) -> Option<Vec<crate::po
     read.into_iter().collect()
 }
 
-fn rules(written: Written<List<Value>>, at: &At<'_>) -> Option<Vec<Arc<crate::policy::Rule>>> {
+fn rules(
+    written: Written<List<Value>>,
+    listeners: Option<&[String]>,
+    at: &At<'_>,
+) -> Option<Vec<Arc<crate::policy::Rule>>> {
     let list = items(
         written,
         "rules",
@@ -76,7 +84,7 @@ fn rules(written: Written<List<Value>>, at: &At<'_>) -> Option<Vec<Arc<crate::po
         .map(|(value, at)| {
             let written = read::<Rule>(value, &at)?;
             names.check(&written.name, &at);
-            rule::rule(written, &at).map(Arc::new)
+            rule::rule(written, listeners, &at).map(Arc::new)
         })
         .collect();
     read.into_iter().collect()

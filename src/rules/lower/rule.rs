@@ -2,19 +2,24 @@
 
 use super::super::place::At;
 use super::super::schema::{self, Many, Ports, PortsOr, ShortOr, Word, Written};
-use super::{network, ports, required, wait};
+use super::{network, ports, required, wait, what, who};
 use crate::addr::PortRanges;
 use crate::policy::{
     AtSessionEnd, Datapath, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule, ServerMode,
 };
 
-/// What one rule means.
-pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
+/// What one rule means; `listeners` are the names of those in the file, where they could be read.
+pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<'_>) -> Option<Rule> {
     let name = required(written.name, "name", at, "begin the rule with `- name:` and a name of its own");
     let from = required(written.from, "from", at, "say which clients: `from: any`, or networks");
     let from = from.and_then(|from| network::clients(&from, &at.key("from")));
     let to = required(written.to, "to", at, "say which servers: `to: any`, or addresses");
     let to = to.and_then(|to| network::destinations(&to, &at.key("to")));
+    let of = written.listener.0.map(|names| who::listeners(&names, listeners, &at.key("listener")));
+    let users = written.users.0.map(|users| who::users(&users, &at.key("users")));
+    let hours = written.hours.0.map(|hours| who::hours(&hours, &at.key("hours")));
+    let commands = what::commands(written.commands, written.read_only, at);
+    let paths = what::paths(written.paths, &at.key("paths"));
     let action = required(written.action, "action", at, "write `action: allow` or `action: deny`");
     let permission = action.map(|Word(action)| match action {
         schema::Action::Allow => Permission::Allow,
@@ -33,6 +38,11 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
     let datapath = datapath(&written.datapath);
     let timeout = wait::wait(written.pinhole_timeout.0, Rule::PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
     Some(Rule {
+        listeners: all(of)?.unwrap_or_default(),
+        users: all(users)?,
+        hours: all(hours)?,
+        commands: commands?,
+        paths: paths?,
         from: from?,
         to: to?,
         inbound: all(inbound)?,
@@ -53,7 +63,8 @@ fn all<T>(written: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn ports_fit(permission: Option<Permission>, at: &At<'_>) {
-    let written: Vec<&str> = ["inbound", "outbound"].into_iter().filter(|key| at.has(key)).collect();
+    let written: Vec<&str> =
+        ["inbound", "outbound", "commands", "read_only", "paths"].into_iter().filter(|key| at.has(key)).collect();
     match permission {
         Some(Permission::Deny) => {
             for key in written {

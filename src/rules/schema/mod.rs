@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
-pub use text::{Advertise, Bind, Client, Destination, Duration, Name, Phrase, Ports, Server, SourcePort, Version};
+pub use text::{
+    Advertise, Bind, Client, CommandName, Destination, Duration, Hours, ListenerName, Name, PathPattern, Phrase, Ports,
+    Server, SourcePort, Use, User, Version,
+};
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.
 ///
@@ -126,15 +129,34 @@ pub struct Rule {
     /// The name that logs use.
     #[serde(default)]
     pub name: Written<Name>,
+    /// Listeners that it is for, by their names (default: every one).
+    #[serde(default)]
+    pub listener: Written<Many<ListenerName>>,
     /// Clients: a network, an address, a list of them, or `any`.
     #[serde(default)]
     pub from: Written<Many<Client>>,
     /// Servers: a network or an address, with or without a port, a list of them, or `any`.
     #[serde(default)]
     pub to: Written<Many<Destination>>,
+    /// Users that it is for: patterns, in which `*` stands for anything. Such a rule decides when the client logs in.
+    #[serde(default)]
+    pub users: Written<Many<User>>,
+    /// When it holds: days, times and a time zone, such as "Mon-Fri 08:00-18:00 Europe/Berlin" (default: always).
+    #[serde(default)]
+    pub hours: Written<Many<Hours>>,
     /// What becomes of these clients.
     #[serde(default)]
     pub action: Written<Word<Action>>,
+    /// Which commands they may give.
+    #[serde(default)]
+    pub commands: Written<Commands>,
+    /// Nothing that changes files: no uploads, no deletes, no SITE.
+    #[serde(default)]
+    pub read_only: Written<bool>,
+    /// Which paths they may name, and for what. The first entry that matches a path decides; what none matches is
+    /// refused.
+    #[serde(default)]
+    pub paths: Written<List<PathRule>>,
     /// Passive mode; where it is left out, passive mode is refused. A range alone is its `gate_ports`.
     #[serde(default)]
     pub inbound: Written<PortsOr<Inbound>>,
@@ -170,6 +192,32 @@ pub enum Action {
 
 impl Phrase for Action {
     const PHRASE: &'static str = "`allow` or `deny`";
+}
+
+/// A list of commands: verbs such as DELE, or two words such as SITE CHMOD.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `allow:` or `deny:`, each a list of commands")]
+#[schemars(extend("oneOf" = [{"required": ["allow"]}, {"required": ["deny"]}]))]
+pub struct Commands {
+    /// These and no others, but for what every session needs: login, negotiation, types, changing the directory.
+    #[serde(default)]
+    pub allow: Written<Many<CommandName>>,
+    /// Every command but these.
+    #[serde(default)]
+    pub deny: Written<Many<CommandName>>,
+}
+
+/// What may be done with some paths.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `path:` and `allow:`")]
+#[schemars(extend("required" = ["path", "allow"]))]
+pub struct PathRule {
+    /// Patterns over whole paths: `*` stands for anything within a directory, `**` for anything.
+    #[serde(default)]
+    pub path: Written<Many<PathPattern>>,
+    /// What may be done: download, upload, delete, list; `any` or `none`.
+    #[serde(default)]
+    pub allow: Written<Many<Use>>,
 }
 
 /// The ports of passive mode.

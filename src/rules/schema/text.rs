@@ -144,3 +144,41 @@ text! {
         "type": "string", "description": "A duration with its unit: 30s, 2min.", "pattern": "^([0-9]+ *[a-z]+ *)+$"
     }
 }
+text! {
+    /// A listener, by its name.
+    ListenerName, numbers: false, "the name of a listener, or a list of names", {
+        "type": "string", "pattern": "^[A-Za-z0-9_.-]+$"
+    }
+}
+text! {
+    /// Users.
+    User, numbers: true, "a user such as \"anna\", a pattern such as \"edi-*\", or a list of them", {
+        "description": "A user's name, or a pattern: * stands for anything, ? for one character.",
+        "type": ["string", "number"]
+    }
+}
+text! {
+    /// Days and times.
+    Hours, numbers: false, "days, times and a time zone, such as \"Mon-Fri 08:00-18:00 Europe/Berlin\"", {
+        "type": "string", "description": "Days, times and a time zone: \"Mon-Fri 08:00-18:00 Europe/Berlin\"."
+    }
+}
+text! {
+    /// A command.
+    CommandName, numbers: false, "a command such as \"DELE\" or \"SITE CHMOD\", or a list of them", {
+        "type": "string", "pattern": "^[A-Za-z0-9]+( +[A-Za-z0-9]+)?$"
+    }
+}
+text! {
+    /// Paths.
+    PathPattern, numbers: false, "a path such as \"/out/**\", or a list of them", {
+        "type": "string", "description": "A whole path; * stands for anything within a directory, ** for anything.",
+        "pattern": "^/"
+    }
+}
+text! {
+    /// What may be done with a path.
+    Use, numbers: false, "`download`, `upload`, `delete`, `list`, `any` or `none`, or a list of them", {
+        "enum": ["download", "upload", "delete", "list", "any", "none"]
+    }
+}

@@ -1,0 +1,102 @@
+//! Patterns with `*`, `?`, `[a-z]` and `{a,b}`, over bytes: names of users and of files need not be UTF-8.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// A list of patterns, any of which may match.
+#[derive(Clone)]
+pub struct Globs {
+    written: Vec<String>,
+    set: GlobSet,
+}
+
+impl Globs {
+    /// Patterns for names: `*` takes any bytes, and capitals are no different.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is no pattern.
+    pub fn for_names(written: Vec<String>) -> Result<Self, globset::Error> {
+        Self::new(written, false)
+    }
+
+    /// Patterns for paths: `*` stays within one directory, `**` does not.
+    ///
+    /// # Errors
+    /// What is wrong with the first that is no pattern.
+    pub fn for_paths(written: Vec<String>) -> Result<Self, globset::Error> {
+        Self::new(written, true)
+    }
+
+    fn new(written: Vec<String>, paths: bool) -> Result<Self, globset::Error> {
+        let mut set = GlobSetBuilder::new();
+        for text in &written {
+            let mut glob = GlobBuilder::new(text);
+            glob.literal_separator(paths).case_insensitive(!paths).backslash_escape(true);
+            set.add(glob.build()?);
+        }
+        Ok(Self { written, set: set.build()? })
+    }
+
+    /// Whether any of the patterns matches all of this.
+    #[must_use]
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        self.set.is_match(OsStr::from_bytes(bytes))
+    }
+
+    /// The patterns as they were written.
+    #[must_use]
+    pub fn written(&self) -> &[String] {
+        &self.written
+    }
+}
+
+impl PartialEq for Globs {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for Globs {}
+
+impl fmt::Debug for Globs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.written.fmt(f)
+    }
+}
+
+impl fmt::Display for Globs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bytes_without_capitals() {
+        let globs = Globs::for_names(vec!["edi-*".into(), "anna".into(), "b?b".into()]).unwrap();
+        for name in [&b"edi-"[..], b"EDI-x/y", b"edi-\xe9", b"Anna", b"b\xe9b", b"bob"] {
+            assert!(globs.matches(name), "{name:?}");
+        }
+        for name in [&b""[..], b"edi", b"annab", b"bb"] {
+            assert!(!globs.matches(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn paths_keep_to_their_directory() {
+        let globs = Globs::for_paths(vec!["/out/*".into(), "/in/**".into()]).unwrap();
+        for path in [&b"/out/a"[..], b"/out/\xe9\xff", b"/in/a/b/c", b"/in/.hidden"] {
+            assert!(globs.matches(path), "{path:?}");
+        }
+        for path in [&b"/out"[..], b"/out/a/b", b"/OUT/a", b"/other", b"in/a"] {
+            assert!(!globs.matches(path), "{path:?}");
+        }
+        assert!(Globs::for_paths(vec!["/out/[".into()]).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! Which rule holds for a session whose user decides.
+//!
+//! The rule in force stays until the server has let the new user in: who names another user gains nothing by that.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::event::Event;
+use super::pending::Expected;
+use super::refusal::Refusal;
+use super::{CloseReason, Session};
+use crate::ftp::reply::Code;
+use crate::policy::{Candidates, Decision, Rule};
+
+/// Who is logged in, and who tries to be.
+#[derive(Debug, Default)]
+pub(super) struct Login {
+    /// The rules that the user decides between; `None` where one holds for every user.
+    candidates: Option<Box<Candidates>>,
+    /// Whom the server has let in.
+    user: Option<Box<[u8]>>,
+    /// Who was named since, and the rule that would hold.
+    trying: Option<Box<(Vec<u8>, Arc<Rule>)>>,
+}
+
+impl Login {
+    pub(super) fn new(candidates: Option<Candidates>) -> Self {
+        Self { candidates: candidates.map(Box::new), ..Self::default() }
+    }
+
+    /// Whether no rule holds before somebody is logged in, and nobody is.
+    pub(super) const fn is_due(&self) -> bool {
+        self.candidates.is_some() && self.user.is_none()
+    }
+
+    pub(super) const fn is_decisive(&self) -> bool {
+        self.candidates.is_some()
+    }
+}
+
+impl Session {
+    /// The client names a user.
+    pub(super) fn user_named(&mut self, user: &[u8]) -> Result<(), Refusal> {
+        let rule = match &self.login.candidates {
+            Some(candidates) => candidates.choose(user).map_err(|_| Refusal::UserDenied)?,
+            None => Arc::clone(&self.rule),
+        };
+        self.login.trying = Some(Box::new((user.to_vec(), rule)));
+        Ok(())
+    }
+
+    /// USER, PASS or ACCT goes to the server: what the client may do next depends on the answer.
+    pub(super) fn await_login(&mut self, now: Instant) {
+        self.pending.push(Expected::Login);
+        if self.login.is_decisive() || !self.rule.paths.is_empty() {
+            self.directory.settle(now);
+        }
+    }
+
+    /// The server answered USER, PASS or ACCT.
+    pub(super) fn login_answered(&mut self, now: Instant, code: Code) {
+        self.directory.settled();
+        match code.number() {
+            230 | 232 => {
+                let Some(trying) = self.login.trying.take() else { return };
+                let (user, rule) = *trying;
+                self.login.user = Some(user.into_boxed_slice());
+                if self.login.is_decisive() {
+                    self.report(Event::LoggedIn { rule: rule.name.clone() });
+                }
+                self.rule = rule;
+                self.find_directory(now);
+            }
+            331 | 332 => {}
+            _ if code.is_success() => {}
+            _ => {
+                self.login.trying = None;
+                self.report(Event::LoginFailed);
+            }
+        }
+    }
+
+    /// REIN: nobody is logged in.
+    pub(super) fn logged_out(&mut self) {
+        self.login.user = None;
+        self.login.trying = None;
+        self.directory.forget();
+        if self.login.is_decisive() {
+            self.rule = Candidates::nobody();
+        }
+    }
+
+    /// The rules that hold now say this.
+    pub(super) fn decided(&mut self, now: Instant, decision: Decision) {
+        let (rule, candidates) = match decision {
+            Decision::Deny(_) => return self.close_with_421(now, CloseReason::Denied),
+            Decision::Allow(rule) => (rule, None),
+            Decision::AtLogin(candidates) => match self.login.user.as_ref().map(|user| candidates.choose(user)) {
+                Some(Err(_)) => return self.close_with_421(now, CloseReason::Denied),
+                Some(Ok(rule)) => (rule, Some(candidates)),
+                None => (Candidates::nobody(), Some(candidates)),
+            },
+        };
+        // Who has named itself and has yet to be let in is judged anew too.
+        if let Some(trying) = self.login.trying.take() {
+            let (user, _) = *trying;
+            let chosen =
+                candidates.as_ref().map_or_else(|| Ok(Arc::clone(&rule)), |candidates| candidates.choose(&user));
+            self.login.trying = chosen.ok().map(|rule| Box::new((user, rule)));
+        }
+        self.login.candidates = candidates.map(Box::new);
+        self.rule = rule;
+        self.find_directory(now);
+    }
+}

@@ -1,0 +1,62 @@
+//! Whether the rule lets the client give a command.
+
+use super::Session;
+use super::refusal::Refusal;
+use crate::ftp::command::{Command, Verb};
+use crate::ftp::effect::{Deed, Effect};
+use crate::policy::paths;
+
+impl Session {
+    /// Whether a command may go on to the server, as far as its verb and its path tell.
+    pub(super) fn permit(&self, command: &Command<'_>) -> Result<(), Refusal> {
+        let name = command.name();
+        let deed = Deed::of(&name, command.argument);
+        if self.login.is_due() && !needs_no_login(command.verb, deed.effect) {
+            return Err(Refusal::NotLoggedIn);
+        }
+        let effect = deed.effect;
+        self.rule
+            .commands
+            .check(command.verb, &name, command.argument)
+            .map_err(|why| Refusal::CommandNotAllowed { why, effect })?;
+        if self.rule.paths.is_empty() { Ok(()) } else { self.permit_path(&name, deed) }
+    }
+
+    fn permit_path(&self, name: &[u8], deed: Deed<'_>) -> Result<(), Refusal> {
+        let effect = deed.effect;
+        let named = match (effect, deed.path) {
+            (Effect::Session, _) => return Ok(()),
+            // What nobody knows may name any path in any place.
+            (Effect::Unknown, _) => return Err(Refusal::PathNotAllowed { effect }),
+            (_, Some(path)) => path,
+            _ if matches!(name, b"CDUP" | b"XCUP") => b"..",
+            // The server makes a name up.
+            _ if name == b"STOU" => b"ftp.unique",
+            _ if deed.is_here() => b"",
+            _ => return Ok(()),
+        };
+        let path = paths::plain(self.directory.known(), named).ok_or(Refusal::PathUnknown { effect })?;
+        if paths::may(&self.rule.paths, &path, effect) { Ok(()) } else { Err(Refusal::PathNotAllowed { effect }) }
+    }
+}
+
+/// What a client may say before it has logged in, where no rule holds before that.
+const fn needs_no_login(verb: Verb, effect: Effect) -> bool {
+    match verb {
+        Verb::User | Verb::Secret | Verb::Quit | Verb::Rein | Verb::Feat | Verb::Noop | Verb::Algs | Verb::Security => {
+            true
+        }
+        // HELP, SYST, OPTS, HOST, CLNT and their like.
+        Verb::Stat | Verb::Other => matches!(effect, Effect::Session),
+        Verb::Port
+        | Verb::Eprt
+        | Verb::Pasv
+        | Verb::Epsv
+        | Verb::OtherNegotiation
+        | Verb::Transfer(_)
+        | Verb::Abor
+        | Verb::Change
+        | Verb::Open
+        | Verb::Site => false,
+    }
+}
