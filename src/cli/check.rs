@@ -5,11 +5,14 @@ use std::io::{self, IsTerminal as _, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde_json::json;
 
-use crate::rules::{self, Mistakes};
+use crate::rules::{self, Mistakes, Remark, RulesFile, Subject};
+use crate::trial::{self, Failure};
 
 /// Check a rules file: 0 where it is valid, else 1 and every mistake in it.
 #[derive(Debug, clap::Args)]
@@ -48,20 +51,35 @@ fn check(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bo
         writeln!(err, "warning: anybody on this machine may change {name}, and with it who gets in")?;
         writeln!(err, "  = help: chmod o-w {name}")?;
     }
-    let answer = rules::parse_bytes(&contents.bytes, &name);
+    let answer = rules::written_bytes(&contents.bytes, &name).and_then(|written| match failed_tests(&written) {
+        Some(failures) => Err(failures),
+        None => Ok(written),
+    });
     match &answer {
         answer if args.json => {
             let mistakes = answer.as_ref().err().map_or(&[][..], Mistakes::list);
             writeln!(out, "{:#}", json!({ "valid": answer.is_ok(), "mistakes": mistakes }))?;
         }
-        Ok(policy) => {
-            let listeners = counted(policy.listeners.len(), "listener");
-            writeln!(out, "{name}: {listeners}, {}: valid", counted(policy.rules.len(), "rule"))?;
+        Ok(RulesFile { policy, cases, .. }) => {
+            let mut counts = vec![counted(policy.listeners.len(), "listener"), counted(policy.rules.len(), "rule")];
+            if !cases.is_empty() {
+                counts.push(format!("{} passed", counted(cases.len(), "test")));
+            }
+            writeln!(out, "{name}: {}: valid", counts.join(", "))?;
         }
         Err(mistakes) if colours() => writeln!(err, "{}", mistakes.coloured())?,
         Err(mistakes) => writeln!(err, "{mistakes}")?,
     }
     Ok(answer.is_ok())
+}
+
+/// The tests of a file that fail, with their places.
+pub(crate) fn failed_tests(written: &RulesFile) -> Option<Mistakes> {
+    let failures = trial::failures(&written.policy, &written.cases, Timestamp::now(), Instant::now());
+    let remark =
+        |Failure { case, line, message, help }: Failure| Remark { subject: Subject::Test(case, line), message, help };
+    let remarks: Vec<Remark> = failures.into_iter().map(remark).collect();
+    if remarks.is_empty() { None } else { Some(written.errors(remarks)) }
 }
 
 struct Contents {

@@ -59,11 +59,15 @@ pub(crate) fn not_started() -> ExitCode {
     ExitCode::from(3)
 }
 
-/// Reads a rules file; the text says what is wrong with it.
+/// Reads a rules file and runs its tests; the text says what is wrong with it.
 pub(crate) fn read(file: &Path) -> Result<Policy, String> {
     let name = file.display().to_string();
     let bytes = std::fs::read(file).map_err(|error| format!("ftpgate: cannot read {name}: {error}"))?;
-    crate::rules::parse_bytes(&bytes, &name).map_err(|mistakes| mistakes.to_string())
+    let written = crate::rules::written_bytes(&bytes, &name).map_err(|mistakes| mistakes.to_string())?;
+    match check::failed_tests(&written) {
+        Some(mistakes) => Err(mistakes.to_string()),
+        None => Ok(written.policy),
+    }
 }
 
 /// Says on standard error what went wrong. That standard error is gone is nobody's fault.

@@ -87,14 +87,12 @@ impl Policy {
                 break;
             }
         }
-        match candidates.first() {
-            None => Decision::Deny(Denied::NoRule),
-            // Whoever it is, it is denied.
-            Some(first) if candidates.iter().all(|rule| rule.permission == Permission::Deny) => {
-                Decision::Deny(Denied::ByRule(Arc::clone(first)))
-            }
-            Some(_) => Decision::AtLogin(Candidates(candidates)),
+        if candidates.iter().any(|rule| rule.permission == Permission::Allow) {
+            return Decision::AtLogin(Candidates(candidates));
         }
+        // Whoever it is, it is denied.
+        let last = candidates.pop().filter(|rule| rule.users.is_none());
+        Decision::Deny(last.map_or(Denied::NoRule, Denied::ByRule))
     }
 
     /// Whether there is any server that `client` might be allowed at this listener.

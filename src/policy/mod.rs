@@ -3,6 +3,7 @@
 //! The first rule that matches decides; what no rule matches is denied. Nothing here knows how the rules were written
 //! down: [`crate::rules`] reads the YAML and builds these types, which hold what was meant, checked and complete.
 
+mod case;
 mod commands;
 mod decide;
 mod glob;
@@ -13,6 +14,7 @@ mod rule;
 
 use std::sync::Arc;
 
+pub use case::{Case, CaseLine, Expected};
 pub use commands::{CommandList, Commands, NotAllowed};
 pub use decide::{Asker, Candidates, Decision, Denied};
 pub use glob::Globs;

@@ -37,6 +37,8 @@ pub struct Mistake {
 pub struct Mistakes {
     #[serde(skip)]
     file: String,
+    #[serde(skip)]
+    warnings: bool,
     mistakes: Vec<Mistake>,
 }
 
@@ -46,7 +48,13 @@ impl Mistakes {
     pub(super) fn new(file: &str, text: &str, mut places: Vec<Placed>) -> Self {
         places.sort_by_key(|placed| (placed.span.start, placed.span.end));
         let mistakes = places.into_iter().map(|placed| Mistake::new(text, placed)).collect();
-        Self { file: file.to_owned(), mistakes }
+        Self { file: file.to_owned(), warnings: false, mistakes }
+    }
+
+    /// The same as warnings.
+    #[must_use]
+    pub(super) fn into_warnings(self) -> Self {
+        Self { warnings: true, ..self }
     }
 
     /// The mistakes, in the order of the file.
@@ -64,13 +72,14 @@ impl Mistakes {
     fn render(&self, renderer: &Renderer) -> String {
         let mut text = String::new();
         for mistake in &self.mistakes {
-            text.push_str(&mistake.render(&self.file, renderer));
+            text.push_str(&mistake.render(&self.file, self.warnings, renderer));
             text.push_str("\n\n");
         }
+        let what = if self.warnings { "warning" } else { "mistake" };
         let count = match self.mistakes.len() {
-            1 => "1 mistake".to_owned(),
-            count if count < MOST => format!("{count} mistakes"),
-            count => format!("{count} mistakes, and perhaps more"),
+            1 => format!("1 {what}"),
+            count if count < MOST => format!("{count} {what}s"),
+            count => format!("{count} {what}s, and perhaps more"),
         };
         text.push_str(&format!("{}: {count}", self.file));
         text
@@ -104,8 +113,9 @@ impl Mistake {
         }
     }
 
-    fn render(&self, file: &str, renderer: &Renderer) -> String {
-        let title = Level::ERROR.primary_title(&self.message);
+    fn render(&self, file: &str, warning: bool, renderer: &Renderer) -> String {
+        let level = if warning { Level::WARNING } else { Level::ERROR };
+        let title = level.primary_title(&self.message);
         let placed = match &self.source {
             Some(source) => {
                 let annotation = AnnotationKind::Primary.span(self.span.clone());

@@ -10,6 +10,7 @@ mod mistake;
 mod near;
 mod place;
 mod read;
+mod remark;
 pub mod schema;
 
 use std::str;
@@ -17,9 +18,11 @@ use std::str;
 use serde_yaml::Value;
 
 pub use mistake::{Mistake, Mistakes};
+pub use remark::{Remark, RulesFile, Subject};
 pub use schema::json as json_schema;
 
-use crate::policy::Policy;
+use crate::policy::{Case, Policy};
+use marks::Node;
 use place::{At, Fault, Found, quoted};
 
 /// The largest rules file that is read: a hundred thousand lines, far more than anybody keeps by hand.
@@ -31,12 +34,7 @@ pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 ///
 /// Every mistake that could be found, in the order of the file.
 pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
-    let text = unmarked(text);
-    let found = Found::default();
-    match policy(text, &found) {
-        Some(policy) if found.is_empty() => Ok(policy),
-        _ => Err(Mistakes::new(file_name, text, found.into_places())),
-    }
+    written(text, file_name).map(|written| written.policy)
 }
 
 /// Reads a rules file that may not be text at all.
@@ -45,6 +43,15 @@ pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
 ///
 /// The first byte that is not UTF-8, else what [`parse`] finds.
 pub fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Policy, Mistakes> {
+    written_bytes(bytes, file_name).map(|written| written.policy)
+}
+
+/// Reads a rules file that may not be text at all: its rules, its tests, and where they stand.
+///
+/// # Errors
+///
+/// The first byte that is not UTF-8, else what [`parse`] finds.
+pub fn written_bytes(bytes: &[u8], file_name: &str) -> Result<RulesFile, Mistakes> {
     let found = Found::default();
     if bytes.len() > MAX_BYTES {
         // Before the text itself: where a file was cut off, its last character may be no text any more.
@@ -52,7 +59,7 @@ pub fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Policy, Mistakes> {
         return Err(Mistakes::new(file_name, "", found.into_places()));
     }
     let error = match str::from_utf8(bytes) {
-        Ok(text) => return parse(text, file_name),
+        Ok(text) => return written(text, file_name),
         Err(error) => error,
     };
     let shown = String::from_utf8_lossy(bytes);
@@ -62,6 +69,17 @@ pub fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Policy, Mistakes> {
     let message = format!("the byte 0x{bad:02X} is not UTF-8 text");
     found.push(index..index + 1, "", Fault::new(message, "save the file as UTF-8"));
     Err(Mistakes::new(file_name, unmarked(&shown), found.into_places()))
+}
+
+fn written(text: &str, file_name: &str) -> Result<RulesFile, Mistakes> {
+    let text = unmarked(text);
+    let found = Found::default();
+    match read_all(text, &found) {
+        Some((root, policy, cases)) if found.is_empty() => {
+            Ok(RulesFile { policy, cases, file: file_name.to_owned(), text: text.to_owned(), root })
+        }
+        _ => Err(Mistakes::new(file_name, text, found.into_places())),
+    }
 }
 
 /// Some editors begin a file with a byte order mark, which says nothing in UTF-8.
@@ -74,7 +92,7 @@ fn too_large() -> Fault {
     Fault::new(message, "name whole networks in place of single addresses")
 }
 
-fn policy(text: &str, found: &Found) -> Option<Policy> {
+fn read_all(text: &str, found: &Found) -> Option<(Node, Policy, Vec<Case>)> {
     if text.len() > MAX_BYTES {
         found.push(0..0, "", too_large());
         return None;
@@ -90,5 +108,6 @@ fn policy(text: &str, found: &Found) -> Option<Policy> {
             return None;
         }
     };
-    lower::file(value, &At::root(&root, found))
+    let (policy, cases) = lower::file(value, &At::root(&root, found))?;
+    Some((root, policy, cases))
 }

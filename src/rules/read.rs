@@ -125,6 +125,7 @@ fn wrong_kind(message: &str, subject: &str) -> Fault {
     let Some((written, expected)) = parts else {
         return Fault::new(format!("{subject} cannot be read: {}", quoted(message)), "compare it with the reference");
     };
+    let expected = if expected == "a boolean" { "`true` or `false`" } else { expected };
     Fault::new(format!("{subject} {}", kind(written)), format!("write {expected}"))
 }
 

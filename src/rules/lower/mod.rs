@@ -1,6 +1,7 @@
 //! What a rules file means: from what was written to a [`Policy`], complete and checked.
 
 mod advertise;
+mod case;
 mod listener;
 mod network;
 mod ports;
@@ -16,17 +17,17 @@ use serde_yaml::Value;
 
 use super::place::{At, Fault, quoted};
 use super::read::read;
-use super::schema::{File, List, Listener, Name, Rule, Version, Written};
-use crate::policy::Policy;
+use super::schema::{File, List, Listener, Name, Rule, Test, Version, Written};
+use crate::policy::{Case, Policy};
 
-/// What the whole file means.
-pub(super) fn file(value: Value, at: &At<'_>) -> Option<Policy> {
+/// What the whole file means: its rules, and its tests of them.
+pub(super) fn file(value: Value, at: &At<'_>) -> Option<(Policy, Vec<Case>)> {
     // Before anything else: what belongs in another version cannot be judged by the keys of this one.
     if let Some(other) = value.get("version").and_then(Value::as_u64).filter(|&version| version != 1) {
         at.key("version").fault(version_unknown(&other.to_string()));
         return None;
     }
-    let file: File<Value, Value> = read(value, at)?;
+    let file: File<Value, Value, Value> = read(value, at)?;
     version(file.version, at);
     let timeouts = match file.timeouts.0 {
         Some(timeouts) => wait::timeouts(timeouts, &at.key("timeouts")),
@@ -36,7 +37,23 @@ pub(super) fn file(value: Value, at: &At<'_>) -> Option<Policy> {
     let names: Option<Vec<String>> =
         listeners.as_ref().map(|listeners| listeners.iter().map(|listener| listener.name.clone()).collect());
     let rules = rules(file.rules, names.as_deref(), at);
-    Some(Policy { listeners: listeners?, rules: rules?, timeouts: timeouts? })
+    let policy = Policy { listeners: listeners?, rules: rules?, timeouts: timeouts? };
+    let cases = cases(file.tests, &policy, at)?;
+    Some((policy, cases))
+}
+
+fn cases(written: Written<List<Value>>, policy: &Policy, at: &At<'_>) -> Option<Vec<Case>> {
+    let Some(List(list)) = written.0 else { return Some(Vec::new()) };
+    let at = at.key("tests");
+    let read: Vec<_> = list
+        .into_iter()
+        .enumerate()
+        .map(|(index, value)| {
+            let at = at.index(index);
+            case::case(read::<Test>(value, &at)?, policy, &at)
+        })
+        .collect();
+    read.into_iter().collect()
 }
 
 fn version(written: Written<Version>, at: &At<'_>) {

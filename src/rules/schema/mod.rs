@@ -11,18 +11,18 @@ use serde::Deserialize;
 
 pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
 pub use text::{
-    Advertise, Bind, Client, CommandName, Destination, Duration, Hours, ListenerName, Name, PathPattern, Phrase, Ports,
-    Server, SourcePort, Use, User, Version,
+    Advertise, Bind, Client, CommandName, Destination, Duration, FtpLine, Hours, LineExpected, ListenerName, Moment,
+    Name, PathPattern, Phrase, Ports, Server, SourcePort, Use, User, Version,
 };
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.
 ///
 /// The first rule that matches decides; what no rule matches is denied.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, bound = "L: Deserialize<'de>, R: Deserialize<'de>")]
+#[serde(deny_unknown_fields, bound = "L: Deserialize<'de>, R: Deserialize<'de>, T: Deserialize<'de>")]
 #[serde(expecting = "the keys `version: 1`, `listeners:` and `rules:`")]
 #[schemars(rename = "ftpgate rules", extend("required" = ["version", "listeners", "rules"]))]
-pub struct File<L = Listener, R = Rule> {
+pub struct File<L = Listener, R = Rule, T = Test> {
     /// The version of this format: 1.
     #[serde(default)]
     pub version: Written<Version>,
@@ -35,6 +35,9 @@ pub struct File<L = Listener, R = Rule> {
     /// How long the gate waits for things that no rule speaks of.
     #[serde(default)]
     pub timeouts: Written<Timeouts>,
+    /// Tests of these rules: a file whose own tests fail is not loaded.
+    #[serde(default)]
+    pub tests: Written<List<T>>,
 }
 
 /// An address at which clients are waited for: with `server`, for one server behind it; with `transparent`, for the
@@ -178,6 +181,53 @@ pub struct Rule {
     /// What becomes of a peer that names another host's address as its own. One word stands for both sides.
     #[serde(default)]
     pub foreign_address: Written<ShortOr<ForeignAddress, ForeignAddresses>>,
+}
+
+/// A test of the rules: who wants what, and what is expected of it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a test: a map with `client:` and `expect:`")]
+#[schemars(extend("required" = ["client", "expect"]))]
+pub struct Test {
+    /// The listener that the client comes to (default: the first that leads to the server).
+    #[serde(default)]
+    pub listener: Written<Name>,
+    /// The client's address.
+    #[serde(default)]
+    pub client: Written<Server>,
+    /// The server's address and port (default: the one behind the listener).
+    #[serde(default)]
+    pub server: Written<Server>,
+    /// The user that it logs in as.
+    #[serde(default)]
+    pub user: Written<User>,
+    /// When, such as "2026-01-12 09:00 Europe/Berlin" (default: now).
+    #[serde(default)]
+    pub at: Written<Moment>,
+    /// The directory that the server puts the user in (default /).
+    #[serde(default)]
+    pub home: Written<PathPattern>,
+    /// What is expected of the session.
+    #[serde(default)]
+    pub expect: Written<Word<Action>>,
+    /// The rule that is expected to decide.
+    #[serde(default)]
+    pub rule: Written<Name>,
+    /// What is expected of FTP lines, one after the other.
+    #[serde(default)]
+    pub lines: Written<List<TestLine>>,
+}
+
+/// An FTP line of a test.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `line:` and `expect:`")]
+#[schemars(extend("required" = ["line", "expect"]))]
+pub struct TestLine {
+    /// What the client says, or the server where it begins with a code. Answers that are not written are made up.
+    #[serde(default)]
+    pub line: Written<FtpLine>,
+    /// What is expected: allow, refuse, or the name of the reason for which it is refused.
+    #[serde(default)]
+    pub expect: Written<LineExpected>,
 }
 
 /// What becomes of the clients of a rule.

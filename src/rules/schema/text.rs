@@ -182,3 +182,19 @@ text! {
         "enum": ["download", "upload", "delete", "list", "any", "none"]
     }
 }
+text! {
+    /// A moment.
+    Moment, numbers: false, "a moment such as \"2026-01-12 09:00 Europe/Berlin\"", {
+        "type": "string", "description": "A day, a time and a time zone: \"2026-01-12 09:00 Europe/Berlin\"."
+    }
+}
+text! {
+    /// A line of FTP.
+    FtpLine, numbers: true, "an FTP line, such as \"RETR x\"", { "type": "string" }
+}
+text! {
+    /// What is expected of a line.
+    LineExpected, numbers: false, "`allow`, `refuse`, or the name of a reason such as `read_only`", {
+        "type": "string", "pattern": "^[a-z_]+$"
+    }
+}

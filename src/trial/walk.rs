@@ -1,18 +1,18 @@
-//! How the rules were walked, and all of it as text.
-
-use std::fmt::Write as _;
+//! How the rules are walked.
 
 use serde::Serialize;
 
-use super::Explanation;
 use crate::policy::{Asker, Permission, Policy, Rule};
 
 /// One rule that was looked at.
 #[derive(Debug, Serialize)]
-pub(super) struct Looked {
-    rule: String,
-    matches: bool,
-    why: String,
+pub struct Looked {
+    /// Its name.
+    pub rule: String,
+    /// Whether it decides.
+    pub matches: bool,
+    /// Why, or why not.
+    pub why: String,
 }
 
 /// Looks at the rules in their order, up to the one that decides.
@@ -66,7 +66,8 @@ fn list<T: std::fmt::Display>(items: &[T]) -> String {
 }
 
 /// What a rule allows, a sentence for each mode.
-pub(super) fn ports(rule: &Rule) -> Vec<String> {
+#[must_use]
+pub fn ports(rule: &Rule) -> Vec<String> {
     let passive = rule.inbound.as_ref().map_or_else(
         || "passive mode: refused, the rule has no `inbound`".to_owned(),
         |inbound| {
@@ -87,32 +88,4 @@ pub(super) fn ports(rule: &Rule) -> Vec<String> {
         },
     );
     vec![passive, active]
-}
-
-/// The explanation for people.
-pub(super) fn text(explanation: &Explanation) -> String {
-    let mut text = String::new();
-    let mut line = |what: std::fmt::Arguments<'_>| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{what}");
-    };
-    let Explanation { client, server, listener, rules, decision, rule, ports, lines, note } = explanation;
-    line(format_args!("client {client} at listener {listener}, to server {server}"));
-    for looked in rules {
-        let sign = if looked.matches { "=>" } else { "  " };
-        line(format_args!("{sign} rule {}: {}", looked.rule, looked.why));
-    }
-    match rule {
-        Some(rule) => line(format_args!("{decision} by rule {rule}")),
-        None => line(format_args!("deny: no rule matches, and what no rule matches is denied")),
-    }
-    ports.iter().for_each(|sentence| line(format_args!("   {sentence}")));
-    for said in lines {
-        line(format_args!("{}: {}", said.by, said.line));
-        said.then.iter().for_each(|then| line(format_args!("   {then}")));
-    }
-    if let Some(note) = note {
-        line(format_args!("({note})"));
-    }
-    text
 }

@@ -1,0 +1,158 @@
+//! `ftpgate explain`: which rule decides and why, and what becomes of each FTP line.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{DONE, no, read};
+use crate::addr::{ClientAddr, ServerAddr};
+use crate::trial::{Answer, Question, Verdict};
+
+/// Say which rule decides for a client and a server, and what becomes of FTP lines between them.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The rules file.
+    file: PathBuf,
+    /// Where the client comes from.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = client)]
+    client: SocketAddr,
+    /// The server that it wants to reach.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = server)]
+    server: SocketAddr,
+    /// The listener that it comes to; the first that leads to the server, if left out.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// The user that it logs in as, for rules that ask for it.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// When: a time such as 2026-01-12T09:00+01:00, for rules with hours; now, if left out.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+    /// The directory that the server puts the user in, for rules with paths.
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    home: String,
+    /// The gate's own address, for lines where the rules file does not tell it.
+    #[arg(long, value_name = "IP")]
+    gate: Option<IpAddr>,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+    /// FTP lines: what the client says, or the server where a line begins with a code. Answers of the server that are
+    /// not given are made up.
+    #[arg(value_name = "LINE")]
+    lines: Vec<String>,
+}
+
+/// Everything that was found out.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    client: String,
+    server: String,
+    listener: String,
+    #[serde(flatten)]
+    answer: Answer,
+}
+
+/// Explains.
+///
+/// # Errors
+/// Where standard output is gone.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let policy = match read(&args.file) {
+        Ok(policy) => policy,
+        Err(why) => {
+            super::complain(&why);
+            return Ok(no());
+        }
+    };
+    let (client, server) = (ClientAddr::new(args.client), ServerAddr::new(args.server));
+    let Some(listener) = Question::listener(&policy, args.listener.as_deref(), server) else {
+        super::complain(&format!(
+            "ftpgate: {}; listeners: {}",
+            args.listener.as_ref().map_or_else(
+                || format!("no listener leads to {}", args.server),
+                |name| format!("there is no listener `{name}`, or it does not lead to {}", args.server)
+            ),
+            policy.listeners.iter().map(|listener| listener.name.as_str()).collect::<Vec<_>>().join(", ")
+        ));
+        return Ok(no());
+    };
+    let question = Question {
+        policy: &policy,
+        listener,
+        client,
+        server,
+        user: args.user.as_deref(),
+        gate: args.gate,
+        at: args.at.unwrap_or_else(Timestamp::now),
+        now: Instant::now(),
+        home: &args.home,
+    };
+    let answer = question.ask(&args.lines);
+    let explanation =
+        Explanation { client: client.to_string(), server: server.to_string(), listener: listener.name.clone(), answer };
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &explanation)?;
+        writeln!(out).context("cannot write")?;
+    } else {
+        write!(out, "{}", text(&explanation)).context("cannot write")?;
+    }
+    let refused = explanation.answer.lines.iter().any(|said| said.refused.is_some());
+    Ok(if explanation.answer.decision == Verdict::Allow && !refused { DONE } else { no() })
+}
+
+/// The explanation for people.
+fn text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let mut line = |what: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{what}");
+    };
+    let Explanation { client, server, listener, answer } = explanation;
+    let Answer { rules, decision, rule, ports, lines, note } = answer;
+    line(format_args!("client {client} at listener {listener}, to server {server}"));
+    for looked in rules {
+        let sign = if looked.matches { "=>" } else { "  " };
+        line(format_args!("{sign} rule {}: {}", looked.rule, looked.why));
+    }
+    match (decision, rule) {
+        (Verdict::Allow, Some(rule)) => line(format_args!("allow by rule {rule}")),
+        (Verdict::Deny, Some(rule)) => line(format_args!("deny by rule {rule}")),
+        (Verdict::AtLogin, _) => line(format_args!("the user decides: give --user NAME")),
+        (Verdict::Allow | Verdict::Deny, None) => {
+            line(format_args!("deny: no rule matches, and what no rule matches is denied"));
+        }
+    }
+    ports.iter().for_each(|sentence| line(format_args!("   {sentence}")));
+    for said in lines {
+        line(format_args!("{}: {}", said.by, said.line));
+        said.then.iter().for_each(|then| line(format_args!("   {then}")));
+    }
+    if let Some(note) = note {
+        line(format_args!("({note})"));
+    }
+    text
+}
+
+fn client(text: &str) -> Result<SocketAddr, String> {
+    address(text, 50_000)
+}
+
+fn server(text: &str) -> Result<SocketAddr, String> {
+    address(text, 21)
+}
+
+fn address(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    text.parse()
+        .or_else(|_| bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, port)))
+        .map_err(|_| "write an address like 192.0.2.7, 192.0.2.7:21 or [2001:db8::7]:21".to_owned())
+}

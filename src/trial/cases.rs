@@ -1,0 +1,192 @@
+//! The tests of a rules file, held against its rules.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::{Question, Verdict};
+use crate::policy::{Case, Expected, Listener, Permission, Policy, Stand};
+
+/// A test that does not come out as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which test.
+    pub case: usize,
+    /// Which of its lines, where it is one.
+    pub line: Option<usize>,
+    /// What came out.
+    pub message: String,
+    /// Why.
+    pub help: String,
+}
+
+/// The tests that fail, one failure for each at most.
+#[must_use]
+pub fn failures(policy: &Policy, cases: &[Case], at: Timestamp, now: Instant) -> Vec<Failure> {
+    cases.iter().enumerate().filter_map(|(index, case)| failure(policy, index, case, at, now)).collect()
+}
+
+fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Instant) -> Option<Failure> {
+    let fails = |line, message: String, help: String| Some(Failure { case: index, line, message, help });
+    let Some((listener, server)) = place(policy, case) else {
+        return fails(None, "no listener leads there".to_owned(), "name `listener` and `server`".to_owned());
+    };
+    let question = Question {
+        policy,
+        listener,
+        client: case.client,
+        server,
+        user: case.user.as_deref(),
+        gate: None,
+        at: case.at.unwrap_or(at),
+        now,
+        home: &case.home,
+    };
+    let lines: Vec<String> = case.lines.iter().map(|line| line.line.clone()).collect();
+    let answer = question.ask(&lines);
+    let walked = || {
+        let looked = answer.rules.iter().map(|looked| format!("rule {}: {}", looked.rule, looked.why));
+        looked.collect::<Vec<_>>().join("; ")
+    };
+    let by = answer.rule.as_ref().map_or_else(|| "no rule".to_owned(), |rule| format!("rule {rule}"));
+    let denies =
+        answer.rule.as_ref().map_or_else(|| "no rule matches".to_owned(), |rule| format!("rule {rule} denies it"));
+    match (case.expect, answer.decision) {
+        (Permission::Allow, Verdict::Allow) | (Permission::Deny, Verdict::Deny) => {}
+        (_, Verdict::AtLogin) => {
+            return fails(None, "the user decides, and none is named".to_owned(), "add `user:`".to_owned());
+        }
+        (Permission::Allow, Verdict::Deny) => {
+            return fails(None, format!("this test expects `allow`, and {denies}"), walked());
+        }
+        (Permission::Deny, Verdict::Allow) => {
+            return fails(None, format!("this test expects `deny`, and {by} allows it"), walked());
+        }
+    }
+    if case.rule.is_some() && case.rule != answer.rule {
+        let expected = case.rule.as_deref().unwrap_or_default();
+        return fails(None, format!("this test expects rule {expected} to decide, and {by} does"), walked());
+    }
+    for (index, (line, said)) in case.lines.iter().zip(&answer.lines).enumerate() {
+        let came =
+            said.refused.map_or_else(|| "it is allowed".to_owned(), |reason| format!("it is refused ({reason})"));
+        let wanted = match &line.expect {
+            Expected::Allow if said.refused.is_none() => continue,
+            Expected::Refuse if said.refused.is_some() => continue,
+            Expected::RefuseFor(reason) if said.refused == Some(reason.as_str()) => continue,
+            Expected::Allow => "allow",
+            Expected::Refuse => "refuse",
+            Expected::RefuseFor(reason) => reason,
+        };
+        return fails(Some(index), format!("this line expects `{wanted}`, and {came}"), said.then.join("; "));
+    }
+    None
+}
+
+/// The listener and the server of a test.
+fn place<'a>(policy: &'a Policy, case: &Case) -> Option<(&'a Listener, crate::addr::ServerAddr)> {
+    let name = case.listener.as_deref();
+    if let Some(server) = case.server {
+        return Question::listener(policy, name, server).map(|listener| (listener, server));
+    }
+    policy.listeners.iter().find_map(|listener| match listener.stand {
+        Stand::Reverse { server } if name.is_none_or(|name| name == listener.name) => Some((listener, server)),
+        Stand::Reverse { .. } | Stand::Transparent { .. } | Stand::Explicit => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules;
+
+    const RULES: &str = r#"
+version: 1
+listeners:
+  - { name: public, bind: "0.0.0.0:21", server: "10.0.2.2:21" }
+rules:
+  - { name: no-root, from: any, to: any, users: root, action: deny }
+  - name: staff
+    from: "192.0.2.0/24"
+    to: any
+    users: "a*"
+    action: allow
+    inbound: "10001-10005"
+    hours: "Mon-Fri 08:00-18:00 Europe/Berlin"
+    paths: [{ path: "/in/**", allow: any }]
+  - { name: mirror, from: "192.0.2.0/24", to: any, action: allow, inbound: "10001-10005", read_only: true }
+tests:
+"#;
+
+    fn run(tests: &str) -> Vec<(usize, Option<usize>, String)> {
+        let file = rules::written_bytes(format!("{RULES}{tests}").as_bytes(), "test").unwrap();
+        // A Monday morning in Berlin.
+        let at = "2026-01-12T08:00:00Z".parse().unwrap();
+        let failures = failures(&file.policy, &file.cases, at, Instant::now());
+        failures.into_iter().map(|failure| (failure.case, failure.line, failure.message)).collect()
+    }
+
+    #[test]
+    fn what_is_expected_rightly_passes() {
+        let failed = run(r#"
+  - { client: 192.0.2.7, user: root, expect: deny, rule: no-root }
+  - { client: 198.51.100.7, user: anna, expect: deny }
+  - client: 192.0.2.7
+    user: anna
+    home: /in
+    expect: allow
+    rule: staff
+    lines:
+      - { line: PASV, expect: allow }
+      - { line: "STOR x", expect: allow }
+      - { line: "RETR ../etc/passwd", expect: path_not_allowed }
+      - { line: "CWD sub", expect: allow }
+      - { line: "SIZE x", expect: allow }
+      - { line: "PORT 192,0,2,7,4,1", expect: active_not_allowed }
+  - client: 192.0.2.7
+    user: anna
+    at: "2026-01-11 12:00 Europe/Berlin"
+    expect: allow
+    rule: mirror
+    lines:
+      - { line: PASV, expect: allow }
+      - { line: "227 Entering Passive Mode (10,0,2,2,0,22)", expect: server_port_outside_range }
+      - { line: EPSV, expect: allow }
+      - { line: "STOR x", expect: read_only }
+      - { line: "RETR x", expect: allow }
+"#);
+        assert_eq!(failed, []);
+    }
+
+    #[test]
+    fn what_is_expected_wrongly_fails() {
+        let failed = run(r#"
+  - { client: 192.0.2.7, user: root, expect: allow }
+  - { client: 192.0.2.7, user: bert, expect: deny }
+  - { client: 192.0.2.7, user: bert, expect: allow, rule: staff }
+  - { client: 192.0.2.7, expect: allow }
+  - { client: 198.51.100.7, user: x, expect: allow }
+  - client: 192.0.2.7
+    user: bert
+    expect: allow
+    lines:
+      - { line: PASV, expect: allow }
+      - { line: "STOR x", expect: allow }
+  - { client: 192.0.2.7, user: bert, expect: allow, lines: [{ line: "DELE x", expect: path_not_allowed }] }
+  - { client: 192.0.2.7, user: bert, expect: allow, lines: [{ line: "SIZE x", expect: refuse }] }
+  - { client: 192.0.2.7, server: "10.9.9.9", user: bert, expect: allow }
+"#);
+        let expected = [
+            (0, None, "this test expects `allow`, and rule no-root denies it"),
+            (1, None, "this test expects `deny`, and rule mirror allows it"),
+            (2, None, "this test expects rule staff to decide, and rule mirror does"),
+            (3, None, "the user decides, and none is named"),
+            (4, None, "this test expects `allow`, and no rule matches"),
+            (5, Some(1), "this line expects `allow`, and it is refused (read_only)"),
+            (6, Some(0), "this line expects `path_not_allowed`, and it is refused (read_only)"),
+            (7, Some(0), "this line expects `refuse`, and it is allowed"),
+            (8, None, "no listener leads there"),
+        ];
+        assert_eq!(failed, expected.map(|(case, line, message)| (case, line, message.to_owned())));
+    }
+}

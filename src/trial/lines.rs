@@ -1,0 +1,195 @@
+//! What becomes of FTP lines, found out by giving them to a session.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::Question;
+use super::server::Server;
+use crate::addr::{PortRanges, Side};
+use crate::ftp::command::{Command, Verb, escaped};
+use crate::ftp::line::Line;
+use crate::session::{
+    Action, Carrier, DataEnd, Event, HowEnded, Input, Leg, Pinhole, PinholeId, Session, Setting, WhyRelay,
+};
+
+/// A line, and what became of it.
+#[derive(Debug, Serialize)]
+pub struct Said {
+    /// `client` or `server`.
+    pub by: String,
+    /// The line.
+    pub line: String,
+    /// What the gate does, a phrase each.
+    pub then: Vec<String>,
+    /// The name of the reason, where it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<&'static str>,
+}
+
+/// Gives the lines to a session, as if each pinhole opened at the first port of its range. The server is made up, but
+/// where a line of the client's is followed by one of the server's.
+pub(super) fn follow(setting: Setting, question: &Question<'_>, lines: &[String]) -> Vec<Said> {
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    let inbound = setting.rule.inbound.as_ref();
+    let mut follower = Follower {
+        ports: inbound.map_or_else(PortRanges::unreserved, |inbound| inbound.server_ports.clone()),
+        server: Server::new(question.home),
+        address: question.server.ip(),
+        session: Session::new(setting, question.now),
+        now: question.now,
+        last: None,
+    };
+    follower.give(server_line("220 Ready"));
+    let names_user = lines.iter().any(|line| verb(line) == Some(Verb::User));
+    if let Some(user) = question.user.filter(|_| !names_user) {
+        follower.say(&format!("USER {user}"), true);
+        follower.say("PASS x", true);
+    }
+    let mut said = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let answered = lines.get(index + 1).is_some_and(|next| is_reply(next));
+        said.push(follower.say(line, !answered));
+    }
+    said
+}
+
+fn is_reply(line: &str) -> bool {
+    line.as_bytes().first_chunk::<3>().is_some_and(|code| code.iter().all(u8::is_ascii_digit))
+}
+
+fn verb(line: &str) -> Option<Verb> {
+    Command::parse(line.as_bytes()).ok().map(|command| command.verb)
+}
+
+struct Follower {
+    session: Session,
+    server: Server,
+    address: std::net::IpAddr,
+    /// The server's ports that the rule allows.
+    ports: PortRanges,
+    now: Instant,
+    /// The pinhole that was opened last.
+    last: Option<PinholeId>,
+}
+
+/// What came of one input.
+#[derive(Default)]
+struct Outcome {
+    then: Vec<String>,
+    refused: Option<&'static str>,
+    /// Lines that the server got.
+    asked: Vec<Vec<u8>>,
+}
+
+impl Follower {
+    /// Gives a line; `pretend`: the server's answers are made up.
+    fn say(&mut self, line: &str, pretend: bool) -> Said {
+        let by = if is_reply(line) { Side::Server } else { Side::Client };
+        if by == Side::Client && !self.session.wants(Side::Client) {
+            // The server's consent to the last PORT goes without saying; nothing else is made up for it.
+            self.give(server_line("200 ok"));
+        }
+        let mut outcome = self.give(match by {
+            Side::Server => server_line(line),
+            Side::Client => Input::ClientLine(Line { bytes: line.as_bytes().to_vec(), interrupt: false }),
+        });
+        while pretend && !outcome.asked.is_empty() {
+            for asked in std::mem::take(&mut outcome.asked) {
+                for reply in self.server.replies(&asked, self.address, &self.ports) {
+                    outcome.then.push(format!("the server might say: {reply}"));
+                    self.move_data(&reply);
+                    let next = self.give(server_line(&reply));
+                    outcome.then.extend(next.then);
+                    outcome.refused = outcome.refused.or(next.refused);
+                    outcome.asked.extend(next.asked);
+                }
+            }
+        }
+        if !self.session.wants(Side::Client) && by == Side::Client {
+            outcome.then.push("the client is not read until the server has answered".to_owned());
+        }
+        Said { by: by.to_string(), line: escaped(line.as_bytes()), then: outcome.then, refused: outcome.refused }
+    }
+
+    /// A transfer that the made-up server is done with has had its data connection.
+    fn move_data(&mut self, reply: &str) {
+        if let Some(id) = self.last.filter(|_| reply.starts_with("226 ")) {
+            self.give(Input::DataStarted(id));
+            let end = DataEnd { to_server: 0, to_client: 0, how: HowEnded::Complete };
+            self.give(Input::DataEnded(id, end));
+            self.last = None;
+        }
+    }
+
+    fn give(&mut self, input: Input) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.session.handle(self.now, input);
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Forward { to, line, .. } => {
+                    outcome.then.push(format!("{to} is told: {}", escaped(&line)));
+                    if to == Side::Server {
+                        outcome.asked.push(line);
+                    }
+                }
+                Action::OpenPinhole(pinhole) => {
+                    outcome.then.push(pinhole_in_words(&pinhole));
+                    self.last = Some(pinhole.id);
+                    self.session.handle(self.now, opened(&pinhole));
+                }
+                Action::Report(Event::Refused { refusal, .. }) => {
+                    outcome.then.push(format!("refused ({}): {}", refusal.name(), refusal.advice()));
+                    outcome.refused = Some(refusal.name());
+                }
+                Action::Report(Event::ForeignAddress { by, named, used }) => {
+                    outcome.then.push(format!("the {by} names {named}; its own address {used} is used"));
+                }
+                Action::Report(Event::LoggedIn { rule }) => outcome.then.push(format!("rule {rule} holds from now on")),
+                Action::Close(reason) => outcome.then.push(format!("the session ends ({})", reason.name())),
+                Action::Report(_)
+                | Action::Dial(..)
+                | Action::Finish(_)
+                | Action::ClosePinhole(_)
+                | Action::Remember(_)
+                | Action::CloseWrite(_) => {}
+            }
+        }
+        outcome
+    }
+}
+
+fn server_line(line: &str) -> Input {
+    Input::ServerLine(Line { bytes: line.as_bytes().to_vec(), interrupt: false })
+}
+
+fn opened(pinhole: &Pinhole) -> Input {
+    let first = |leg: &Leg| match leg {
+        Leg::Listen { ports, .. } => ports.nth(0),
+        Leg::Dial { .. } => None,
+    };
+    Input::PinholeOpened {
+        id: pinhole.id,
+        client_port: first(&pinhole.client),
+        server_port: first(&pinhole.server),
+        carrier: Carrier::Relay(WhyRelay::Rule),
+    }
+}
+
+fn pinhole_in_words(pinhole: &Pinhole) -> String {
+    let words = |leg: &Leg, side: Side| match leg {
+        Leg::Listen { at, ports, from } => format!("the {side} ({from}) may connect to {at}, one of {ports}"),
+        Leg::Dial { to, from, from_port } => {
+            let port = from_port.map(|port| format!(" port {port}")).unwrap_or_default();
+            format!("the gate connects to the {side} at {to} from {from}{port}")
+        }
+    };
+    format!(
+        "pinhole for {} s: {}; {}",
+        pinhole.timeout.as_secs(),
+        words(&pinhole.client, Side::Client),
+        words(&pinhole.server, Side::Server)
+    )
+}

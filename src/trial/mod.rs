@@ -1,0 +1,182 @@
+//! What would become of a client, a server, a user and FTP lines: a session without a network.
+//!
+//! `explain` shows the answer, and the tests in a rules file are held against it. The policy and the session are the
+//! ones that serve; only the server's answers and the data connections are made up, where none are given.
+
+mod cases;
+mod lines;
+mod server;
+mod walk;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+pub use cases::{Failure, failures};
+pub use lines::Said;
+pub use walk::{Looked, ports};
+
+use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, ServerAddr};
+use crate::policy::{Advertised, Asker, Candidates, Decision, Denied, Listener, Policy, Rule, Source, Stand};
+use crate::session::{Notations, Setting};
+
+/// Who wants to do what.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The rules.
+    pub policy: &'a Policy,
+    /// Where the client comes to.
+    pub listener: &'a Listener,
+    /// Where it comes from.
+    pub client: ClientAddr,
+    /// What it wants to reach.
+    pub server: ServerAddr,
+    /// Whom it logs in as.
+    pub user: Option<&'a str>,
+    /// The gate's own address, where the rules do not tell it.
+    pub gate: Option<IpAddr>,
+    /// When that is.
+    pub at: Timestamp,
+    /// The same moment, for what is measured from it.
+    pub now: Instant,
+    /// The directory that the server puts the user in.
+    pub home: &'a str,
+}
+
+/// What becomes of it.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    /// Each rule that was looked at, in order.
+    pub rules: Vec<Looked>,
+    /// What the rules say.
+    pub decision: Verdict,
+    /// The rule that decided; none where no rule matches, or the user has yet to be named.
+    pub rule: Option<String>,
+    /// What the rule allows, in words.
+    pub ports: Vec<String>,
+    /// What becomes of each line.
+    pub lines: Vec<Said>,
+    /// What stands for what nobody told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What the rules say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The session may be.
+    Allow,
+    /// It may not.
+    Deny,
+    /// The user decides, and none was named.
+    AtLogin,
+}
+
+impl Question<'_> {
+    /// The listener that a client of this server comes to: the one with this name, or the first that leads there.
+    #[must_use]
+    pub fn listener<'a>(policy: &'a Policy, name: Option<&str>, server: ServerAddr) -> Option<&'a Listener> {
+        let leads = |listener: &&Listener| match listener.stand {
+            Stand::Reverse { server: behind } => behind == server,
+            Stand::Explicit => true,
+            Stand::Transparent { .. } => listener.bind.is_ipv6() == server.ip().is_ipv6(),
+        };
+        policy.listeners.iter().filter(leads).find(|listener| name.is_none_or(|name| name == listener.name))
+    }
+
+    /// Asks the rules, and what becomes of these lines: the client's, and the server's where they begin with a code.
+    #[must_use]
+    pub fn ask(&self, lines: &[String]) -> Answer {
+        let asker = Asker { listener: &self.listener.name, client: self.client, server: self.server, at: self.at };
+        let rules = walk::rules(self.policy, &asker, self.user);
+        let (decision, rule, candidates) = self.decide(&asker);
+        let (ends, announced, made_up) = self.ends();
+        let setting = |rule: &Arc<Rule>| Setting {
+            ends,
+            announced: Some(announced),
+            rule: Arc::clone(rule),
+            candidates: candidates.clone(),
+            timeouts: self.policy.timeouts,
+            notations: Notations::default(),
+            introduction: None,
+        };
+        let said = match (decision, &rule) {
+            (Verdict::Deny, _) => Vec::new(),
+            (Verdict::AtLogin, _) => lines::follow(setting(&Candidates::nobody()), self, lines),
+            (Verdict::Allow, Some(rule)) if candidates.is_none() => lines::follow(setting(rule), self, lines),
+            (Verdict::Allow, _) => lines::follow(setting(&Candidates::nobody()), self, lines),
+        };
+        Answer {
+            rules,
+            decision,
+            ports: rule.as_ref().filter(|_| decision == Verdict::Allow).map(|rule| ports(rule)).unwrap_or_default(),
+            rule: rule.map(|rule| rule.name.clone()),
+            note: self.note(announced, made_up).filter(|_| !said.is_empty()),
+            lines: said,
+        }
+    }
+
+    fn decide(&self, asker: &Asker<'_>) -> (Verdict, Option<Arc<Rule>>, Option<Candidates>) {
+        let denied = |denied| match denied {
+            Denied::ByRule(rule) => (Verdict::Deny, Some(rule), None),
+            Denied::NoRule => (Verdict::Deny, None, None),
+        };
+        match self.policy.decide(asker) {
+            Decision::Allow(rule) => (Verdict::Allow, Some(rule), None),
+            Decision::Deny(why) => denied(why),
+            Decision::AtLogin(candidates) => match self.user.map(|user| candidates.choose(user.as_bytes())) {
+                None => (Verdict::AtLogin, None, Some(candidates)),
+                Some(Ok(rule)) => (Verdict::Allow, Some(rule), Some(candidates)),
+                Some(Err(why)) => denied(why),
+            },
+        }
+    }
+
+    /// The addresses of the session, the one that the client is told, and whether one had to be made up.
+    fn ends(&self) -> (Ends, IpAddr, bool) {
+        let example = |v6| match v6 {
+            true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+            false => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        };
+        let own = |v6: bool| self.gate.filter(|gate| gate.is_ipv6() == v6);
+        let bound = Some(self.listener.bind.ip()).filter(|ip| !ip.is_unspecified());
+        let mut made_up = false;
+        let mut known = |known: Option<IpAddr>, v6: bool| {
+            known.unwrap_or_else(|| {
+                made_up = true;
+                example(v6)
+            })
+        };
+        let advertised = match self.listener.advertised_to(self.client) {
+            Some(Advertised::Address(ip)) => Some(*ip),
+            Some(Advertised::Name(_)) | None => None,
+        };
+        let v6 = self.client.ip().is_ipv6();
+        let (front, as_client) = match self.listener.stand {
+            Stand::Transparent { source, .. } => (self.server.ip(), source == Source::Client),
+            Stand::Reverse { .. } | Stand::Explicit => (known(bound.or_else(|| own(v6)).or(advertised), v6), false),
+        };
+        let v6 = self.server.ip().is_ipv6();
+        let back = if as_client { self.client.ip() } else { known(own(v6), v6) };
+        let ends = Ends {
+            client: self.client,
+            front: FrontAddr::new(SocketAddr::new(front, 21)),
+            back: BackAddr::new(SocketAddr::new(back, 40_000)),
+            server: self.server,
+        };
+        (ends, advertised.unwrap_or(front), made_up)
+    }
+
+    fn note(&self, announced: IpAddr, made_up: bool) -> Option<String> {
+        match self.listener.advertised_to(self.client) {
+            Some(Advertised::Name(name)) => Some(format!("{announced} stands for the address of {name}")),
+            _ => made_up.then(|| {
+                format!("{announced} stands for the gate's own address, which the file does not tell; give --gate IP")
+            }),
+        }
+    }
+}
