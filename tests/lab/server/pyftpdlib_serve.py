@@ -4,7 +4,7 @@ import sys
 
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
-from pyftpdlib.servers import FTPServer
+from pyftpdlib.servers import ThreadedFTPServer
 
 user, password, home, *unknown = sys.argv[1:]
 FTPHandler.authorizer = DummyAuthorizer()
@@ -12,4 +12,5 @@ FTPHandler.authorizer.add_user(user, password, home, perm="elradfmwMT")
 for verb in unknown:
     del FTPHandler.proto_cmds[verb]
 FTPHandler.passive_ports = range(30000, 31000)
-FTPServer(("::", 21), FTPHandler).serve_forever()
+# With one loop for all, sessions stall beside each other in active mode.
+ThreadedFTPServer(("::", 21), FTPHandler).serve_forever()
