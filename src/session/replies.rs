@@ -177,7 +177,7 @@ impl Session {
     }
 }
 
-fn is_passive(code: Code) -> bool {
+pub(super) fn is_passive(code: Code) -> bool {
     matches!(code.number(), 227 | 229)
 }
 
