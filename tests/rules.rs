@@ -121,6 +121,14 @@ fn a_byte_order_mark_and_carriage_returns_are_no_mistake() {
 }
 
 #[test]
+fn no_control_of_a_terminal_is_shown() {
+    let text =
+        fs::read_to_string("rules/minimal.yaml").unwrap().replace("everyone", "\u{9d}0;title\u{9c}\u{7f}\u{1b}[2J");
+    let shown = rules::parse(&text, "file").unwrap_err().to_string();
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+}
+
+#[test]
 fn a_file_that_is_too_large_is_not_read() {
     let text = "é".repeat(rules::MAX_BYTES);
     for mistakes in [rules::parse(&text, "large"), rules::parse_bytes(&text.as_bytes()[..=rules::MAX_BYTES], "cut")] {

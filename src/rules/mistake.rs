@@ -123,6 +123,8 @@ impl Mistake {
             }
             None => title.element(Origin::path(file).line(self.line).char_column(self.column)),
         };
-        renderer.render(&[placed.element(Level::HELP.message(&self.help))])
+        let shown = renderer.render(&[placed.element(Level::HELP.message(&self.help))]);
+        // The renderer replaces the other controls; some terminals obey these too.
+        shown.replace(|c| matches!(c, '\u{80}'..='\u{9f}'), "\u{fffd}")
     }
 }

@@ -360,7 +360,9 @@ impl Session {
         if self.control == Control::Closed {
             return;
         }
-        if let Some(code) = self.replies.inside().filter(|_| self.collected.is_empty()) {
+        // Of a 227 or 229 it has heard nothing.
+        let heard = |code: &Code| self.collected.is_empty() && !replies::is_passive(*code);
+        if let Some(code) = self.replies.inside().filter(heard) {
             self.forward(Side::Client, format!("{} (cut off)", code.number()).into_bytes());
         }
         self.forward(Side::Client, reason.reply().as_bytes().to_vec());

@@ -164,7 +164,8 @@ impl Session {
 
     /// The same request in the other notation, where the server does not know the one in which it was made.
     fn in_other_words(&self, request: Request, code: Code) -> Option<Request> {
-        let unknown = matches!(code.number(), 500 | 501 | 502 | 504 | 522);
+        // 550: vsftpd's answer to a command that its `cmds_denied` names.
+        let unknown = matches!(code.number(), 500 | 501 | 502 | 504 | 522 | 550);
         // After EPSV ALL the server has been promised that nothing else will come.
         if !unknown || request.retried || self.epsv_all || self.ends.server.ip().is_ipv6() {
             return None;

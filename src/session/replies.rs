@@ -35,6 +35,10 @@ impl Session {
         }
         match (part, self.expected()) {
             (Part::Stray, _) if greeting => return self.close_with_421(now, CloseReason::NotFtp),
+            // "227(10,0,0,1,4,1)": no reply, but clients that look at three digits only would take it for one.
+            (Part::Stray, _) if matches!(line.as_slice(), [b'2', b'2', b'7' | b'9', ..]) => {
+                self.report(Event::Refused { refusal: Refusal::UnaskedPassiveReply, line: loggable(&line) });
+            }
             (
                 Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_),
                 Some(Expected::Passive | Expected::Active(_) | Expected::Directory),
@@ -204,7 +208,7 @@ impl Session {
     }
 }
 
-fn is_passive(code: Code) -> bool {
+pub(super) fn is_passive(code: Code) -> bool {
     matches!(code.number(), 227 | 229)
 }
 

@@ -8,7 +8,7 @@ use crate::lab::job::{Job, tail};
 use crate::lab::net::Net;
 use crate::lab::scratch::Scratch;
 use crate::lab::server::{PASSWORD, Server, USER};
-use crate::lab::{Family, Fault, Mode, goods};
+use crate::lab::{Family, Fault, Leg, Mode, goods};
 use crate::stage::{RULES, Stage, listener};
 
 /// A whole visit of a client that logs in as `USER@HOST`, direct first.
@@ -25,7 +25,7 @@ fn visit(client: Client, server: Server, mode: Mode, family: Family, host: &str)
         let folder = Scratch::new("client")?;
         goods::stock_client(folder.path())?;
         let log = folder.join("log");
-        let visit = Visit { server: address, mode, user, folder: folder.path() };
+        let visit = Visit { server: address, leg: Leg::new(mode, family), user, folder: folder.path() };
         let made = client
             .visit(&net.client, &visit)
             .and_then(|()| goods::inspect(&server.home(), folder.path(), &std::fs::read(&log)?, client.abilities()));

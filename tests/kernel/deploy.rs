@@ -8,7 +8,7 @@ use crate::lab::job::Job;
 use crate::lab::net::Net;
 use crate::lab::scratch::Scratch;
 use crate::lab::server::{Server, USER};
-use crate::lab::{Family, Mode, goods, poll};
+use crate::lab::{Family, Leg, Mode, goods, poll};
 use crate::stage::{Stage, Wish, carries, complete, goods as bytes, load};
 
 /// A file of `deploy/`.
@@ -38,7 +38,12 @@ fn works_beside(firewall: &str, listener: Listener, datapath: Datapath, mode: Mo
     let gate = Gate::start(&net, listener, datapath, family).unwrap();
     let folder = Scratch::new("client").unwrap();
     goods::stock_client(folder.path()).unwrap();
-    let visit = Visit { server: listener.server_as_seen(family), mode, user: USER, folder: folder.path() };
+    let visit = Visit {
+        server: listener.server_as_seen(family),
+        leg: Leg::new(mode, family),
+        user: USER,
+        folder: folder.path(),
+    };
     let visited = Client::Curl.visit(&net.client, &visit);
     let case = format!("{listener} {datapath} {mode} {family}\n{}", gate.log());
     visited.unwrap_or_else(|fault| panic!("{fault}\n{case}"));

@@ -8,6 +8,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod alive;
 mod beside;
 mod cases;
 mod counts;

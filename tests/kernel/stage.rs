@@ -15,7 +15,7 @@ use crate::lab::{Family, poll};
 use crate::talk::{IO, Talk, bounded};
 
 /// How long anything may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection is tried that must not come about: the kernel sends its first packet again after a second.
 const IN_VAIN: Duration = Duration::from_millis(2500);
 

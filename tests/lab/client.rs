@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::goods::Abilities;
 use super::host::Host;
 use super::job::Job;
-use super::{Family, Fault, Mode};
+use super::{Family, Fault, Leg, Mode, Notation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Client {
@@ -27,7 +27,7 @@ pub enum Client {
 pub struct Visit<'a> {
     /// Where the client believes the server to be.
     pub server: IpAddr,
-    pub mode: Mode,
+    pub leg: Leg,
     /// The name that it logs in with.
     pub user: &'a str,
     /// The client's folder, stocked by [`super::goods::stock_client`].
@@ -37,11 +37,15 @@ pub struct Visit<'a> {
 impl Client {
     pub const ALL: [Self; 6] = [Self::Curl, Self::Lftp, Self::Tnftp, Self::Ncftp, Self::Wget, Self::Ftplib];
 
-    /// Why this client cannot use this family at all, if it cannot.
-    pub fn cannot(self, family: Family) -> Option<&'static str> {
-        match (self, family) {
-            (Self::Ncftp, Family::V6) => Some("ncftp knows IPv4 only"),
-            (Self::Curl | Self::Lftp | Self::Tnftp | Self::Ncftp | Self::Wget | Self::Ftplib, _) => None,
+    /// Why this client cannot be brought to this leg at all, if it cannot.
+    pub fn cannot(self, leg: Leg) -> Option<&'static str> {
+        match (self, leg.mode, leg.family, leg.notation) {
+            (Self::Ncftp, _, Family::V6, _) => Some("ncftp knows IPv4 only"),
+            (Self::Ncftp, _, _, Notation::Extended) => Some("ncftp knows PASV and PORT only"),
+            (Self::Wget, _, Family::V4, Notation::Extended) => Some("wget uses PASV and PORT on IPv4"),
+            (Self::Ftplib, _, Family::V4, Notation::Extended) => Some("ftplib uses PASV and PORT on IPv4"),
+            (Self::Lftp, Mode::Active, Family::V4, Notation::Extended) => Some("lftp uses PORT on IPv4"),
+            (Self::Curl | Self::Lftp | Self::Tnftp | Self::Ncftp | Self::Wget | Self::Ftplib, ..) => None,
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::job::{Job, tail};
 use super::net::{Net, PATH};
 use super::scratch::Scratch;
-use super::{Family, Fault, Mode, poll};
+use super::{Family, Fault, Leg, poll};
 
 /// How the gate comes between: by its own address, or by nftables on the way to the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,16 +58,19 @@ impl Listener {
             one("lan4", "0.0.0.0") + &one("lan6", "[::]")
         };
         match self {
-            Self::Reverse => {
-                let bind = SocketAddr::new(Net::gate_address(family), 21);
-                let server = SocketAddr::new(Net::server_address(family), 21);
-                format!("  - name: front\n    bind: \"{bind}\"\n    server: \"{server}\"\n")
-            }
+            Self::Reverse => reverse(family, family),
             Self::Tproxy => transparent("transparent: tproxy"),
             Self::Redirect => transparent("transparent: redirect"),
             Self::ClientSource => transparent("transparent: tproxy\n    source: client"),
         }
     }
+}
+
+/// A listener of one family for a server of the same or the other.
+fn reverse(front: Family, back: Family) -> String {
+    let bind = SocketAddr::new(Net::gate_address(front), 21);
+    let server = SocketAddr::new(Net::server_address(back), 21);
+    format!("  - name: front\n    bind: \"{bind}\"\n    server: \"{server}\"\n")
 }
 
 /// Clients may reach servers in both modes, within ranges that the test can tell apart.
@@ -95,11 +98,12 @@ impl Gate {
         Self::start_with(net, &rules, listener.port())
     }
 
-    /// The same in front of a server that is asked for the mode which the client does not use.
-    pub fn bridge(net: &Net, client: Mode, family: Family) -> Result<Self, Fault> {
-        let (listener, server) = (Listener::Reverse, client.other());
-        let rules = format!("version: 1\n\nlisteners:\n{}\n{RULES}    server_mode: {server}\n", listener.yaml(family));
-        Self::start_with(net, &rules, listener.port())
+    /// A gate at an address of the client's family, in front of a server that is asked in a mode of its own.
+    pub fn bridge(net: &Net, ours: Leg, theirs: Leg) -> Result<Self, Fault> {
+        let mode = if ours.mode == theirs.mode { "same".to_owned() } else { theirs.mode.to_string() };
+        let listener = reverse(ours.family, theirs.family);
+        let rules = format!("version: 1\n\nlisteners:\n{listener}\n{RULES}    server_mode: {mode}\n");
+        Self::start_with(net, &rules, Listener::Reverse.port())
     }
 
     /// Starts the gate with a rules file of the test's own and waits until it listens on `port`.

@@ -35,11 +35,52 @@ pub enum Family {
     V6,
 }
 
-impl Mode {
-    pub fn other(self) -> Self {
-        match self {
-            Self::Active => Self::Passive,
-            Self::Passive => Self::Active,
+/// The words in which a data connection is agreed on. IPv6 leaves no choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Notation {
+    /// Whatever the program prefers, or a server that knows all.
+    Either,
+    /// PORT and PASV.
+    Plain,
+    /// EPRT and EPSV.
+    Extended,
+}
+
+/// How data connections come about between one program and its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Leg {
+    pub mode: Mode,
+    pub family: Family,
+    pub notation: Notation,
+}
+
+impl Leg {
+    pub const fn new(mode: Mode, family: Family) -> Self {
+        Self { mode, family, notation: Notation::Either }
+    }
+
+    /// The commands that do not belong to it.
+    pub fn foreign_verbs(self) -> Vec<&'static str> {
+        let verbs = [
+            ("PASV", Mode::Passive, Notation::Plain),
+            ("EPSV", Mode::Passive, Notation::Extended),
+            ("PORT", Mode::Active, Notation::Plain),
+            ("EPRT", Mode::Active, Notation::Extended),
+        ];
+        let fits = |notation| self.notation == Notation::Either || self.notation == notation;
+        let foreign = verbs.into_iter().filter(|&(_, mode, notation)| mode != self.mode || !fits(notation));
+        foreign.map(|(verb, ..)| verb).collect()
+    }
+}
+
+/// `passive/v4`, and `passive/v4-plain` where the notation is fixed.
+impl fmt::Display for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.mode, self.family)?;
+        match self.notation {
+            Notation::Either => Ok(()),
+            Notation::Plain => f.write_str("-plain"),
+            Notation::Extended => f.write_str("-extended"),
         }
     }
 }

@@ -72,6 +72,14 @@ impl Net {
         )
     }
 
+    /// Takes the other family away from a host.
+    pub fn keep_only(host: &Host, family: Family) -> Result<(), Fault> {
+        match family {
+            Family::V4 => host.sysctl(&[("net/ipv6/conf/all/disable_ipv6", "1")]),
+            Family::V6 => host.ip("addr flush dev eth0 to 0.0.0.0/0\naddr flush dev lo to 0.0.0.0/0\n"),
+        }
+    }
+
     pub fn client_address(family: Family) -> IpAddr {
         CLIENT.address(family)
     }

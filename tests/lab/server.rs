@@ -12,7 +12,7 @@ use super::host::Host;
 use super::job::{Job, tail};
 use super::net::Net;
 use super::scratch::Scratch;
-use super::{Family, Fault, goods, poll, unpacked};
+use super::{Family, Fault, Leg, Mode, Notation, goods, poll, unpacked};
 
 #[allow(unused_imports, reason = "not every test logs in")]
 pub use config::{PASSWORD, USER};
@@ -40,15 +40,44 @@ impl Server {
         unpacked().join(self.program()).exists()
     }
 
+    /// Why it cannot be brought to know only the words of this leg, if it cannot.
+    pub fn cannot(self, leg: Leg) -> Option<&'static str> {
+        match (self, leg.mode, leg.notation) {
+            (_, _, Notation::Either) | (Self::PureFtpd, Mode::Passive, Notation::Plain) => None,
+            (Self::PureFtpd, ..) => Some("of one mode's two commands Pure-FTPd refuses EPSV at most"),
+            (Self::Inetutils, ..) => Some("inetutils' ftpd refuses neither of one mode's two commands"),
+            (Self::Vsftpd | Self::Proftpd | Self::Pyftpdlib, ..) => None,
+        }
+    }
+
+    /// The commands that it refuses where it is limited to a leg.
+    pub fn refused(self, leg: Leg) -> Vec<&'static str> {
+        let refuses = |verb: &&str| match self {
+            Self::Vsftpd | Self::Proftpd | Self::Pyftpdlib => true,
+            Self::PureFtpd => matches!(*verb, "PASV" | "EPSV"),
+            Self::Inetutils => false,
+        };
+        leg.foreign_verbs().into_iter().filter(refuses).collect()
+    }
+
     /// Starts it with a stocked home and waits for its greeting.
     pub fn start(self, host: &Host, family: Family) -> Result<Running, Fault> {
+        self.start_knowing(host, family, &[])
+    }
+
+    /// Starts it so that it refuses all ways to negotiate but this one, as far as it can be brought to.
+    pub fn start_limited(self, host: &Host, leg: Leg) -> Result<Running, Fault> {
+        self.start_knowing(host, leg.family, &self.refused(leg))
+    }
+
+    fn start_knowing(self, host: &Host, family: Family, refused: &[&str]) -> Result<Running, Fault> {
         if !self.is_present() {
             return Err(format!("{self} is not here; run tests/lab/packages").into());
         }
         let folder = Scratch::new("server")?;
         let home = folder.join("home");
         goods::stock_server(&home)?;
-        let script = config::write(self, family, &folder)?;
+        let script = config::write(self, family, refused, &folder)?;
         let log = folder.join("log");
         let script = script.to_str().ok_or("the temporary folder's name is not text")?;
         let mut job = Job::start(host, &log, &["sh", "-eu", script], |_| ())?;

@@ -1,26 +1,31 @@
-//! Every client at every server, both modes, both families, through every kind of listener.
+//! Every client at every server, both modes, both families, through every kind of listener; and every
+//! leg of a client's with every leg of a server's, where the gate has to join what is not the same.
 //!
 //! A cell runs **direct first**, routed past the gate, and then through the gate: what works
 //! direct must work through it. What does not work direct is left out, and the reason is shown.
 //!
 //! ```text
 //! cargo test --test matrix                    cells in which every pair of values occurs
-//! cargo test --test matrix -- --whole         all cells; writes tests/matrix.md
+//! cargo test --test matrix -- --whole         all cells; writes tests/matrix.md and tests/bridges.md
+//! cargo test --test matrix -- --bridges       those with two different legs; writes tests/bridges.md
 //! cargo test --test matrix -- --direct        without the gate
 //! cargo test --test matrix -- vsftpd/curl     the cells with this in their name
 //! ```
 //!
-//! `FTPGATE_MATRIX=whole` or `direct` says the same where arguments cannot (cargo nextest).
+//! `FTPGATE_MATRIX=whole`, `bridges` or `direct` says the same where arguments cannot (cargo nextest).
 
 // Shared with other test binaries; each uses a part.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::print_stdout)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "../lab/mod.rs"]
 mod lab;
 
 mod cell;
 mod choice;
+mod limits;
 mod table;
+#[path = "../lab/talk.rs"]
+mod talk;
 
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
@@ -39,6 +44,7 @@ use table::Results;
 enum Extent {
     Pairs,
     Whole,
+    Bridges,
     Direct,
 }
 
@@ -48,19 +54,25 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(4);
     let cells = match extent {
         Extent::Pairs => choice::pairs(),
-        Extent::Whole => choice::whole(),
+        Extent::Whole => [choice::gates(), choice::bridges()].concat(),
+        Extent::Bridges => choice::bridges(),
         Extent::Direct => choice::direct(),
     };
     let results = Arc::new(Results::default());
     let mut trials: Vec<Trial> = cells.into_iter().map(|cell| trial(cell, &results)).collect();
+    trials.extend(limits::trials());
     trials.push(Trial::test("lab/complete", complete));
     trials.push(Trial::test("lab/wired", wired));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if arguments.list {
         return ExitCode::SUCCESS;
     }
-    if extent == Extent::Whole && arguments.filter.is_none() {
-        table::write(&results);
+    if arguments.filter.is_none() {
+        match extent {
+            Extent::Whole => table::write(&results, &[table::MATRIX, table::BRIDGES]),
+            Extent::Bridges => table::write(&results, &[table::BRIDGES]),
+            Extent::Pairs | Extent::Direct => {}
+        }
     }
     results.show_left_out();
     let (passed, failed, skipped) = (conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
@@ -72,10 +84,11 @@ fn main() -> ExitCode {
 /// Takes our own words out of the command line; the rest is libtest's.
 fn arguments() -> (Extent, Arguments) {
     let (ours, theirs): (Vec<String>, Vec<String>) =
-        std::env::args().partition(|word| ["--whole", "--direct"].contains(&word.as_str()));
+        std::env::args().partition(|word| ["--whole", "--bridges", "--direct"].contains(&word.as_str()));
     let wish = ours.last().cloned().or_else(|| std::env::var("FTPGATE_MATRIX").ok());
     let extent = match wish.as_deref().map(|word| word.trim_start_matches('-')) {
         Some("whole") => Extent::Whole,
+        Some("bridges") => Extent::Bridges,
         Some("direct") => Extent::Direct,
         Some(_) | None => Extent::Pairs,
     };

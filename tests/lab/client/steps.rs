@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::super::Mode;
 use super::super::goods::small_names;
 use super::super::server::PASSWORD;
+use super::super::{Mode, Notation};
 use super::{Client, Visit};
 
 /// Debian's own, so that a Python of the user's makes no difference.
@@ -23,49 +23,56 @@ pub fn steps(client: Client, visit: &Visit<'_>) -> Vec<Step> {
         Client::Curl => curl(visit),
         Client::Lftp => vec![Step::new("lftp -f /dev/stdin", &lftp(visit))],
         Client::Tnftp => {
-            let mode = if visit.mode == Mode::Active { "-A" } else { "-p" };
-            vec![Step::new(&format!("tnftp -n -v -i {mode} {}", visit.server), &tnftp(visit.user))]
+            let mode = if visit.leg.mode == Mode::Active { "-A" } else { "-p" };
+            vec![Step::new(&format!("tnftp -n -v -i {mode} {}", visit.server), &tnftp(visit))]
         }
         Client::Ncftp => ncftp(visit),
         Client::Wget => wget(visit),
         Client::Ftplib => {
             let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/client/ftplib_visit.py");
             vec![Step::new(
-                &format!("{PYTHON} {program} {} {} {} {PASSWORD}", visit.server, visit.mode, visit.user),
+                &format!("{PYTHON} {program} {} {} {} {PASSWORD}", visit.server, visit.leg.mode, visit.user),
                 "",
             )]
         }
     }
 }
 
-/// curl prefers EPSV and EPRT; every other transfer is told to use PASV and PORT, where the
-/// family has them.
+/// curl prefers EPSV and EPRT; where it has the choice, every other transfer is told to use PASV and PORT.
 fn curl(visit: &Visit<'_>) -> Vec<Step> {
     let url = url(visit);
-    let active = if visit.mode == Mode::Active { "--ftp-port -" } else { "" };
-    let older = if visit.server.is_ipv4() { "--disable-epsv --disable-eprt" } else { "" };
-    let curl = format!("curl -q -sS -v --connect-timeout 10 -u {}:{PASSWORD} {active}", visit.user);
+    let active = if visit.leg.mode == Mode::Active { "--ftp-port -" } else { "" };
+    let plain = "--disable-epsv --disable-eprt";
+    let (always, sometimes) = match visit.leg.notation {
+        Notation::Plain => (plain, ""),
+        Notation::Either if visit.server.is_ipv4() => ("", plain),
+        Notation::Either | Notation::Extended => ("", ""),
+    };
+    let curl = format!("curl -q -sS -v --connect-timeout 10 -u {}:{PASSWORD} {active} {always}", visit.user);
     let lines = [
         format!("{curl} {url}/"),
-        format!("{curl} {older} -T out/big.bin {url}/inbox/"),
+        format!("{curl} {sometimes} -T out/big.bin {url}/inbox/"),
         format!("{curl} -T out/small/[00-49].txt {url}/inbox/small/"),
         format!("{curl} {url}/shelf/big.bin -o in/big.bin"),
-        format!("{curl} {older} {url}/shelf/small/[00-49].txt -o in/small/#1.txt"),
+        format!("{curl} {sometimes} {url}/shelf/small/[00-49].txt -o in/small/#1.txt"),
         format!("{curl} -C - {url}/shelf/big.bin -o resumed/big.bin"),
-        format!("{curl} {older} -Q DELE\u{a0}doomed.txt -o home/listing {url}/"),
+        format!("{curl} {sometimes} -Q DELE\u{a0}doomed.txt -o home/listing {url}/"),
     ];
     lines.iter().map(|line| Step::new(line, "")).collect()
 }
 
 /// The small files come over several sessions at once.
 fn lftp(visit: &Visit<'_>) -> String {
-    let passive = if visit.mode == Mode::Passive { "yes" } else { "no" };
+    let word = |yes| if yes { "yes" } else { "no" };
+    let passive = word(visit.leg.mode == Mode::Passive);
+    let extended = word(visit.leg.notation == Notation::Extended);
     format!(
         "set cmd:fail-exit yes
 set net:timeout 15
 set net:max-retries 2
 set ftp:ssl-allow no
 set ftp:passive-mode {passive}
+set ftp:prefer-epsv {extended}
 debug 3
 open -u {user},{PASSWORD} {url}
 ls
@@ -82,11 +89,12 @@ rm doomed.txt
 }
 
 /// tnftp ends well whatever happened; the files tell. Its own wildcards are turned off before
-/// `mget`, for Pure-FTPd does not take them in NLST.
-fn tnftp(user: &str) -> String {
+/// `mget`, for Pure-FTPd does not take them in NLST. `epsv4` turns off the extended commands.
+fn tnftp(visit: &Visit<'_>) -> String {
+    let plain = if visit.leg.notation == Notation::Plain { "epsv4\n" } else { "" };
     let names: Vec<String> = small_names().collect();
     format!(
-        "user {user} {PASSWORD}
+        "{plain}user {} {PASSWORD}
 binary
 ls
 nlist
@@ -106,13 +114,14 @@ cd ..
 delete doomed.txt
 bye
 ",
+        visit.user,
         names.join(" ")
     )
 }
 
 fn ncftp(visit: &Visit<'_>) -> Vec<Step> {
     let server = visit.server;
-    let mode = if visit.mode == Mode::Active { "-E" } else { "-F" };
+    let mode = if visit.leg.mode == Mode::Active { "-E" } else { "-F" };
     let login = format!("{mode} -t 15 -r 1 -u {} -p {PASSWORD}", visit.user);
     let lines = [
         format!("ncftpls -l {login} ftp://{server}/"),
@@ -128,7 +137,7 @@ fn ncftp(visit: &Visit<'_>) -> Vec<Step> {
 
 fn wget(visit: &Visit<'_>) -> Vec<Step> {
     let url = url(visit);
-    let mode = if visit.mode == Mode::Active { "--no-passive-ftp" } else { "" };
+    let mode = if visit.leg.mode == Mode::Active { "--no-passive-ftp" } else { "" };
     let wget =
         format!("wget --no-config -d -nv --tries=1 --timeout=15 --user={} --password={PASSWORD} {mode}", visit.user);
     let lines = [

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::super::net::Net;
 use super::super::scratch::Scratch;
 use super::super::{Family, Fault, unpacked};
 use super::Server;
@@ -21,26 +22,34 @@ const HASH: &str = "$1$labsalt$O7WRgOUj86gqyTsJCzyaP.";
 /// The user's number, where the namespace that we are in knows it.
 const UID: u32 = 10021;
 
-/// Writes what the server needs and gives the script that starts it.
-pub fn write(server: Server, family: Family, folder: &Scratch) -> Result<PathBuf, Fault> {
+/// Writes what the server needs, the commands that it has to refuse among it, and gives the script that starts it.
+pub fn write(server: Server, family: Family, refused: &[&str], folder: &Scratch) -> Result<PathBuf, Fault> {
     let root = unpacked();
     let (dir, uid) = (folder.path().display(), uid());
     let command = match server {
         Server::Vsftpd => {
             fs::create_dir(folder.join("empty"))?;
-            put(&folder.join("vsftpd.conf"), &vsftpd(folder.path()), 0o600)?;
+            put(&folder.join("vsftpd.conf"), &vsftpd(folder.path(), refused), 0o600)?;
             format!("{}/usr/sbin/vsftpd {dir}/vsftpd.conf", root.display())
         }
         Server::Proftpd => {
             put(&folder.join("users"), &format!("{USER}:{HASH}:{uid}:{uid}::{dir}/home:/bin/sh\n"), 0o600)?;
-            put(&folder.join("proftpd.conf"), &proftpd(folder.path(), &root), 0o600)?;
+            put(&folder.join("proftpd.conf"), &proftpd(folder.path(), &root, family, refused), 0o600)?;
             format!("{}/usr/sbin/proftpd --nodaemon --config {dir}/proftpd.conf", root.display())
         }
-        Server::PureFtpd => format!(
-            "{}/usr/sbin/pure-ftpd --login pam --dontresolve --noanonymous --minuid 0 --passiveportrange 30000:30999 \
-             --pidfile {dir}/pid",
-            root.display()
-        ),
+        Server::PureFtpd => {
+            // What it can be brought to refuse: passive mode as a whole, or EPSV on IPv4.
+            let limit = match (refused.contains(&"PASV"), refused.contains(&"EPSV")) {
+                (true, true) => "--natmode",
+                (false, true) => "--brokenclientscompatibility",
+                (_, false) => "",
+            };
+            format!(
+                "{}/usr/sbin/pure-ftpd --login pam --dontresolve --noanonymous --minuid 0 \
+                 --passiveportrange 30000:30999 --pidfile {dir}/pid {limit}",
+                root.display()
+            )
+        }
         // One family at a time. It goes to the background by itself, and the script stays.
         Server::Inetutils => {
             let only = if family == Family::V4 { "--ipv4" } else { "--ipv6" };
@@ -48,8 +57,8 @@ pub fn write(server: Server, family: Family, folder: &Scratch) -> Result<PathBuf
         }
         Server::Pyftpdlib => {
             let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/server/pyftpdlib_serve.py");
-            let python = root.join("usr/lib/python3/dist-packages");
-            format!("PYTHONPATH={} {PYTHON} {program} {USER} {PASSWORD} {dir}/home", python.display())
+            let (python, verbs) = (root.join("usr/lib/python3/dist-packages"), refused.join(" "));
+            format!("PYTHONPATH={} {PYTHON} {program} {USER} {PASSWORD} {dir}/home {verbs}", python.display())
         }
     };
     let script = folder.join("start");
@@ -84,7 +93,16 @@ fn accounts(folder: &Scratch, uid: u32) -> Result<String, Fault> {
     ))
 }
 
-fn vsftpd(folder: &Path) -> String {
+fn vsftpd(folder: &Path, refused: &[&str]) -> String {
+    // A mode as a whole has a word of its own.
+    let mode = |name: &str, verbs: [&str; 2]| match verbs.map(|verb| refused.contains(&verb)) {
+        [true, true] => format!("{name}=NO\n"),
+        _ => String::new(),
+    };
+    let mut limits = mode("pasv_enable", ["PASV", "EPSV"]) + &mode("port_enable", ["PORT", "EPRT"]);
+    if !refused.is_empty() {
+        limits += &format!("cmds_denied={}\n", refused.join(","));
+    }
     format!(
         "listen_ipv6=YES
 background=NO
@@ -99,16 +117,18 @@ pam_service_name=vsftpd
 secure_chroot_dir={}/empty
 nopriv_user=nobody
 seccomp_sandbox=NO
-",
+{limits}",
         folder.display()
     )
 }
 
-fn proftpd(folder: &Path, root: &Path) -> String {
+fn proftpd(folder: &Path, root: &Path, family: Family, refused: &[&str]) -> String {
+    let limits =
+        if refused.is_empty() { String::new() } else { format!("<Limit {}>\nDenyAll\n</Limit>\n", refused.join(" ")) };
     format!(
         "ServerName lab
 ServerType standalone
-DefaultAddress 10.2.0.2
+DefaultAddress {address}
 DefaultServer on
 UseIPv6 on
 Port 21
@@ -132,7 +152,8 @@ PassivePorts 30000 30999
 AllowOverwrite on
 AllowRetrieveRestart on
 AllowStoreRestart on
-",
+{limits}",
+        address = Net::server_address(family),
         root = root.display(),
         dir = folder.display()
     )
