@@ -3,6 +3,7 @@
 mod local;
 mod open;
 mod options;
+pub mod proxy_header;
 
 pub use local::{is_local, may_be_transparent};
 pub use open::{CONTROL_BACKLOG, dial, listen};

@@ -17,6 +17,15 @@ pub struct Listener {
     pub advertise: Option<IpAddr>,
 }
 
+/// The version of a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// How a listener stands in front of its servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stand {
