@@ -20,6 +20,7 @@ impl Session {
             Err(NotACommand::Empty) => return self.refuse(Refusal::EmptyLine, &line.bytes),
             Err(NotACommand::Garbage) => return self.fault(now, Refusal::Garbage, &line.bytes),
             Err(NotACommand::Http) => return self.close_with_421(now, CloseReason::HttpClient),
+            Err(NotACommand::ProxyHeader) => return self.close_with_421(now, CloseReason::ProxyHeader),
         };
         match self.command(now, command, line) {
             Ok(()) => {}
@@ -124,6 +125,7 @@ impl Session {
             (Side::Server, _) => self.close_with_421(now, CloseReason::BadServer),
             (Side::Client, LineFault::Endless) => self.close_with_421(now, CloseReason::BadClient),
             (Side::Client, LineFault::Tls) => self.close_with_421(now, CloseReason::TlsClient),
+            (Side::Client, LineFault::ProxyHeader) => self.close_with_421(now, CloseReason::ProxyHeader),
             (Side::Client, LineFault::TooLong) => self.fault(now, Refusal::LineTooLong, b""),
             (Side::Client, LineFault::Nul | LineFault::BareCr) => self.fault(now, Refusal::Garbage, b""),
         }
