@@ -304,14 +304,20 @@ mod tests {
 
     use super::*;
     use crate::addr::{PortRange, PortRanges, ServerAddr};
-    use crate::policy::{AtSessionEnd, Inbound, Listener, ServerMode, Source, Timeouts};
+    use crate::policy::{AtSessionEnd, Inbound, Listener, Proxies, ServerMode, Source, Timeouts};
 
     fn listener(name: &str, bind: &str, interception: Option<Interception>) -> Listener {
         let stand = interception.map_or_else(
             || Stand::Reverse { server: ServerAddr::new("10.0.2.2:21".parse().unwrap()) },
             |interception| Stand::Transparent { interception, source: Source::Client },
         );
-        Listener { name: name.to_owned(), bind: bind.parse().unwrap(), stand, advertise: None }
+        Listener {
+            name: name.to_owned(),
+            bind: bind.parse().unwrap(),
+            stand,
+            advertise: None,
+            proxies: Proxies::default(),
+        }
     }
 
     fn network(text: &str) -> Network {
@@ -331,6 +337,7 @@ mod tests {
             datapath: Datapath::Auto,
             pinhole_timeout: Duration::from_secs(30),
             at_session_end: AtSessionEnd::Abort,
+            send_proxy: None,
         })
     }
 

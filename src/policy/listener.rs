@@ -1,8 +1,9 @@
 //! Where clients are waited for, and how they get there.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::addr::ServerAddr;
+use crate::addr::{Network, ServerAddr};
 
 /// One address at which clients are waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,26 @@ pub struct Listener {
     pub stand: Stand,
     /// The address that clients are told in 227, where another NAT stands in front of us.
     pub advertise: Option<IpAddr>,
+    /// Balancers, whose connections must begin with a PROXY header that names the client.
+    pub proxies: Proxies,
+}
+
+/// Balancers that bring clients' connections, each with a PROXY header: any host of these networks, often none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies(Arc<[Network]>);
+
+impl Proxies {
+    /// The hosts of these networks.
+    #[must_use]
+    pub fn new(networks: Vec<Network>) -> Self {
+        Self(networks.into())
+    }
+
+    /// Whether `ip` is one of them.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(ip))
+    }
 }
 
 /// The version of a PROXY header.

@@ -8,7 +8,7 @@ mod rule;
 
 use std::sync::Arc;
 
-pub use listener::{Interception, Listener, ProxyVersion, Source, Stand};
+pub use listener::{Interception, Listener, Proxies, ProxyVersion, Source, Stand};
 pub use rule::{AtSessionEnd, Datapath, Destination, Inbound, Outbound, Permission, Rule, ServerMode};
 
 use crate::addr::{ClientAddr, ServerAddr};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::listener::ProxyVersion;
 use crate::addr::{ClientAddr, Network, PortRanges, ServerAddr};
 
 /// One rule of the file.
@@ -28,6 +29,8 @@ pub struct Rule {
     pub pinhole_timeout: Duration,
     /// What becomes of a transfer that runs when its session ends.
     pub at_session_end: AtSessionEnd,
+    /// The PROXY header that the server is sent first on every connection that we make to it; `None`: none.
+    pub send_proxy: Option<ProxyVersion>,
 }
 
 impl Rule {

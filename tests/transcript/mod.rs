@@ -239,6 +239,7 @@ fn rule(settings: &str) -> Result<Rule, String> {
         },
         datapath: Datapath::Auto,
         pinhole_timeout: Duration::from_secs(30),
+        send_proxy: None,
         at_session_end: if get("at_session_end", "abort") == "finish" {
             AtSessionEnd::Finish
         } else {

@@ -6,7 +6,7 @@ use super::super::place::At;
 use super::super::schema::{self, Many, Ports, PortsOr, Word, Written};
 use super::{network, ports, required, wait};
 use crate::addr::PortRanges;
-use crate::policy::{AtSessionEnd, Datapath, Inbound, Outbound, Permission, Rule, ServerMode};
+use crate::policy::{AtSessionEnd, Datapath, Inbound, Outbound, Permission, ProxyVersion, Rule, ServerMode};
 
 const PINHOLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -33,6 +33,11 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
         );
     }
     let datapath = datapath(&written.datapath);
+    let send_proxy = send_proxy(&written.send_proxy);
+    if datapath == Datapath::Kernel && send_proxy.is_some() && at.has("inbound") {
+        let help = "take `datapath: kernel` away, or `send_proxy`";
+        at.key("send_proxy").mistake("the kernel cannot send a header ahead of passive data connections", help);
+    }
     let timeout = wait::wait(written.pinhole_timeout.0, PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
     Some(Rule {
         name: name?.0,
@@ -45,6 +50,7 @@ pub(super) fn rule(written: schema::Rule, at: &At<'_>) -> Option<Rule> {
         datapath,
         pinhole_timeout: timeout?,
         at_session_end: at_session_end(&written.at_session_end),
+        send_proxy,
     })
 }
 
@@ -55,7 +61,7 @@ fn all<T>(written: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn ports_fit(permission: Option<Permission>, at: &At<'_>) {
-    let written: Vec<&str> = ["inbound", "outbound"].into_iter().filter(|key| at.has(key)).collect();
+    let written: Vec<&str> = ["inbound", "outbound", "send_proxy"].into_iter().filter(|key| at.has(key)).collect();
     match permission {
         Some(Permission::Deny) => {
             for key in written {
@@ -123,6 +129,13 @@ fn at_session_end(written: &Written<Word<schema::AtSessionEnd>>) -> AtSessionEnd
         Some(Word(schema::AtSessionEnd::Finish)) => AtSessionEnd::Finish,
         Some(Word(schema::AtSessionEnd::Abort)) | None => AtSessionEnd::Abort,
     }
+}
+
+fn send_proxy(written: &Written<Word<schema::SendProxy>>) -> Option<ProxyVersion> {
+    written.0.map(|Word(version)| match version {
+        schema::SendProxy::V1 => ProxyVersion::V1,
+        schema::SendProxy::V2 => ProxyVersion::V2,
+    })
 }
 
 fn datapath(written: &Written<Word<schema::Datapath>>) -> Datapath {

@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use form::{List, Many, PortsOr, Word, Written};
-pub use text::{Advertise, Bind, Client, Destination, Duration, Name, Phrase, Ports, Server, SourcePort, Version};
+pub use text::{
+    Advertise, Bind, Client, Destination, Duration, Name, Phrase, Ports, Proxy, Server, SourcePort, Version,
+};
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.
 ///
@@ -58,6 +60,10 @@ pub struct Listener {
     /// The address that clients are told, where another NAT stands in front of this machine; only with `server`.
     #[serde(default)]
     pub advertise: Written<Advertise>,
+    /// Balancers: a network, an address, or a list of them. A connection from there must begin with a PROXY header
+    /// (version 1 or 2), which says who the client is; only with `server`.
+    #[serde(default)]
+    pub proxy_from: Written<Many<Proxy>>,
 }
 
 /// By which nftables statement a connection is handed over.
@@ -123,6 +129,10 @@ pub struct Rule {
     /// What becomes of a transfer that runs when its session ends.
     #[serde(default)]
     pub at_session_end: Written<Word<AtSessionEnd>>,
+    /// The version of the PROXY header that the server is sent first, on the control connection and on data connections
+    /// that the gate makes to it (default: none).
+    #[serde(default)]
+    pub send_proxy: Written<Word<SendProxy>>,
 }
 
 /// What becomes of the clients of a rule.
@@ -212,6 +222,20 @@ pub enum AtSessionEnd {
 
 impl Phrase for AtSessionEnd {
     const PHRASE: &'static str = "`abort` or `finish`";
+}
+
+/// The version of a PROXY header.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SendProxy {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl Phrase for SendProxy {
+    const PHRASE: &'static str = "`v1` or `v2`";
 }
 
 /// How long the gate waits for things that no rule speaks of.
