@@ -1,5 +1,6 @@
 //! One session: takes a client to its server, does every action of the session core and feeds every result back.
 
+mod origin;
 mod peer;
 mod route;
 
@@ -234,7 +235,7 @@ impl Driver {
     fn open(&mut self, pinhole: &Pinhole) -> Option<Input> {
         let id = pinhole.id;
         let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
-        match self.context.datapaths.open(pinhole, self.bindings, sender.clone()) {
+        match self.context.datapaths.open(pinhole, &self.bindings, sender.clone()) {
             Ok(opened) => {
                 opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
                 self.guards.insert(id, opened.guard);
@@ -257,7 +258,9 @@ impl Driver {
                 return self.forget(id);
             }
             DataEvent::Started { id, .. } => Input::DataStarted(id),
-            DataEvent::Stranger { from, port, .. } => return self.log.event(&Event::Stranger { from, port }),
+            DataEvent::Stranger { from, port, fault, .. } => {
+                return self.log.event(&Event::Stranger { from, port, fault });
+            }
             DataEvent::Ended { id, end } => {
                 self.session.handle(Instant::now(), Input::DataEnded(id, end));
                 return self.forget(id);

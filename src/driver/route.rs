@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::Context;
+use super::origin::{self, Origin};
 use super::peer::Peer;
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, is_dialable};
 use crate::ftp::line::LineReader;
-use crate::net;
+use crate::net::{self, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
 use crate::policy::{Decision, Interception, Listener, Policy, Rule, Source, Stand};
 use crate::report::SessionLog;
@@ -40,13 +42,14 @@ struct Destination {
 
 /// Connects a client to its server; where that cannot be, the client hears why and the connection is closed.
 pub(super) async fn to_server(context: &Context, listener: &Listener, client: TcpStream) -> Option<Routed> {
-    let address = ClientAddr::new(client.peer_addr().ok()?);
+    let origin = origin::of(listener, &client).await?;
+    let address = origin.client;
     let log = SessionLog::new(address, Instant::now());
     let policy = Arc::clone(&context.orders.borrow().policy);
     if net::prepare_control(&client).is_err() {
         return None;
     }
-    let destination = match destination(listener, &client) {
+    let destination = match destination(listener, &client, &origin) {
         Ok(destination) => destination,
         Err((reason, detail)) => {
             log.no_destination(&listener.name, reason, &detail);
@@ -63,13 +66,14 @@ pub(super) async fn to_server(context: &Context, listener: &Listener, client: Tc
             return None;
         }
     };
-    match connect(listener, address, server, policy.timeouts.connect).await {
+    match connect(listener, address, server, policy.timeouts.connect, introduction(&rule, &origin)).await {
         Ok(stream) => {
-            log.started(&listener.name, &server, &rule.name);
+            log.started(&listener.name, &server, &rule.name, origin.via);
             let back = BackAddr::new(stream.local_addr().ok()?);
             let ends = Ends { client: address, front: destination.front, back, server };
             let announced = listener.advertise.unwrap_or_else(|| destination.front.ip());
-            let bindings = bindings(context, listener, &ends, destination.local);
+            let proxies = origin.via.map(|_| listener.proxies.clone());
+            let bindings = Bindings { proxies, ..bindings(context, listener, &ends, destination.local) };
             Some(Routed { client, server: stream, ends, announced, bindings, rule, policy, log })
         }
         Err(error) => {
@@ -81,11 +85,14 @@ pub(super) async fn to_server(context: &Context, listener: &Listener, client: Tc
 }
 
 /// Where the client meant to go; or the name of the reason why that is nowhere, with the address.
-fn destination(listener: &Listener, client: &TcpStream) -> Result<Destination, (&'static str, String)> {
-    let local = client.local_addr().map_err(|error| ("no_destination", error.to_string()))?;
-    let front = FrontAddr::new(local);
+fn destination(
+    listener: &Listener,
+    client: &TcpStream,
+    origin: &Origin,
+) -> Result<Destination, (&'static str, String)> {
+    let local = origin.local;
     match listener.stand {
-        Stand::Reverse { server } => Ok(Destination { front, server, local: front.ip() }),
+        Stand::Reverse { server } => Ok(Destination { front: origin.front, server, local: local.ip() }),
         Stand::Transparent { interception, .. } => {
             let original = net::original_dst(client, interception)
                 .map_err(|error| ("not_intercepted", format!("no original destination: {error}")))?;
@@ -93,7 +100,7 @@ fn destination(listener: &Listener, client: &TcpStream) -> Result<Destination, (
             let (front, server) = (FrontAddr::new(original.socket()), ServerAddr::new(original.socket()));
             let local = match interception {
                 Interception::Tproxy => front.ip(),
-                Interception::Redirect => local.ip().to_canonical(),
+                Interception::Redirect => local.ip(),
             };
             Ok(Destination { front, server, local })
         }
@@ -116,12 +123,23 @@ async fn connect(
     client: ClientAddr,
     server: ServerAddr,
     timeout: Duration,
+    introduction: Option<Vec<u8>>,
 ) -> std::io::Result<TcpStream> {
     let as_client = matches!(listener.stand, Stand::Transparent { source: Source::Client, .. });
     let from = as_client.then(|| (client.ip(), None));
-    let stream = net::dial(server.socket(), from, as_client, timeout).await?;
+    let mut stream = net::dial(server.socket(), from, as_client, timeout).await?;
     net::prepare_control(&stream)?;
+    if let Some(header) = introduction {
+        // It is the first to be sent, so there is room for it.
+        stream.write_all(&header).await?;
+    }
     Ok(stream)
+}
+
+/// The PROXY header that the rule wants the server to be sent.
+fn introduction(rule: &Rule, origin: &Origin) -> Option<Vec<u8>> {
+    let (client, front) = (origin.client.socket(), origin.front.socket());
+    rule.send_proxy.map(|version| proxy_header::write(version, client, front))
 }
 
 /// Which addresses of the session are this machine's own, and which it stands for.
@@ -134,7 +152,8 @@ fn bindings(context: &Context, listener: &Listener, ends: &Ends, local: IpAddr) 
             (LegBinding { listen_at: local, transparent }, source == Source::Client)
         }
     };
-    Bindings { client, server: LegBinding { listen_at: ends.back.ip(), transparent: as_client } }
+    let server = LegBinding { listen_at: ends.back.ip(), transparent: as_client };
+    Bindings { client, server, proxies: None }
 }
 
 /// Says why there will be no session.

@@ -68,8 +68,9 @@ impl Lab {
         let binding = LegBinding { listen_at: self.at, transparent: false };
         let id = PinholeId(self.next);
         self.next += 1;
-        let pinhole = Pinhole { id, client, server, datapath: Datapath::Relay, timeout: SOON };
-        self.relay.open(&pinhole, Bindings { client: binding, server: binding }, self.events.0.clone())
+        let pinhole = Pinhole { id, client, server, datapath: Datapath::Relay, timeout: SOON, introduction: None };
+        let bindings = Bindings { client: binding, server: binding, proxies: None };
+        self.relay.open(&pinhole, &bindings, self.events.0.clone())
     }
 
     /// Passive mode: `from` connects to us, we connect to the server.
@@ -146,7 +147,7 @@ async fn a_stranger_is_reset_and_the_pinhole_stays() {
     for _ in 0..3 {
         assert_eq!(lab.try_port(stranger_ip, port).await, RESET);
         let event = lab.event().await;
-        let DataEvent::Stranger { id: PinholeId(1), from, port: at } = event else { panic!("{event:?}") };
+        let DataEvent::Stranger { id: PinholeId(1), from, port: at, fault: None } = event else { panic!("{event:?}") };
         assert_eq!((from.ip(), at), (stranger_ip, port));
     }
     let _client = lab.connect(local(1), port).await.unwrap();

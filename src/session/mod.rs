@@ -25,7 +25,7 @@ use std::time::Instant;
 
 pub use close::CloseReason;
 pub use event::{Event, Mode, Modes, Outcome, Transfer};
-pub use pinhole::{Carrier, DataEnd, HowEnded, Leg, Pinhole, PinholeId, WhyRelay};
+pub use pinhole::{Carrier, DataEnd, HowEnded, Introduction, Leg, Pinhole, PinholeId, WhyRelay};
 pub use refusal::Refusal;
 
 use crate::addr::{Ends, Side};
