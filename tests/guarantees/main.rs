@@ -6,6 +6,7 @@ mod life;
 mod lines;
 mod peers;
 mod ports;
+mod proxy;
 mod reload;
 mod support;
 mod text;
