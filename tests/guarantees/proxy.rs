@@ -300,6 +300,8 @@ fn clients_of_one_balancer_share_a_port() {
     let (mut three, mut third_server) = gate.session_from(CLIENT);
     let (same, third_data) = three.passive(&mut third_server);
     assert_eq!(port, same);
+    // The balancer did not bring that one.
+    assert_reset(brought(port, &v1(CLIENT, port)));
     carries(&mut two, &mut other_server, brought(port, &v2(STRANGER, port)), &other_data);
     carries(&mut three, &mut third_server, dial(CLIENT, port).unwrap(), &third_data);
     carries(&mut one, &mut its_server, brought(port, &v1(OTHER_CLIENT, port)), &data);

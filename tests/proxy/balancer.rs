@@ -42,8 +42,12 @@ impl Balancer {
         let folder = Scratch::new("haproxy").unwrap();
         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
         let (first, last): (u16, u16) = (first.parse().unwrap(), last.parse().unwrap());
-        // Each port by itself: where a header is taken, HAProxy goes to the port that the header names unless it is
-        // told another, and that one is the gate's.
+        // Where a header is taken, HAProxy goes to the port that the header names unless it is told another, and that
+        // one is the gate's: so each port by itself.
+        let separate = if accepts { Some(first..=last) } else { None };
+        let together =
+            format!("listen data\n bind {}:{first}-{last}\n server s {} {}\n", whole(at), whole(to), header.words());
+        let together = if accepts { String::new() } else { together };
         let part = |port: u16| {
             let (accept, send) = (if accepts { "accept-proxy" } else { "" }, header.words());
             format!("listen p{port}\n bind {}:{port} {accept}\n server s {}:{port} {send}\n", whole(at), whole(to))
@@ -51,7 +55,7 @@ impl Balancer {
         let config = format!(
             "global\n log stdout format raw local0\ndefaults\n mode tcp\n log global\n log-format \"from %ci:%cp at %fi:%fp %b %B %ts\"\n \
              timeout connect 10s\n timeout client 60s\n timeout server 60s\n unique-id-format %{{+X}}o%ci%cp\n{}",
-            [21].into_iter().chain(first..=last).map(part).collect::<String>()
+            [21].into_iter().chain(separate.into_iter().flatten()).map(part).collect::<String>() + &together
         );
         let (file, log) = (folder.join("haproxy.cfg"), folder.join("log"));
         std::fs::write(&file, config).unwrap();

@@ -10,6 +10,7 @@ mod lab;
 
 mod balancer;
 
+use std::io::{BufRead as _, Write as _};
 use std::process::Command;
 
 use balancer::{Balancer, Header};
@@ -221,6 +222,32 @@ fn active_mode_past_the_balancer() {
     let witnesses: [&dyn Fn() -> String; 2] = [&|| gate.tail(), &|| balancer.log()];
     stage.visit(Client::Curl, Mode::Active, Net::spur_address(FRONT, family), &witnesses);
     assert_knew_the_client(&gate, family, true);
+}
+
+/// Active mode dials the client, so a balancer elsewhere cannot have it be this machine or on a link of its own.
+#[test]
+fn a_client_that_would_be_the_gate_is_refused() {
+    let family = Family::V4;
+    let stage = Stage::new(Server::Pyftpdlib, family);
+    let gate = stage.gate(&stage.proxy_from(), Net::server_address(family), "");
+    let at = std::net::SocketAddr::new(Net::gate_to_spur(FRONT, family), 21);
+    let said = |client: &str| {
+        let header = format!("PROXY TCP4 {client} 10.3.0.2 40000 21\r\n");
+        stage.front.run(move || {
+            let mut stream = std::net::TcpStream::connect(at).unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            stream.write_all(header.as_bytes()).unwrap();
+            let mut line = String::new();
+            // Its end may be a reset.
+            let _ = std::io::BufReader::new(stream).read_line(&mut line);
+            line
+        })
+    };
+    assert!(said("10.1.0.2").starts_with("220 "));
+    for client in ["127.0.0.1", "10.2.0.1", "10.3.0.1", "169.254.0.1"] {
+        assert_eq!(said(client), "", "{client}");
+    }
+    assert_eq!(gate.log().matches("reason=\"proxy_header_address\"").count(), 4, "{}", gate.log());
 }
 
 /// What the kernel cannot carry it is not given, whatever the rule says.
