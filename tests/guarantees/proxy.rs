@@ -400,3 +400,25 @@ fn the_server_is_told_in_version_2_of_the_client_that_a_balancer_brought() {
     assert_eq!(all_of(ours), b"the file");
     client.complete(&mut server);
 }
+
+#[test]
+fn the_server_is_told_of_a_client_that_waits_for_its_data() {
+    let gate = Gate::with(|rules| rules.rule = "    send_proxy: v1\n    server_mode: passive\n");
+    let (mut client, mut server) = gate.ungreeted_from(OTHER_CLIENT);
+    let (_, front) = introduced(&mut server);
+    server.say("220 Ready");
+    client.expect("220 Ready");
+    let (waits, data) = (listen(OTHER_CLIENT), listen(SERVER));
+    client.say(&format!("PORT {}", host_port(OTHER_CLIENT, port_of(&waits))));
+    server.expect("PASV");
+    server.say(&told_227(SERVER, port_of(&data)));
+    client.expect_code("200");
+    client.begin(&mut server, "RETR file");
+    let mut theirs = Talk::new(accept(&data));
+    assert_eq!(introduced(&mut theirs), (SocketAddrV4::new(OTHER_CLIENT, port_of(&waits)), front));
+    let ours = accept(&waits);
+    theirs.send(b"the file");
+    drop(theirs);
+    assert_eq!(all_of(ours), b"the file");
+    client.complete(&mut server);
+}

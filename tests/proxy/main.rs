@@ -262,6 +262,7 @@ fn the_kernels_datapath_is_refused() {
     let visit = Visit { server: Net::spur_address(FRONT, family), mode: Mode::Passive, folder: folder.path() };
     assert!(Client::Curl.visit(&stage.net.client, &visit).is_err());
     let log = gate.log();
-    assert!(log.contains("reason=\"not_by_kernel\""), "{log}");
+    let refused = log.lines().find(|line| line.contains("reason=\"not_by_kernel\"")).expect(&log);
+    assert!(refused.contains("a PROXY header comes first"), "{refused}");
     assert!(!log.contains("outcome=\"ended\""), "{log}");
 }

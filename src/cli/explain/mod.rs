@@ -120,6 +120,15 @@ fn explain(policy: &Policy, listener: &Listener, args: &Args) -> Explanation {
         Decision::Deny(crate::policy::Denied::ByRule(rule)) => ("deny", Some(rule), Vec::new()),
         Decision::Deny(crate::policy::Denied::NoRule) => ("deny", None, Vec::new()),
     };
+    let balancer = listener.proxies.contains(client.ip()).then(|| {
+        let ip = client.ip();
+        format!("{ip} is a balancer in `proxy_from`; give --client the one that its PROXY header names")
+    });
+    let made_up = || {
+        (example && !lines.is_empty()).then(|| {
+            format!("{announced} stands for the gate's own address, which the file does not tell; give --gate IP")
+        })
+    };
     Explanation {
         client: client.to_string(),
         server: server.to_string(),
@@ -128,9 +137,7 @@ fn explain(policy: &Policy, listener: &Listener, args: &Args) -> Explanation {
         decision: name,
         rule: rule.map(|rule| rule.name.clone()),
         ports: rule.filter(|_| name == "allow").map(|rule| walk::ports(rule)).unwrap_or_default(),
-        note: (example && !lines.is_empty()).then(|| {
-            format!("{announced} stands for the gate's own address, which the file does not tell; give --gate IP")
-        }),
+        note: balancer.or_else(made_up),
         lines,
     }
 }
