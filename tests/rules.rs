@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ftpgate::addr::Network;
-use ftpgate::policy::{Advertise, Advertised, Datapath, Interception, Policy, Source, Stand};
+use ftpgate::policy::{Advertise, Advertised, Datapath, Interception, Policy, ProxyVersion, Source, Stand};
 use ftpgate::rules::{self, Mistakes};
 use proptest::prelude::*;
 
@@ -88,6 +88,8 @@ fn the_reference_means_what_its_comments_say() {
     let [public, lan, outward] = &policy.listeners[..] else { panic!("{:?}", policy.listeners) };
     let told = Advertised::Address("203.0.113.5".parse().unwrap());
     assert_eq!(public.advertise, [Advertise { from: vec![Network::Any], advertised: told }]);
+    let brings = |ip: &str| public.proxies.contains(ip.parse().unwrap());
+    assert!(brings("10.0.0.5") && brings("10.0.0.6") && !brings("10.0.0.7"));
     assert!(matches!(public.stand, Stand::Reverse { server } if server.to_string() == "10.0.2.2:21"));
     assert_eq!(outward.stand, Stand::Explicit);
     assert_eq!(lan.stand, Stand::Transparent { interception: Interception::Tproxy, source: Source::Client });
@@ -102,6 +104,7 @@ fn the_reference_means_what_its_comments_say() {
     let mainframe = &policy.rules[1];
     assert_eq!(mainframe.inbound.as_ref().unwrap().gate_ports.to_string(), "10001-10005, 10010");
     assert_eq!(mainframe.outbound.as_ref().unwrap().gate_ports.to_string(), "1024-65535");
+    assert_eq!((partners.send_proxy, mainframe.send_proxy), (None, Some(ProxyVersion::V2)));
 }
 
 #[test]

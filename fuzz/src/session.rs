@@ -103,7 +103,7 @@ impl World {
             candidates: None,
             timeouts: Timeouts::default(),
             notations: Notations::default(),
-            introduction: None,
+            called: None,
         };
         let session = Session::new(setting, now);
         Self {

@@ -303,14 +303,20 @@ mod tests {
 
     use super::*;
     use crate::addr::{PortRange, PortRanges, ServerAddr};
-    use crate::policy::{Inbound, Listener, Source, Timeouts};
+    use crate::policy::{Inbound, Listener, Proxies, Source, Timeouts};
 
     fn listener(name: &str, bind: &str, interception: Option<Interception>) -> Listener {
         let stand = interception.map_or_else(
             || Stand::Reverse { server: ServerAddr::new("10.0.2.2:21".parse().unwrap()) },
             |interception| Stand::Transparent { interception, source: Source::Client },
         );
-        Listener { name: name.to_owned(), bind: bind.parse().unwrap(), stand, advertise: Vec::new() }
+        Listener {
+            name: name.to_owned(),
+            bind: bind.parse().unwrap(),
+            stand,
+            advertise: Vec::new(),
+            proxies: Proxies::default(),
+        }
     }
 
     fn network(text: &str) -> Network {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::peer::Heard;
 use super::route::{Caller, Destination, Routed, unreachable};
 use super::{Allowed, Phase, asker};
-use crate::addr::{FrontAddr, ServerAddr, Side, is_dialable};
+use crate::addr::{ServerAddr, Side, is_dialable};
 use crate::ftp::command::loggable;
 use crate::net::{self, NameError};
 use crate::policy::{Advertised, Policy};
@@ -24,7 +24,7 @@ const MOST_TRIED: usize = 4;
 /// Connects a client to the server that it names.
 pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
     let policy = Arc::clone(&caller.context.orders.borrow().policy);
-    if !policy.may_admit(&caller.listener.name, caller.address, Timestamp::now()) {
+    if !policy.may_admit(&caller.listener.name, caller.origin.client, Timestamp::now()) {
         caller.log.denied_everything(&caller.listener.name);
         caller.turn_away("421 The rules do not allow this session.").await;
         return None;
@@ -39,9 +39,9 @@ pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
     };
     match found {
         Ok(Found { stream, server, allowed, policy, named }) => {
-            let front = FrontAddr::new(caller.local);
-            let destination = Destination { front, server, local: front.ip() };
-            caller.lead(stream, &destination, allowed, policy, Some(named.introduction)).await
+            let front = caller.origin.front;
+            let destination = Destination { front, server, local: caller.origin.local.ip() };
+            caller.lead(stream, &destination, allowed, policy, Some(named.called)).await
         }
         Err(reply) => {
             caller.log.named_none(&caller.listener.name);
@@ -118,7 +118,7 @@ async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming) -> Option<Step>
 }
 
 fn called(named: &Named) -> String {
-    loggable(&named.introduction.called)
+    loggable(&named.called.server)
 }
 
 /// Why a server that was named is not reached.
@@ -159,13 +159,13 @@ async fn reach(caller: &Caller<'_>, named: &Named) -> Result<Reached, Unreached>
         return Err(Unreached::Refused(refused));
     }
     // A host that is there in both families is best reached in the client's own, which needs no bridge.
-    allowed.sort_by_key(|(server, _)| server.ip().is_ipv6() != caller.address.ip().is_ipv6());
+    allowed.sort_by_key(|(server, _)| server.ip().is_ipv6() != caller.origin.client.ip().is_ipv6());
     allowed.truncate(MOST_TRIED);
     let end = Instant::now() + policy.timeouts.connect;
     let mut failure = Unreached::Refused(refused);
     let mut left = u32::try_from(allowed.len()).unwrap_or(1);
     for (server, by) in allowed {
-        match caller.dial(server, end.saturating_duration_since(Instant::now()) / left.max(1)).await {
+        match caller.dial(server, &by, end.saturating_duration_since(Instant::now()) / left.max(1)).await {
             Ok(stream) => return Ok((stream, server, by, policy)),
             Err(error) => {
                 left -= 1;
@@ -185,7 +185,7 @@ fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<All
     if is_gate(caller, policy, server.ip()) {
         return Err(Refusal::DestinationIsGate(server.ip()));
     }
-    Allowed::by(policy.decide(&asker(caller.listener, caller.address, server))).map_err(|denied| {
+    Allowed::by(policy.decide(&asker(caller.listener, caller.origin.client, server))).map_err(|denied| {
         caller.log.denied(&caller.listener.name, &server, &denied);
         Refusal::DestinationDenied
     })

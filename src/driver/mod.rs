@@ -2,6 +2,7 @@
 
 mod explicit;
 mod memory;
+mod origin;
 mod peer;
 mod route;
 
@@ -18,7 +19,7 @@ use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::ftp::line::LineReader;
 use crate::net::Names;
 use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
-use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, Rule};
+use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Permission, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
 use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session, Setting};
 pub use memory::Memory;
@@ -71,11 +72,11 @@ pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream)
 }
 
 fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
-    let route::Routed { client, server, ends, announced, bindings, allowed, policy, log, introduction } = routed;
+    let route::Routed { client, server, ends, announced, bindings, allowed, policy, log, called } = routed;
     let now = Instant::now();
     let notations = context.memory.of(ends.server, now);
     let Allowed { rule, candidates } = allowed;
-    let setting = Setting { ends, announced, rule, candidates, timeouts: policy.timeouts, notations, introduction };
+    let setting = Setting { ends, announced, rule, candidates, timeouts: policy.timeouts, notations, called };
     let session = Session::new(setting, now);
     let driver = Box::new(Driver {
         session,
@@ -88,7 +89,6 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         data: None,
         log,
         closed: None,
-        ends,
     });
     Box::pin(driver.run())
 }
@@ -98,7 +98,6 @@ struct Driver {
     listener: Arc<Listener>,
     client: Peer,
     server: Peer,
-    ends: Ends,
     bindings: Bindings,
     context: Context,
     guards: HashMap<PinholeId, PinholeGuard>,
@@ -230,7 +229,7 @@ impl Driver {
                 Action::ClosePinhole(id) => self.forget(id),
                 Action::CloseWrite(side) => self.peer(side).close_write(),
                 Action::Remember(notations) => {
-                    self.context.memory.keep(self.ends.server, notations, Instant::now());
+                    self.context.memory.keep(self.session.ends().server, notations, Instant::now());
                 }
                 Action::Report(event) => self.log.event(&event),
                 Action::Close(reason) => self.closed = Some(reason),
@@ -252,7 +251,7 @@ impl Driver {
     fn open(&mut self, pinhole: &Pinhole) -> Option<Input> {
         let id = pinhole.id;
         let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
-        match self.context.datapaths.open(pinhole, self.bindings, sender.clone()) {
+        match self.context.datapaths.open(pinhole, &self.bindings, sender.clone()) {
             Ok(opened) => {
                 opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
                 self.guards.insert(id, opened.guard);
@@ -275,7 +274,9 @@ impl Driver {
                 return self.forget(id);
             }
             DataEvent::Started { id, .. } => Input::DataStarted(id),
-            DataEvent::Stranger { from, port, .. } => return self.log.event(&Event::Stranger { from, port }),
+            DataEvent::Stranger { from, port, fault, .. } => {
+                return self.log.event(&Event::Stranger { from, port, fault });
+            }
             DataEvent::Ended { id, end } => {
                 self.session.handle(Instant::now(), Input::DataEnded(id, end));
                 return self.forget(id);
@@ -303,7 +304,7 @@ impl Driver {
         };
         let input = match phase {
             Phase::Serving => {
-                let Ends { client, server, .. } = self.ends;
+                let Ends { client, server, .. } = *self.session.ends();
                 Input::Decided(policy.decide(&asker(&self.listener, client, server)))
             }
             Phase::Draining => Input::Drain,
@@ -373,6 +374,13 @@ struct Allowed {
 }
 
 impl Allowed {
+    /// The PROXY header that the server is sent first: as the first rule wants it that may come to hold.
+    fn send_proxy(&self) -> Option<ProxyVersion> {
+        let allows = |rule: &&Arc<Rule>| rule.permission == Permission::Allow;
+        let first = self.candidates.as_ref().and_then(|candidates| candidates.rules().iter().find(allows));
+        first.unwrap_or(&self.rule).send_proxy
+    }
+
     fn by(decision: Decision) -> Result<Self, Denied> {
         match decision {
             Decision::Allow(rule) => Ok(Self { rule, candidates: None }),

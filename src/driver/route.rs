@@ -1,21 +1,23 @@
 //! From a client's connection to its server's: where it leads, whether that is allowed, and who stands for whom.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::explicit;
+use super::origin::{self, Origin};
 use super::peer::Peer;
 use super::{Allowed, Context, asker};
-use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, is_dialable};
+use crate::addr::{BackAddr, Ends, FrontAddr, OriginalDst, ServerAddr, is_dialable};
 use crate::ftp::line::LineReader;
-use crate::net;
+use crate::net::{self, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
-use crate::policy::{Advertised, Interception, Listener, Policy, Source, Stand};
+use crate::policy::{Advertised, Interception, Listener, Policy, ProxyVersion, Source, Stand};
 use crate::report::SessionLog;
-use crate::session::Introduction;
+use crate::session::Called;
 
 /// How long a client that is turned away has to take its last line.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -29,7 +31,7 @@ pub(super) struct Routed {
     pub(super) bindings: Bindings,
     pub(super) allowed: Allowed,
     pub(super) policy: Arc<Policy>,
-    pub(super) introduction: Option<Introduction>,
+    pub(super) called: Option<Called>,
     pub(super) log: SessionLog,
 }
 
@@ -38,9 +40,7 @@ pub(super) struct Caller<'a> {
     pub(super) context: &'a Context,
     pub(super) listener: &'a Listener,
     pub(super) peer: Peer,
-    pub(super) address: ClientAddr,
-    /// What it connected to, as its socket has it.
-    pub(super) local: SocketAddr,
+    pub(super) origin: Origin,
     pub(super) log: SessionLog,
 }
 
@@ -54,13 +54,12 @@ pub(super) struct Destination {
 
 /// Connects a client to its server; where that cannot be, the client hears why and the connection is closed.
 pub(super) async fn to_server(context: &Context, listener: &Listener, client: TcpStream) -> Option<Routed> {
-    let address = ClientAddr::new(client.peer_addr().ok()?);
-    let local = client.local_addr().ok()?;
+    let origin = origin::of(listener, &client).await?;
     net::prepare_control(&client).ok()?;
-    let log = SessionLog::new(address, Instant::now());
-    let destination = destination(listener, &client, local);
+    let log = SessionLog::new(origin.client, Instant::now());
+    let destination = destination(listener, &client, &origin);
     let peer = Peer::new(client, LineReader::commands());
-    let caller = Caller { context, listener, peer, address, local, log };
+    let caller = Caller { context, listener, peer, origin, log };
     match destination {
         Ok(Some(destination)) => to_known_server(caller, destination).await,
         Ok(None) => explicit::to_named_server(caller).await,
@@ -75,7 +74,7 @@ pub(super) async fn to_server(context: &Context, listener: &Listener, client: Tc
 async fn to_known_server(caller: Caller<'_>, destination: Destination) -> Option<Routed> {
     let policy = Arc::clone(&caller.context.orders.borrow().policy);
     let server = destination.server;
-    let allowed = match Allowed::by(policy.decide(&asker(caller.listener, caller.address, server))) {
+    let allowed = match Allowed::by(policy.decide(&asker(caller.listener, caller.origin.client, server))) {
         Ok(allowed) => allowed,
         Err(denied) => {
             caller.log.denied(&caller.listener.name, &server, &denied);
@@ -83,7 +82,7 @@ async fn to_known_server(caller: Caller<'_>, destination: Destination) -> Option
             return None;
         }
     };
-    match caller.dial(server, policy.timeouts.connect).await {
+    match caller.dial(server, &allowed, policy.timeouts.connect).await {
         Ok(stream) => caller.lead(stream, &destination, allowed, policy, None).await,
         Err(error) => {
             caller.log.no_server(&caller.listener.name, &server, &error);
@@ -103,12 +102,12 @@ pub(super) fn unreachable(error: &std::io::Error) -> String {
 fn destination(
     listener: &Listener,
     client: &TcpStream,
-    local: SocketAddr,
+    origin: &Origin,
 ) -> Result<Option<Destination>, (&'static str, String)> {
-    let front = FrontAddr::new(local);
+    let local = origin.local;
     match listener.stand {
         Stand::Explicit => Ok(None),
-        Stand::Reverse { server } => Ok(Some(Destination { front, server, local: front.ip() })),
+        Stand::Reverse { server } => Ok(Some(Destination { front: origin.front, server, local: local.ip() })),
         Stand::Transparent { interception, .. } => {
             let original = net::original_dst(client, interception)
                 .map_err(|error| ("not_intercepted", format!("no original destination: {error}")))?;
@@ -116,7 +115,7 @@ fn destination(
             let (front, server) = (FrontAddr::new(original.socket()), ServerAddr::new(original.socket()));
             let local = match interception {
                 Interception::Tproxy => front.ip(),
-                Interception::Redirect => local.ip().to_canonical(),
+                Interception::Redirect => local.ip(),
             };
             Ok(Some(Destination { front, server, local }))
         }
@@ -136,11 +135,20 @@ fn check_original(original: OriginalDst) -> Result<(), (&'static str, String)> {
 
 impl Caller<'_> {
     /// Connects to a server, with the client's address where the listener says so.
-    pub(super) async fn dial(&self, server: ServerAddr, timeout: Duration) -> std::io::Result<TcpStream> {
+    pub(super) async fn dial(
+        &self,
+        server: ServerAddr,
+        allowed: &Allowed,
+        timeout: Duration,
+    ) -> std::io::Result<TcpStream> {
         let as_client = matches!(self.listener.stand, Stand::Transparent { source: Source::Client, .. });
-        let from = as_client.then(|| (self.address.ip(), None));
-        let stream = net::dial(server.socket(), from, as_client, timeout).await?;
+        let from = as_client.then(|| (self.origin.client.ip(), None));
+        let mut stream = net::dial(server.socket(), from, as_client, timeout).await?;
         net::prepare_control(&stream)?;
+        if let Some(version) = allowed.send_proxy() {
+            // It is the first to be sent, so there is room for it.
+            stream.write_all(&introduction(version, &self.origin)).await?;
+        }
         Ok(stream)
     }
 
@@ -151,20 +159,21 @@ impl Caller<'_> {
         destination: &Destination,
         allowed: Allowed,
         policy: Arc<Policy>,
-        introduction: Option<Introduction>,
+        called: Option<Called>,
     ) -> Option<Routed> {
-        self.log.started(&self.listener.name, &destination.server, &allowed.rule.name);
+        self.log.started(&self.listener.name, &destination.server, &allowed.rule.name, self.origin.via);
         let back = BackAddr::new(server.local_addr().ok()?);
-        let ends = Ends { client: self.address, front: destination.front, back, server: destination.server };
+        let ends = Ends { client: self.origin.client, front: destination.front, back, server: destination.server };
         let announced = self.announced(destination.front).await;
-        let bindings = bindings(self.context, self.listener, &ends, destination.local);
+        let proxies = self.origin.via.map(|_| self.listener.proxies.clone());
+        let bindings = Bindings { proxies, ..bindings(self.context, self.listener, &ends, destination.local) };
         let Self { peer: client, log, .. } = self;
-        Some(Routed { client, server, ends, announced, bindings, allowed, policy, introduction, log })
+        Some(Routed { client, server, ends, announced, bindings, allowed, policy, called, log })
     }
 
     /// What the client is told in 227; `None` where nobody knows.
     async fn announced(&self, front: FrontAddr) -> Option<IpAddr> {
-        match self.listener.advertised_to(self.address) {
+        match self.listener.advertised_to(self.origin.client) {
             None => Some(front.ip()),
             Some(Advertised::Address(ip)) => Some(*ip),
             Some(Advertised::Name(name)) => {
@@ -182,6 +191,11 @@ impl Caller<'_> {
     }
 }
 
+/// The PROXY header that a server is sent first.
+fn introduction(version: ProxyVersion, origin: &Origin) -> Vec<u8> {
+    proxy_header::write(version, origin.client.socket(), origin.front.socket())
+}
+
 /// Which addresses of the session are this machine's own, and which it stands for.
 fn bindings(context: &Context, listener: &Listener, ends: &Ends, local: IpAddr) -> Bindings {
     let (client, as_client) = match listener.stand {
@@ -192,5 +206,6 @@ fn bindings(context: &Context, listener: &Listener, ends: &Ends, local: IpAddr) 
             (LegBinding { listen_at: local, transparent }, source == Source::Client)
         }
     };
-    Bindings { client, server: LegBinding { listen_at: ends.back.ip(), transparent: as_client } }
+    let server = LegBinding { listen_at: ends.back.ip(), transparent: as_client };
+    Bindings { client, server, proxies: None }
 }

@@ -74,6 +74,8 @@ pub enum NotACommand {
     Empty,
     /// A request of HTTP: a browser that was lured here, or a scanner.
     Http,
+    /// A header of the PROXY protocol, of a balancer that is not known as one, or of a client that would be another.
+    ProxyHeader,
     /// A verb with bytes that no verb has.
     Garbage,
 }
@@ -98,6 +100,9 @@ impl<'a> Command<'a> {
         let (verb, argument) = line.split_at(end);
         if is_http(verb, argument) {
             return Err(NotACommand::Http);
+        }
+        if verb.eq_ignore_ascii_case(b"PROXY") {
+            return Err(NotACommand::ProxyHeader);
         }
         if verb.len() > MAX_VERB || !verb.iter().all(u8::is_ascii_graphic) {
             return Err(NotACommand::Garbage);
@@ -234,6 +239,14 @@ mod tests {
         assert_eq!(verb(b"GET / HTTP/1.1"), Err(NotACommand::Http));
         assert_eq!(verb(b"PROPFIND / HTTP/1.1"), Err(NotACommand::Http));
         assert_eq!(verb(b"RETR notes about HTTP/1.1"), Ok(Verb::Transfer(Way::Download)));
+    }
+
+    #[test]
+    fn a_proxy_header_is_no_command() {
+        for line in [&b"PROXY TCP4 192.0.2.7 203.0.113.5 49152 21"[..], b"PROXY", b" proxy unknown"] {
+            assert_eq!(verb(line), Err(NotACommand::ProxyHeader));
+        }
+        assert_eq!(verb(b"PROXYING x"), Ok(Verb::Other));
     }
 
     #[test]

@@ -19,6 +19,9 @@ const MAX_REFUSALS: usize = 48;
 /// How each record of a TLS handshake begins, in every version.
 const HANDSHAKE: &[u8] = &[0x16, 0x03];
 
+/// How a header of the PROXY protocol, version 2, begins: no FTP client sends a NUL after two empty lines.
+const PROXY_HEADER: &[u8] = b"\r\n\r\n\0";
+
 const SE: u8 = 240;
 const DATA_MARK: u8 = 242;
 const INTERRUPT_PROCESS: u8 = 244;
@@ -49,6 +52,8 @@ pub enum LineFault {
     Nul,
     /// A TLS handshake where plain text belongs: it has NUL bytes early and a line end late or never.
     Tls,
+    /// A header of the PROXY protocol, version 2, whose end another reader would take for QUIT.
+    ProxyHeader,
     /// A CR that no LF follows: some peers would take it for the end of a line.
     BareCr,
 }
@@ -129,6 +134,10 @@ impl LineReader {
         if self.dialect == Dialect::Commands && self.skipping.is_none() && self.bytes.starts_with(HANDSHAKE) {
             self.forget();
             return Some(Err(LineFault::Tls));
+        }
+        if self.dialect == Dialect::Commands && self.skipping.is_none() && self.bytes.starts_with(PROXY_HEADER) {
+            self.forget();
+            return Some(Err(LineFault::ProxyHeader));
         }
         loop {
             let Some(end) = memchr(b'\n', self.bytes.get(self.searched..)?).map(|at| self.searched + at) else {

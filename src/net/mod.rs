@@ -4,6 +4,7 @@ mod local;
 mod names;
 mod open;
 mod options;
+pub mod proxy_header;
 
 pub use local::{is_local, may_be_transparent};
 pub use names::{NameError, Names};

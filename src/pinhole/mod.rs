@@ -25,7 +25,7 @@ pub use error::OpenError;
 pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
 
 use crate::addr::Side;
-use crate::policy::Datapath;
+use crate::policy::{Datapath, Proxies};
 use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyRelay};
 use kernel::Kernel;
 use pipes::PipePool;
@@ -43,12 +43,14 @@ pub struct LegBinding {
 }
 
 /// How the addresses of both legs are had on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bindings {
     /// The leg between the client and us.
     pub client: LegBinding,
     /// The leg between us and the server.
     pub server: LegBinding,
+    /// Where a balancer brought the client: those who may bring its data connections too, with a PROXY header each.
+    pub proxies: Option<Proxies>,
 }
 
 /// What a datapath tells about a pinhole after it was opened.
@@ -86,6 +88,8 @@ pub enum DataEvent {
         from: SocketAddr,
         /// The port of ours.
         port: u16,
+        /// What was wrong with its PROXY header, where it had to have one.
+        fault: Option<&'static str>,
     },
     /// It is over. Exactly once for a pinhole that had `Started`, or whose dial failed; never for one that was closed
     /// while it waited.
@@ -141,11 +145,12 @@ impl Datapaths {
     pub fn open(
         &self,
         pinhole: &Pinhole,
-        bindings: Bindings,
+        bindings: &Bindings,
         events: UnboundedSender<DataEvent>,
     ) -> Result<Opened, OpenError> {
         let planned = match (pinhole.datapath, self.kernel.get()) {
             (Datapath::Relay, _) => Err(WhyRelay::Rule),
+            _ if has_header(pinhole, bindings) => Err(WhyRelay::ProxyHeader),
             (Datapath::Auto | Datapath::Kernel, Some(Err(_)) | None) => Err(WhyRelay::NoKernel),
             (Datapath::Auto | Datapath::Kernel, Some(Ok(kernel))) => kernel.plan(pinhole).map(|plan| (kernel, plan)),
         };
@@ -167,6 +172,12 @@ impl Datapaths {
                 .map(|opened| Opened { carrier: Carrier::Relay(why), ..opened }),
         }
     }
+}
+
+/// Whether one side's connection begins with a PROXY header. One whose client a balancer brought does not even need to:
+/// its front is not an address of ours, by which the kernel could lead it.
+const fn has_header(pinhole: &Pinhole, bindings: &Bindings) -> bool {
+    bindings.proxies.is_some() || (pinhole.introduction.is_some() && matches!(pinhole.server, Leg::Dial { .. }))
 }
 
 /// The datapath in this process. Clones share their ports and their pipes.
@@ -202,25 +213,28 @@ impl Relay {
     pub fn open(
         &self,
         pinhole: &Pinhole,
-        bindings: Bindings,
+        bindings: &Bindings,
         events: UnboundedSender<DataEvent>,
     ) -> Result<Opened, OpenError> {
         let mut skipped = Vec::new();
-        let mut approach = |leg: &Leg, binding: LegBinding| match *leg {
+        let mut approach = |side: Side, binding: LegBinding| match *pinhole.leg(side) {
             Leg::Listen { ref ports, from, .. } => {
                 let socket = if binding.transparent { Socket::Transparent } else { Socket::Plain };
-                let wanted = Wanted { at: binding.listen_at, socket, ports, rather: None, from };
+                let proxies = bindings.proxies.as_ref().filter(|_| side == Side::Client);
+                let wanted = Wanted { at: binding.listen_at, socket, ports, rather: None, from, proxies };
                 let (reservation, arrival) = self.shared.ports.reserve(&wanted, pinhole.id, &events, &mut skipped)?;
                 Ok((Some(reservation), Approach::Arrives(arrival)))
             }
             Leg::Dial { to, from, from_port } => {
                 // Without the privilege to stand for another we come from our own address: some clients take that.
                 let from = if binding.transparent { from } else { binding.listen_at };
-                Ok((None, Approach::Dialled { to, from: (from, from_port), transparent: binding.transparent }))
+                let introduction = pinhole.introduction.filter(|_| side == Side::Server);
+                let transparent = binding.transparent;
+                Ok((None, Approach::Dialled { to, from: (from, from_port), transparent, introduction }))
             }
         };
-        let (client_port, client) = approach(&pinhole.client, bindings.client)?;
-        let (server_port, server) = approach(&pinhole.server, bindings.server)?;
+        let (client_port, client) = approach(Side::Client, bindings.client)?;
+        let (server_port, server) = approach(Side::Server, bindings.server)?;
         let (dial_client, client_dialled) = oneshot::channel();
         let (dial_server, server_dialled) = oneshot::channel();
         let (alive, closed) = oneshot::channel();

@@ -3,6 +3,8 @@
 //! A listener exists only while a pinhole needs its port. Several peers share a port, told apart by their addresses; a
 //! peer for which the port waits already gets the next one.
 
+mod brought;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
@@ -20,9 +22,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use self::brought::{Bringer, Peer, Place, Readers};
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
 use crate::net::{listen, prepare_data, reset_on_close};
+use crate::policy::Proxies;
 use crate::session::PinholeId;
 
 const BACKLOG: u32 = 256;
@@ -39,6 +43,8 @@ pub(super) struct Wanted<'a> {
     /// Taken before others, where it is in the range.
     pub(super) rather: Option<u16>,
     pub(super) from: IpAddr,
+    /// Who may bring the peer's connection, with a PROXY header that names it.
+    pub(super) proxies: Option<&'a Proxies>,
 }
 
 /// What holds a port of ours.
@@ -58,13 +64,30 @@ impl Socket {
 
 /// Who takes the connection.
 enum Taker {
-    Relay(oneshot::Sender<(TcpStream, SocketAddr)>),
+    Relay(oneshot::Sender<Arrived>),
     /// Leads it elsewhere before it gets here.
     Kernel,
 }
 
 /// Comes when the peer has connected; fails when the pinhole is closed before.
-pub(super) type Arrival = oneshot::Receiver<(TcpStream, SocketAddr)>;
+pub(super) type Arrival = oneshot::Receiver<Arrived>;
+
+/// A connection that stands.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) stream: TcpStream,
+    /// Where the peer is.
+    pub(super) from: SocketAddr,
+    /// Where it connected to, where a PROXY header says so.
+    pub(super) meant: Option<SocketAddr>,
+}
+
+impl Arrived {
+    /// The port of ours.
+    pub(super) fn port(&self) -> u16 {
+        self.stream.local_addr().map_or(0, |at| at.port())
+    }
+}
 
 /// Every port that is listened on.
 #[derive(Clone, Debug, Default)]
@@ -89,6 +112,7 @@ struct Key {
 struct Port {
     serial: u64,
     listening: Option<Listening>,
+    readers: Readers,
     waiting: HashMap<IpAddr, Waiting>,
 }
 
@@ -102,6 +126,7 @@ struct Waiting {
     serial: u64,
     id: PinholeId,
     strangers: u8,
+    proxies: Option<Proxies>,
     events: UnboundedSender<DataEvent>,
     taker: Taker,
 }
@@ -123,7 +148,8 @@ impl Ports {
     ) -> Result<(Reservation, Arrival), OpenError> {
         let (arrived, arrival) = oneshot::channel();
         let taker = Taker::Relay(arrived);
-        let waiting = Waiting { serial: 0, id, strangers: 0, events: events.clone(), taker };
+        let proxies = wanted.proxies.cloned();
+        let waiting = Waiting { serial: 0, id, strangers: 0, proxies, events: events.clone(), taker };
         Ok((self.take(wanted, waiting, skipped)?, arrival))
     }
 
@@ -135,7 +161,8 @@ impl Ports {
         events: &UnboundedSender<DataEvent>,
         skipped: &mut Vec<u16>,
     ) -> Result<Reservation, OpenError> {
-        let waiting = Waiting { serial: 0, id, strangers: 0, events: events.clone(), taker: Taker::Kernel };
+        let taker = Taker::Kernel;
+        let waiting = Waiting { serial: 0, id, strangers: 0, proxies: None, events: events.clone(), taker };
         self.take(wanted, waiting, skipped)
     }
 
@@ -149,12 +176,13 @@ impl Ports {
         let count = wanted.ports.count();
         let start = random_below(count).map_err(|error| OpenError::at(SocketAddr::new(wanted.at, 0), error))?;
         let skipped_before = skipped.len();
+        let peer = Peer { from, proxies: wanted.proxies };
         let rather = wanted.rather.filter(|port| wanted.ports.contains(*port));
         let others = (start..count).chain(0..start).filter_map(|index| wanted.ports.nth(index));
         let mut table = self.lock();
         for port in rather.into_iter().chain(others.filter(|port| Some(*port) != rather)) {
             let key = Key { ip: wanted.at, port, socket: wanted.socket };
-            match self.ready_for(&mut table, key, from) {
+            match self.ready_for(&mut table, key, peer) {
                 Ok(true) => {
                     table.last_serial += 1;
                     let serial = table.last_serial;
@@ -177,17 +205,18 @@ impl Ports {
         })
     }
 
-    /// Whether `key` can wait for `from`; it is listened on then, and nothing old is left in its queue.
-    fn ready_for(&self, table: &mut Table, key: Key, from: IpAddr) -> io::Result<bool> {
+    /// Whether `key` can wait for this peer; it is listened on then, and nothing old is left in its queue.
+    fn ready_for(&self, table: &mut Table, key: Key, peer: Peer<'_>) -> io::Result<bool> {
         let others = Socket::ALL.into_iter().filter(|socket| *socket != key.socket);
         if others.into_iter().any(|socket| table.ports.contains_key(&Key { socket, ..key })) {
             return Ok(false);
         }
+        let place = Place { table: Arc::downgrade(&self.0), key, serial: table.last_serial };
         let serial = table.last_serial + 1;
         match table.ports.entry(key) {
-            Entry::Occupied(port) if port.get().waiting.contains_key(&from) => Ok(false),
+            Entry::Occupied(port) if !port.get().has_room_for(peer) => Ok(false),
             Entry::Occupied(mut port) => {
-                let drained = port.get_mut().drain(key.port);
+                let drained = port.get_mut().drain(&place);
                 if drained.is_err() && port.get().waiting.is_empty() {
                     port.remove();
                 }
@@ -203,7 +232,7 @@ impl Ports {
                         Some(Listening { listener, acceptor })
                     }
                 };
-                place.insert(Port { serial, listening, waiting: HashMap::new() });
+                place.insert(Port { serial, listening, readers: Readers::default(), waiting: HashMap::new() });
                 table.last_serial = serial;
                 Ok(true)
             }
@@ -228,29 +257,36 @@ fn random_below(count: u32) -> io::Result<u32> {
 
 impl Port {
     /// Hands a connection to the pinhole that waits for its peer, once, or resets it.
-    fn admit(&mut self, stream: TcpStream, from: SocketAddr, port: u16) {
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        if let Entry::Occupied(waiting) = self.waiting.entry(from.ip())
+    fn admit(&mut self, arrived: Arrived, port: u16, by: Option<Bringer>) {
+        let may_bring = |waiting: &Waiting, by: Bringer| {
+            waiting.serial <= by.serial && waiting.proxies.as_ref().is_some_and(|proxies| proxies.contains(by.ip))
+        };
+        if let Entry::Occupied(waiting) = self.waiting.entry(arrived.from.ip())
             && matches!(waiting.get().taker, Taker::Relay(_))
+            && by.is_none_or(|by| may_bring(waiting.get(), by))
         {
-            if prepare_data(&stream).is_ok()
-                && let Taker::Relay(arrived) = waiting.remove().taker
+            if prepare_data(&arrived.stream).is_ok()
+                && let Taker::Relay(taker) = waiting.remove().taker
             {
                 // Where the pinhole is being closed, the stream comes back and is reset here.
-                let _ = arrived.send((stream, from));
+                let _ = taker.send(arrived);
             }
             return;
         }
+        self.turn_away(arrived.stream, arrived.from, port, None);
+    }
+
+    fn turn_away(&mut self, stream: TcpStream, from: SocketAddr, port: u16, fault: Option<&'static str>) {
         let _ = reset_on_close(&stream, true);
         drop(stream);
         for waiting in self.waiting.values_mut().filter(|waiting| waiting.strangers < STRANGERS_TOLD) {
             waiting.strangers += 1;
-            let _ = waiting.events.send(DataEvent::Stranger { id: waiting.id, from, port });
+            let _ = waiting.events.send(DataEvent::Stranger { id: waiting.id, from, port, fault });
         }
     }
 
     /// Admits what was in the queue before a pinhole is added, so that none of it can use that one up.
-    fn drain(&mut self, port: u16) -> io::Result<()> {
+    fn drain(&mut self, place: &Place) -> io::Result<()> {
         for _ in 0..=BACKLOG {
             let Some(Listening { listener, .. }) = &self.listening else { break };
             match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
@@ -258,7 +294,7 @@ impl Port {
                     let stream = std::net::TcpStream::from(fd);
                     // One that is gone already has no peer.
                     if let Ok(from) = stream.peer_addr() {
-                        self.admit(TcpStream::from_std(stream)?, from, port);
+                        self.come(TcpStream::from_std(stream)?, from, place);
                     }
                 }
                 Err(Errno::AGAIN) => break,
@@ -288,17 +324,18 @@ async fn accept_all(table: Weak<Mutex<Table>>, key: Key, serial: u64) {
 }
 
 fn accept_one(
-    table: &Weak<Mutex<Table>>,
+    shared: &Weak<Mutex<Table>>,
     key: Key,
     serial: u64,
     context: &mut Context<'_>,
 ) -> Poll<Option<io::Result<()>>> {
-    let Some(table) = table.upgrade() else { return Poll::Ready(None) };
+    let Some(table) = shared.upgrade() else { return Poll::Ready(None) };
     let mut table = lock(&table);
+    let place = Place { table: Weak::clone(shared), key, serial: table.last_serial };
     let Some(port) = table.ports.get_mut(&key).filter(|port| port.serial == serial) else { return Poll::Ready(None) };
     let Some(Listening { listener, .. }) = &port.listening else { return Poll::Ready(None) };
     match ready!(listener.poll_accept(context)) {
-        Ok((stream, from)) => port.admit(stream, from, key.port),
+        Ok((stream, from)) => port.come(stream, from, &place),
         Err(error) => return Poll::Ready(Some(Err(error))),
     }
     if port.waiting.is_empty() {

@@ -7,25 +7,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::io::Interest;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::pipes::PipePool;
-use super::ports::Arrival;
+use super::ports::{Arrival, Arrived};
 use super::splice::{Broken, pump};
 use super::{DataEvent, Shared};
 use crate::addr::Side;
-use crate::net::{dial, prepare_data, reset_on_close};
-use crate::session::{DataEnd, HowEnded, PinholeId};
+use crate::net::{dial, prepare_data, proxy_header, reset_on_close};
+use crate::session::{DataEnd, HowEnded, Introduction, PinholeId};
 
 /// How one leg comes to stand.
 pub(super) enum Approach {
     /// The peer connects to us.
     Arrives(Arrival),
     /// We connect to the peer.
-    Dialled { to: SocketAddr, from: (IpAddr, Option<u16>), transparent: bool },
+    Dialled { to: SocketAddr, from: (IpAddr, Option<u16>), transparent: bool, introduction: Option<Introduction> },
 }
 
 /// What one pinhole needs.
@@ -82,31 +82,49 @@ async fn join(
 ) -> Result<(TcpStream, TcpStream, SocketAddr), NotJoined> {
     let client_dialled = matches!(client, Approach::Dialled { .. });
     let server_dialled = matches!(server, Approach::Dialled { .. });
-    let both_dialled = client_dialled && server_dialled;
-    let client = stand_when(both_dialled.then_some(dial_client), client, Side::Client, shared);
-    let server = stand_when(both_dialled.then_some(dial_server), server, Side::Server, shared);
-    let ((client, client_addr), (server, server_addr)) = match (client_dialled, server_dialled) {
+    let (client, server) = match (client_dialled, server_dialled) {
         // The leg that is dialled waits for the other: without a peer there is nobody to dial for.
         (true, false) => {
-            let server = server.await?;
-            (client.await?, server)
+            let server = stand(server, Side::Server, shared).await?;
+            (stand(client, Side::Client, shared).await?, server)
         }
-        (false, true) => (client.await?, server.await?),
-        (true, true) => tokio::try_join!(client, server)?,
-        (false, false) => meet(client, server, finished).await?,
+        (false, true) => {
+            let client = stand(client, Side::Client, shared).await?;
+            let server = stand(server.on_behalf_of(&client), Side::Server, shared).await?;
+            (client, server)
+        }
+        (true, true) => tokio::try_join!(
+            stand_when(dial_client, client, Side::Client, shared),
+            stand_when(dial_server, server, Side::Server, shared)
+        )?,
+        (false, false) => {
+            meet(stand(client, Side::Client, shared), stand(server, Side::Server, shared), finished).await?
+        }
     };
-    let peer = if client_dialled && !server_dialled { server_addr } else { client_addr };
-    Ok((client, server, peer))
+    let peer = if client_dialled && !server_dialled { server.from } else { client.from };
+    Ok((client.stream, server.stream, peer))
 }
 
-type Stands = (TcpStream, SocketAddr);
+impl Approach {
+    /// The server is told of the connection that has come, rather than of the control connection.
+    fn on_behalf_of(mut self, client: &Arrived) -> Self {
+        if let Self::Dialled { introduction: Some(introduction), .. } = &mut self {
+            introduction.client = client.from;
+            match client.meant {
+                Some(front) => introduction.front = front,
+                None => introduction.front.set_port(client.port()),
+            }
+        }
+        self
+    }
+}
 
 /// Waits for both sides, in whichever order they come; for the client alone once the server will not.
 async fn meet(
-    client: impl Future<Output = Result<Stands, NotJoined>>,
-    server: impl Future<Output = Result<Stands, NotJoined>>,
+    client: impl Future<Output = Result<Arrived, NotJoined>>,
+    server: impl Future<Output = Result<Arrived, NotJoined>>,
     finished: oneshot::Receiver<()>,
-) -> Result<(Stands, Stands), NotJoined> {
+) -> Result<(Arrived, Arrived), NotJoined> {
     let (mut client, mut server) = (pin!(client), pin!(server));
     let mut came = None;
     tokio::select! {
@@ -118,34 +136,40 @@ async fn meet(
             std::future::pending::<Result<(), NotJoined>>().await
         } => first?,
     }
-    let (stream, _) = match came {
+    let client = match came {
         Some(client) => client,
         None => client.await?,
     };
     // A client that is gone already needs no end.
-    let _ = reset_on_close(&stream, false);
+    let _ = reset_on_close(&client.stream, false);
     Err(NotJoined::Empty)
 }
 
 async fn stand_when(
-    told: Option<oneshot::Receiver<()>>,
+    told: oneshot::Receiver<()>,
     approach: Approach,
     side: Side,
     shared: &Shared,
-) -> Result<(TcpStream, SocketAddr), NotJoined> {
-    if let Some(told) = told {
-        told.await.map_err(|_| NotJoined::Closed)?;
-    }
+) -> Result<Arrived, NotJoined> {
+    told.await.map_err(|_| NotJoined::Closed)?;
     stand(approach, side, shared).await
 }
 
-async fn stand(approach: Approach, side: Side, shared: &Shared) -> Result<(TcpStream, SocketAddr), NotJoined> {
+async fn stand(approach: Approach, side: Side, shared: &Shared) -> Result<Arrived, NotJoined> {
     match approach {
         Approach::Arrives(arrival) => arrival.await.map_err(|_| NotJoined::Closed),
-        Approach::Dialled { to, from, transparent } => {
-            let dialled = dial(to, Some(from), transparent, shared.connect_timeout).await;
-            match dialled.and_then(|stream| prepare_data(&stream).map(|()| stream)) {
-                Ok(stream) => Ok((stream, to)),
+        Approach::Dialled { to, from, transparent, introduction } => {
+            let dialled = async {
+                let mut stream = dial(to, Some(from), transparent, shared.connect_timeout).await?;
+                prepare_data(&stream)?;
+                if let Some(Introduction { version, client, front }) = introduction {
+                    // It is the first to be sent, so there is room for it.
+                    stream.write_all(&proxy_header::write(version, client, front)).await?;
+                }
+                Ok::<_, io::Error>(stream)
+            };
+            match dialled.await {
+                Ok(stream) => Ok(Arrived { stream, from: to, meant: None }),
                 Err(error) => Err(NotJoined::NotReached(side, error.kind())),
             }
         }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use super::*;
-use crate::addr::{PortRange, PortRanges, Side};
+use crate::addr::{Network, PortRange, PortRanges, Side};
 use crate::net::{dial, listen, reset_on_close};
 use crate::policy::Datapath;
 use crate::session::HowEnded;
@@ -65,11 +65,18 @@ impl Lab {
     }
 
     fn open_legs(&mut self, client: Leg, server: Leg) -> Result<Opened, OpenError> {
+        self.open_behind(None, client, server)
+    }
+
+    /// The client's connection may come through `balancer`, with a header.
+    fn open_behind(&mut self, balancer: Option<IpAddr>, client: Leg, server: Leg) -> Result<Opened, OpenError> {
+        let proxies = balancer.map(|ip| Proxies::new(vec![Network::Net(ip.into())]));
         let binding = LegBinding { listen_at: self.at, transparent: false };
         let id = PinholeId(self.next);
         self.next += 1;
-        let pinhole = Pinhole { id, client, server, datapath: Datapath::Relay, timeout: SOON };
-        self.relay.open(&pinhole, Bindings { client: binding, server: binding }, self.events.0.clone())
+        let pinhole = Pinhole { id, client, server, datapath: Datapath::Relay, timeout: SOON, introduction: None };
+        let bindings = Bindings { client: binding, server: binding, proxies };
+        self.relay.open(&pinhole, &bindings, self.events.0.clone())
     }
 
     /// Passive mode: `from` connects to us, we connect to the server.
@@ -146,7 +153,7 @@ async fn a_stranger_is_reset_and_the_pinhole_stays() {
     for _ in 0..3 {
         assert_eq!(lab.try_port(stranger_ip, port).await, RESET);
         let event = lab.event().await;
-        let DataEvent::Stranger { id: PinholeId(1), from, port: at } = event else { panic!("{event:?}") };
+        let DataEvent::Stranger { id: PinholeId(1), from, port: at, fault: None } = event else { panic!("{event:?}") };
         assert_eq!((from.ip(), at), (stranger_ip, port));
     }
     let _client = lab.connect(local(1), port).await.unwrap();
@@ -226,6 +233,24 @@ async fn an_address_of_somebody_else_is_named() {
     lab.at = "192.0.2.77".parse().unwrap();
     let error = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(1), FIVE)).unwrap_err();
     assert!(matches!(error, OpenError::AddressGone { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_at_the_address_of_anothers_balancer_does_not_share_a_port_with_it() {
+    const ONE: (u16, u16) = (21001, 21001);
+    let balancer = local(9);
+    let mut lab = Lab::new();
+    let server = || Leg::Dial { to: SocketAddr::new(local(7), 9), from: local(7), from_port: None };
+    let mut open = |by, client| lab.open_behind(by, lab.listens(client, ONE), server());
+    let brought = open(Some(balancer), local(1)).unwrap();
+    assert!(matches!(open(None, balancer), Err(OpenError::RangeFull { .. })));
+    // One whom that balancer may bring too is told by its header.
+    let both = open(Some(balancer), balancer).unwrap();
+    drop((brought, both));
+    let _direct = open(None, balancer).unwrap();
+    assert!(matches!(open(Some(balancer), local(1)), Err(OpenError::RangeFull { .. })));
+    open(Some(balancer), balancer).unwrap_err();
+    open(Some(local(8)), local(1)).unwrap();
 }
 
 #[tokio::test]

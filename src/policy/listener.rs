@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::addr::{ClientAddr, Network, ServerAddr};
 
@@ -16,6 +17,8 @@ pub struct Listener {
     pub stand: Stand,
     /// What clients are told in 227, where another NAT stands in front of us: the first that a client is in.
     pub advertise: Vec<Advertise>,
+    /// Balancers, whose connections must begin with a PROXY header that names the client.
+    pub proxies: Proxies,
 }
 
 impl Listener {
@@ -52,6 +55,33 @@ impl fmt::Display for Advertised {
             Self::Name(name) => f.write_str(name),
         }
     }
+}
+
+/// Balancers that bring clients' connections, each with a PROXY header: any host of these networks, often none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies(Arc<[Network]>);
+
+impl Proxies {
+    /// The hosts of these networks.
+    #[must_use]
+    pub fn new(networks: Vec<Network>) -> Self {
+        Self(networks.into())
+    }
+
+    /// Whether `ip` is one of them.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(ip))
+    }
+}
+
+/// The version of a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// How a listener stands in front of its servers.

@@ -19,7 +19,7 @@ pub use commands::{CommandList, Commands, NotAllowed};
 pub use decide::{Asker, Candidates, Decision, Denied};
 pub use glob::Globs;
 pub use hours::{Hours, Span};
-pub use listener::{Advertise, Advertised, Interception, Listener, Source, Stand};
+pub use listener::{Advertise, Advertised, Interception, Listener, Proxies, ProxyVersion, Source, Stand};
 pub use rule::{
     AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
     ServerMode,

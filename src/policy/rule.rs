@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::paths::PathRule;
-use super::{Asker, Commands, Globs, Hours};
+use super::{Asker, Commands, Globs, Hours, ProxyVersion};
 use crate::addr::{ClientAddr, Network, PortRanges, ServerAddr};
 
 /// One rule of the file.
@@ -44,6 +44,8 @@ pub struct Rule {
     pub at_session_end: AtSessionEnd,
     /// What becomes of peers that name other hosts' addresses.
     pub foreign_address: ForeignAddresses,
+    /// The PROXY header that the server is sent first on every connection that we make to it; `None`: none.
+    pub send_proxy: Option<ProxyVersion>,
 }
 
 impl Rule {
@@ -71,6 +73,7 @@ impl Rule {
             pinhole_timeout: Self::PINHOLE_TIMEOUT,
             at_session_end: AtSessionEnd::Abort,
             foreign_address: ForeignAddresses::default(),
+            send_proxy: None,
         }
     }
 

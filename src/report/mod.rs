@@ -39,6 +39,17 @@ pub fn not_advertised(error: &dyn Display) {
         see /etc/resolv.conf and /etc/hosts", "no address for a name in `advertise`");
 }
 
+/// A connection of a balancer's was closed, because it did not begin with a good PROXY header.
+pub fn bad_proxy_header(listener: &str, from: SocketAddr, reason: &'static str, said: bool) {
+    if said {
+        warn!(event = "bad_proxy_header", listener, %from, reason, advice = "the listener's `proxy_from` names this address: \
+            a balancer there must send a PROXY header (send-proxy, send-proxy-v2)", "connection closed");
+    } else {
+        // Balancers look like this whether the gate is up.
+        info!(event = "bad_proxy_header", listener, %from, reason, "the connection ended before its PROXY header");
+    }
+}
+
 /// New rules hold.
 pub fn reloaded(changes: &[String]) {
     let changes = if changes.is_empty() { "none".to_owned() } else { changes.join("; ") };

@@ -53,6 +53,7 @@ pub(super) const fn fault(fault: LineFault) -> &'static str {
         LineFault::TooLong => "line_too_long",
         LineFault::Endless => "endless_line",
         LineFault::Tls => "tls_handshake",
+        LineFault::ProxyHeader => "proxy_header",
         LineFault::Nul => "nul_in_line",
         LineFault::BareCr => "cr_in_line",
     }

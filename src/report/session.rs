@@ -1,5 +1,6 @@
 //! The lines of one session.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -34,9 +35,10 @@ impl SessionLog {
         Self { id, client, since: now, fault_lines: 0, transfers: 0, bytes: 0 }
     }
 
-    /// Both control connections stand.
-    pub fn started(&self, listener: &str, server: &dyn std::fmt::Display, rule: &str) {
-        info!(event = "session_started", session = self.id, client = %self.client, %server, listener, rule, "session started");
+    /// Both control connections stand; `via` is the balancer that brought the client's.
+    pub fn started(&self, listener: &str, server: &dyn std::fmt::Display, rule: &str, via: Option<SocketAddr>) {
+        let via = via.map(tracing::field::display);
+        info!(event = "session_started", session = self.id, client = %self.client, via, %server, listener, rule, "session started");
     }
 
     /// The rules deny the client this server.
@@ -157,8 +159,10 @@ impl SessionLog {
             Event::ForeignAddress { by: Side::Client, named, used } => warn!(event = "foreign_client_address", session,
                 %client, %named, %used, advice = "the client does not know its address; its control address was used",
                 "the client named another address"),
-            Event::Stranger { from, port } => warn!(event = "stranger", session, %client, %from, port,
-                "somebody else came to the pinhole and was reset"),
+            Event::Stranger { from, port, fault } => {
+                warn!(event = "stranger", session, %client, %from, port, reason = fault,
+                "somebody else came to the pinhole and was reset")
+            }
             Event::PortTaken(port) => warn!(event = "port_taken", session, %client, port,
                 advice = "another program listens on this port of gate_ports; the next one was tried", "port taken"),
             Event::NotReached { side, error } => warn!(event = "data_not_reached", session, %client, %side, %error,

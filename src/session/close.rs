@@ -19,6 +19,8 @@ pub enum CloseReason {
     HttpClient,
     /// The client speaks TLS from the first byte.
     TlsClient,
+    /// The client sent a PROXY header, which nobody asked for.
+    ProxyHeader,
     /// The client sent too much that is no FTP.
     BadClient,
     /// The server sent too much that is no FTP.
@@ -42,6 +44,7 @@ impl CloseReason {
             Self::ServerSilent => "server_silent",
             Self::HttpClient => "http_client",
             Self::TlsClient => "tls_client",
+            Self::ProxyHeader => "proxy_header",
             Self::BadClient => "bad_client",
             Self::BadServer => "bad_server",
             Self::Denied => "denied",
@@ -58,6 +61,7 @@ impl CloseReason {
             Self::NotFtp => "421 The server does not speak FTP.",
             Self::NoGreeting | Self::ServerSilent => "421 The server did not answer in time.",
             Self::HttpClient | Self::TlsClient => "421 This is an FTP service without TLS.",
+            Self::ProxyHeader => "421 A PROXY header does not belong here.",
             Self::BadClient => "421 Too many lines that are not FTP.",
             Self::BadServer => "421 The server sends lines that are not FTP.",
             Self::Denied => "421 The rules no longer allow this session.",

@@ -21,6 +21,7 @@ impl Session {
             Err(NotACommand::Empty) => return self.refuse(Refusal::EmptyLine, &line.bytes),
             Err(NotACommand::Garbage) => return self.fault(now, Refusal::Garbage, &line.bytes),
             Err(NotACommand::Http) => return self.close_with_421(now, CloseReason::HttpClient),
+            Err(NotACommand::ProxyHeader) => return self.close_with_421(now, CloseReason::ProxyHeader),
         };
         match self.command(now, command, line) {
             Ok(()) => {}
@@ -75,8 +76,8 @@ impl Session {
     }
 
     fn user(&mut self, now: Instant, argument: &[u8], said: &[u8]) -> Result<(), Refusal> {
-        let user = match &self.introduction {
-            Some(introduction) => introduction.without_server(argument).to_vec(),
+        let user = match &self.called {
+            Some(called) => called.without_server(argument).to_vec(),
             None => argument.to_vec(),
         };
         self.user_named(&user)?;
@@ -158,6 +159,7 @@ impl Session {
             (Side::Server, _) => self.close_with_421(now, CloseReason::BadServer),
             (Side::Client, LineFault::Endless) => self.close_with_421(now, CloseReason::BadClient),
             (Side::Client, LineFault::Tls) => self.close_with_421(now, CloseReason::TlsClient),
+            (Side::Client, LineFault::ProxyHeader) => self.close_with_421(now, CloseReason::ProxyHeader),
             (Side::Client, LineFault::TooLong) => self.fault(now, Refusal::LineTooLong, b""),
             (Side::Client, LineFault::Nul | LineFault::BareCr) => self.fault(now, Refusal::Garbage, b""),
         }

@@ -43,6 +43,8 @@ pub enum Event {
         from: SocketAddr,
         /// The port of ours that it came to.
         port: u16,
+        /// What was wrong with its PROXY header, where it had to have one.
+        fault: Option<&'static str>,
     },
     /// A port of the range is taken by another program; the next one was tried.
     PortTaken(u16),

@@ -29,9 +29,9 @@ use std::time::Instant;
 
 pub use close::CloseReason;
 pub use event::{Event, Mode, Modes, Outcome, Transfer};
-pub use naming::{Host, Introduction, Named, Naming, Step, WELCOME};
+pub use naming::{Called, Host, Named, Naming, Step, WELCOME};
 pub use negotiation::Notations;
-pub use pinhole::{Carrier, DataEnd, HowEnded, Leg, Pinhole, PinholeId, WhyRelay};
+pub use pinhole::{Carrier, DataEnd, HowEnded, Introduction, Leg, Pinhole, PinholeId, WhyRelay};
 pub use refusal::Refusal;
 
 use crate::addr::{Ends, Side};
@@ -135,7 +135,7 @@ pub struct Setting {
     /// What is known from earlier sessions of how the server wants to be asked.
     pub notations: Notations,
     /// How the client has named the server, where it has.
-    pub introduction: Option<Introduction>,
+    pub called: Option<Called>,
 }
 
 /// How many faulty lines a client may send.
@@ -179,7 +179,7 @@ pub struct Session {
     epsv_all: bool,
     draining: bool,
     faults: u8,
-    introduction: Option<Box<Introduction>>,
+    called: Option<Box<Called>>,
     login: Login,
     directory: Directory,
     actions: VecDeque<Action>,
@@ -189,7 +189,7 @@ impl Session {
     /// A session whose two control connections stand, and whose server has yet to greet.
     #[must_use]
     pub fn new(setting: Setting, now: Instant) -> Self {
-        let Setting { ends, announced, rule, candidates, timeouts, notations, introduction } = setting;
+        let Setting { ends, announced, rule, candidates, timeouts, notations, called } = setting;
         let mut pending = Pending::default();
         pending.push(Expected::Greeting);
         Self {
@@ -206,11 +206,17 @@ impl Session {
             epsv_all: false,
             draining: false,
             faults: 0,
-            introduction: introduction.map(Box::new),
+            called: called.map(Box::new),
             login: Login::new(candidates),
             directory: Directory::default(),
             actions: VecDeque::new(),
         }
+    }
+
+    /// Who is who.
+    #[must_use]
+    pub const fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// Takes what happened. Every action must have been taken before.

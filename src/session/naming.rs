@@ -27,7 +27,7 @@ pub struct Named {
     /// Its control port.
     pub port: u16,
     /// How the session with it begins.
-    pub introduction: Introduction,
+    pub called: Called,
 }
 
 /// A host as a client names it.
@@ -41,9 +41,9 @@ pub enum Host {
 
 /// How a session begins whose client has named its server itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Introduction {
+pub struct Called {
     /// What the client called the server: taken off the end of each further USER.
-    pub called: Vec<u8>,
+    pub server: Vec<u8>,
     /// The USER line to send once the server has greeted; its reply is the client's answer. Without one, the
     /// greeting is.
     pub login: Option<Vec<u8>>,
@@ -78,6 +78,7 @@ impl Naming {
             Err(NotACommand::Empty) => self.fault(Refusal::EmptyLine),
             Err(NotACommand::Garbage) => self.fault(Refusal::Garbage),
             Err(NotACommand::Http) => Step::Leave(CloseReason::HttpClient.reply()),
+            Err(NotACommand::ProxyHeader) => Step::Leave(CloseReason::ProxyHeader.reply()),
         }
     }
 
@@ -87,6 +88,7 @@ impl Naming {
             LineFault::TooLong => self.fault(Refusal::LineTooLong),
             LineFault::Nul | LineFault::BareCr => self.fault(Refusal::Garbage),
             LineFault::Endless => Step::Leave(CloseReason::BadClient.reply()),
+            LineFault::ProxyHeader => Step::Leave(CloseReason::ProxyHeader.reply()),
             LineFault::Tls => Step::Leave(CloseReason::TlsClient.reply()),
         }
     }
@@ -107,7 +109,7 @@ impl Naming {
                 Some((host, port)) => Step::Connect(Named {
                     host,
                     port,
-                    introduction: Introduction { called: command.argument.to_vec(), login: None },
+                    called: Called { server: command.argument.to_vec(), login: None },
                 }),
                 None => self.fault(Refusal::DestinationMalformed),
             },
@@ -140,10 +142,7 @@ impl Naming {
             Some((host, port)) if !name.is_empty() => Step::Connect(Named {
                 host,
                 port,
-                introduction: Introduction {
-                    called: called.to_vec(),
-                    login: Some([b"USER ", name.trim_ascii_end()].concat()),
-                },
+                called: Called { server: called.to_vec(), login: Some([b"USER ", name.trim_ascii_end()].concat()) },
             }),
             _ => self.fault(Refusal::DestinationMalformed),
         }
@@ -155,10 +154,10 @@ impl Naming {
     }
 }
 
-impl Introduction {
+impl Called {
     /// A later USER's argument, without the server's name behind the last @ where that is this server.
     pub(super) fn without_server<'a>(&self, argument: &'a [u8]) -> &'a [u8] {
-        let at = memchr::memrchr(b'@', argument).filter(|at| argument[at + 1..].eq_ignore_ascii_case(&self.called));
+        let at = memchr::memrchr(b'@', argument).filter(|at| argument[at + 1..].eq_ignore_ascii_case(&self.server));
         at.map_or(argument, |at| &argument[..at])
     }
 }
@@ -198,12 +197,12 @@ mod tests {
 
     fn connects(line: &[u8]) -> Option<(String, u16, Option<String>)> {
         match Naming::default().line(line) {
-            Step::Connect(Named { host, port, introduction }) => {
+            Step::Connect(Named { host, port, called }) => {
                 let host = match host {
                     Host::Address(ip) => ip.to_string(),
                     Host::Name(name) => name,
                 };
-                let login = introduction.login.map(|login| String::from_utf8(login).unwrap());
+                let login = called.login.map(|login| String::from_utf8(login).unwrap());
                 Some((host, port, login))
             }
             Step::Answer(_) | Step::Refuse(_) | Step::Leave(_) => None,
@@ -293,10 +292,10 @@ mod tests {
 
     #[test]
     fn the_server_is_taken_off_later_logins() {
-        let introduction = Introduction { called: b"Host:2121".to_vec(), login: None };
-        assert_eq!(introduction.without_server(b"anna@host:2121"), b"anna");
-        assert_eq!(introduction.without_server(b"anna@b@HOST:2121"), b"anna@b");
-        assert_eq!(introduction.without_server(b"anna@host"), b"anna@host");
-        assert_eq!(introduction.without_server(b"anna"), b"anna");
+        let called = Called { server: b"Host:2121".to_vec(), login: None };
+        assert_eq!(called.without_server(b"anna@host:2121"), b"anna");
+        assert_eq!(called.without_server(b"anna@b@HOST:2121"), b"anna@b");
+        assert_eq!(called.without_server(b"anna@host"), b"anna@host");
+        assert_eq!(called.without_server(b"anna"), b"anna");
     }
 }

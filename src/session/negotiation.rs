@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Event, Mode, Modes};
 use super::pending::Expected;
-use super::pinhole::{Carrier, Leg, Pinhole, PinholeId};
+use super::pinhole::{Carrier, Introduction, Leg, Pinhole, PinholeId};
 use super::refusal::Refusal;
 use super::{Action, Session};
 use crate::addr::{PortRanges, Side};
@@ -187,10 +187,19 @@ impl Session {
         let client = self.client_leg(request.wish)?;
         self.data.last_id += 1;
         let id = PinholeId(self.data.last_id);
+        let introduction = self.introduction(request.wish);
         self.data.negotiation = Negotiation::Opening { id, request, told };
         let (datapath, timeout) = (self.rule.datapath, self.rule.pinhole_timeout);
-        self.act(Action::OpenPinhole(Pinhole { id, client, server, datapath, timeout }));
+        self.act(Action::OpenPinhole(Pinhole { id, client, server, datapath, timeout, introduction }));
         Ok(())
+    }
+
+    fn introduction(&self, wish: Wish) -> Option<Introduction> {
+        let client = match wish {
+            Wish::Connects { .. } => self.ends.client.socket(),
+            Wish::Waits { at, .. } => at,
+        };
+        self.rule.send_proxy.map(|version| Introduction { version, client, front: self.ends.front.socket() })
     }
 
     fn client_leg(&self, wish: Wish) -> Result<Leg, Refusal> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::addr::{PortRanges, Side};
-use crate::policy::Datapath;
+use crate::policy::{Datapath, ProxyVersion};
 
 /// Names one pinhole within its session; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,8 @@ pub struct Pinhole {
     pub datapath: Datapath,
     /// How long it waits for its connection; the session closes it then, and a datapath in the kernel does by itself.
     pub timeout: Duration,
+    /// The PROXY header that the server is sent ahead of everything else, where we dial it.
+    pub introduction: Option<Introduction>,
 }
 
 impl Pinhole {
@@ -34,6 +36,17 @@ impl Pinhole {
             Side::Server => &self.server,
         }
     }
+}
+
+/// What a PROXY header tells the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The form of the header.
+    pub version: ProxyVersion,
+    /// Where the client is; where it connects to us for data, the port that it comes from stands in place of this one.
+    pub client: SocketAddr,
+    /// What the client connected to; for data, the port that it connects to stands in place of this one.
+    pub front: SocketAddr,
 }
 
 /// One leg of a data connection.
@@ -125,6 +138,8 @@ pub enum WhyRelay {
     NoForwarding,
     /// A firewall on this machine would drop what is forwarded.
     Firewall,
+    /// A PROXY header comes first, on one side or the other.
+    ProxyHeader,
 }
 
 impl WhyRelay {
@@ -139,6 +154,7 @@ impl WhyRelay {
             Self::PeerIsHere => "peer_is_gate",
             Self::NoForwarding => "forwarding_off",
             Self::Firewall => "firewall",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 
@@ -153,6 +169,7 @@ impl WhyRelay {
             Self::PeerIsHere => "the client or the server is this machine",
             Self::NoForwarding => "this machine does not forward packets of this family",
             Self::Firewall => "a firewall on this machine drops what is forwarded",
+            Self::ProxyHeader => "a PROXY header comes first, which takes the relay",
         }
     }
 }

@@ -80,12 +80,12 @@ impl Session {
 
     /// Whether the client waits for the answer to a USER that is still to be sent, and not for the greeting.
     fn logs_in(&self) -> bool {
-        self.introduction.as_ref().is_some_and(|introduction| introduction.login.is_some())
+        self.called.as_ref().is_some_and(|called| called.login.is_some())
     }
 
     /// Sends the USER that the client waits for the answer to.
     fn log_in(&mut self, now: Instant) {
-        let Some(login) = self.introduction.as_mut().and_then(|introduction| introduction.login.take()) else { return };
+        let Some(login) = self.called.as_mut().and_then(|called| called.login.take()) else { return };
         let user = login.get(b"USER ".len()..).unwrap_or_default().to_vec();
         match self.user_named(&user) {
             Ok(()) => {

@@ -102,7 +102,7 @@ impl Question<'_> {
             candidates: candidates.clone(),
             timeouts: self.policy.timeouts,
             notations: Notations::default(),
-            introduction: None,
+            called: None,
         };
         let said = match (decision, &rule) {
             (Verdict::Deny, _) => Vec::new(),
@@ -115,7 +115,7 @@ impl Question<'_> {
             decision,
             ports: rule.as_ref().filter(|_| decision == Verdict::Allow).map(|rule| ports(rule)).unwrap_or_default(),
             rule: rule.map(|rule| rule.name.clone()),
-            note: self.note(announced, made_up).filter(|_| !said.is_empty()),
+            note: self.note(announced, made_up, said.is_empty()),
             lines: said,
         }
     }
@@ -171,8 +171,15 @@ impl Question<'_> {
         (ends, advertised.unwrap_or(front), made_up)
     }
 
-    fn note(&self, announced: IpAddr, made_up: bool) -> Option<String> {
+    fn note(&self, announced: IpAddr, made_up: bool, silent: bool) -> Option<String> {
+        let ip = self.client.ip();
+        if self.listener.proxies.contains(ip) {
+            return Some(format!(
+                "{ip} is a balancer in `proxy_from`; give --client the one that its PROXY header names"
+            ));
+        }
         match self.listener.advertised_to(self.client) {
+            _ if silent => None,
             Some(Advertised::Name(name)) => Some(format!("{announced} stands for the address of {name}")),
             _ => made_up.then(|| {
                 format!("{announced} stands for the gate's own address, which the file does not tell; give --gate IP")

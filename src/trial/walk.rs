@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::policy::{Asker, Permission, Policy, Rule};
+use crate::policy::{Asker, Permission, Policy, ProxyVersion, Rule};
 
 /// One rule that was looked at.
 #[derive(Debug, Serialize)]
@@ -87,5 +87,12 @@ pub fn ports(rule: &Rule) -> Vec<String> {
             )
         },
     );
-    vec![passive, active]
+    let introduced = rule.send_proxy.map(|version| {
+        let version = match version {
+            ProxyVersion::V1 => 1,
+            ProxyVersion::V2 => 2,
+        };
+        format!("the server is sent a PROXY header (version {version}) first, wherever the gate connects to it")
+    });
+    [passive, active].into_iter().chain(introduced).collect()
 }

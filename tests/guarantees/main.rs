@@ -7,6 +7,7 @@ mod lines;
 mod notations;
 mod peers;
 mod ports;
+mod proxy;
 mod reload;
 mod support;
 mod text;

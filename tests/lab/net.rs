@@ -80,6 +80,28 @@ impl Net {
         }
     }
 
+    /// One host more behind the gate's machine, in network `number`: `10.N.0.2`, and the gate is `10.N.0.1` there.
+    pub fn spur(&self, name: &str, number: u8) -> Result<Host, Fault> {
+        let (ours, theirs) = (end(number, 1), end(number, 2));
+        let host = Host::new(name)?;
+        self.wire(name, &ours, &host, &theirs)?;
+        route(&host, "default", "default", &ours)?;
+        let (v4, v6) = (format!("10.{number}.0.0/24"), format!("2001:db8:{number}::/64"));
+        route(&self.client, &v4, &v6, &GATE_TO_CLIENT)?;
+        route(&self.server, &v4, &v6, &GATE_TO_SERVER)?;
+        Ok(host)
+    }
+
+    /// The address of a host of [`Net::spur`].
+    pub fn spur_address(number: u8, family: Family) -> IpAddr {
+        end(number, 2).address(family)
+    }
+
+    /// The gate's address where that host is.
+    pub fn gate_to_spur(number: u8, family: Family) -> IpAddr {
+        end(number, 1).address(family)
+    }
+
     pub fn client_address(family: Family) -> IpAddr {
         CLIENT.address(family)
     }

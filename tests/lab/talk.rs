@@ -72,6 +72,20 @@ impl Talk {
         self.try_line().unwrap()
     }
 
+    /// Exactly these bytes come next.
+    #[track_caller]
+    pub fn expect_bytes(&mut self, bytes: &[u8]) {
+        while self.read.len() < bytes.len() {
+            let mut buffer = [0; 4096];
+            let count = self.stream.read(&mut buffer).unwrap();
+            assert!(count > 0, "the end after: {}", self.read.escape_ascii());
+            self.read.extend_from_slice(&buffer[..count]);
+        }
+        let rest = self.read.split_off(bytes.len());
+        let came = std::mem::replace(&mut self.read, rest);
+        assert!(came == bytes, "not {}, but: {}", bytes.escape_ascii(), came.escape_ascii());
+    }
+
     #[track_caller]
     pub fn line(&mut self) -> String {
         let line = self.raw_line();

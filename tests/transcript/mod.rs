@@ -13,7 +13,7 @@ use ftpgate::policy::{
     Inbound, Outbound, Permission, Policy, Rule, ServerMode, Timeouts,
 };
 use ftpgate::session::{
-    Carrier, DataEnd, HowEnded, Input, Introduction, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
+    Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
 };
 
 /// Plays a transcript; the error names the line and what was done instead.
@@ -69,7 +69,7 @@ impl Player {
                 candidates,
                 timeouts: Timeouts::default(),
                 notations: Notations::default(),
-                introduction: introduction(text)?,
+                called: called(text)?,
             },
             now,
         );
@@ -206,14 +206,14 @@ fn data_end(how: &str, bytes: &str) -> Result<DataEnd, String> {
 }
 
 /// `introduced USER anna at ftp.example.com`, or `introduced at ftp.example.com`.
-fn introduction(text: &str) -> Result<Option<Introduction>, String> {
+fn called(text: &str) -> Result<Option<Called>, String> {
     let Some(setting) = text.lines().find_map(|line| line.trim().strip_prefix("introduced ")) else { return Ok(None) };
     let (login, called) = format!(" {setting}")
         .rsplit_once(" at ")
         .map(|(a, b)| (a.trim().to_owned(), b.to_owned()))
         .ok_or("introduced [LINE] at SERVER")?;
     let login = Some(login.into_bytes()).filter(|login| !login.is_empty());
-    Ok(Some(Introduction { called: called.into_bytes(), login }))
+    Ok(Some(Called { server: called.into_bytes(), login }))
 }
 
 fn ends(settings: &str) -> Result<(Ends, Option<std::net::IpAddr>), String> {

@@ -47,7 +47,7 @@ fn report(event: &Event) -> Option<String> {
         Event::Rewritten { .. } => return None,
         Event::Refused { refusal, .. } => format!("refused {}", refusal.name()),
         Event::ForeignAddress { named, used, .. } => format!("foreign {named} used {used}"),
-        Event::Stranger { from, port } => format!("stranger {from} {port}"),
+        Event::Stranger { from, port, .. } => format!("stranger {from} {port}"),
         Event::PortTaken(port) => format!("taken {port}"),
         Event::NotReached { side, .. } => format!("not reached {side}"),
         Event::PinholeExpired { missing, .. } => format!("expired {missing}"),

@@ -193,7 +193,7 @@ impl Kernel {
         let socket = if is_local(at) { Socket::Plain } else { Socket::None };
         // In transparent mode the peer goes to the very address that it is led to: to the same port, where it may.
         let rather = (at == to.ip()).then_some(to.port());
-        let wanted = Wanted { at, socket, ports: range, rather, from };
+        let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None };
         let reservation = ports.reserve_for_kernel(&wanted, pinhole.id, &events, skipped)?;
         let port = reservation.port();
         let passage = Passage { entrance: Entrance { from, at: SocketAddr::new(at, port) }, to, seen_as };

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::super::place::{At, Fault, quoted};
 use super::super::schema;
-use super::network::socket;
+use super::network::{proxies, socket};
 use super::{advertise, fault, required};
 use crate::addr::ServerAddr;
-use crate::policy::{Interception, Listener, Source, Stand};
+use crate::policy::{Interception, Listener, Proxies, Source, Stand};
 
 /// What one listener means; `binds` are those before it.
 pub(super) fn listener(written: schema::Listener, binds: &mut Binds, at: &At<'_>) -> Option<Listener> {
@@ -35,7 +35,10 @@ pub(super) fn listener(written: schema::Listener, binds: &mut Binds, at: &At<'_>
         None => Some(Vec::new()),
         Some(written) => advertise::advertise(written, bind, &at.key("advertise")),
     };
-    Some(Listener { name: name?.0, bind: bind?, stand: server.or(transparent).or(explicit)?, advertise: advertise? })
+    let proxy_from = written.proxy_from.0.map(|list| proxies(&list, &at.key("proxy_from")));
+    let proxies = proxy_from.unwrap_or_else(|| Some(Proxies::default()));
+    let stand = server.or(transparent).or(explicit);
+    Some(Listener { name: name?.0, bind: bind?, stand: stand?, advertise: advertise?, proxies: proxies? })
 }
 
 /// The keys that say how a listener stands in front of its servers.
@@ -64,6 +67,10 @@ fn one_stand(at: &At<'_>) {
     if at.has("advertise") && transparent && !server {
         let help = "take it away: clients are told the address that they connected to";
         at.key_itself("advertise").mistake("`advertise` does not go with `transparent`", help);
+    }
+    if at.has("proxy_from") && transparent && !server {
+        let help = "take it away: a connection that is intercepted comes from the client itself";
+        at.key_itself("proxy_from").mistake("`proxy_from` does not go with `transparent`", help);
     }
 }
 

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::super::place::{At, Fault, quoted};
-use super::super::schema::{Client, Many};
+use super::super::schema::{Client, Many, Proxy};
 use super::ports::port;
 use super::{super::schema, fault};
 use crate::addr::Network;
-use crate::policy::Destination;
+use crate::policy::{Destination, Proxies};
 
 /// The clients of a rule.
 pub(super) fn clients(Many(list): &Many<Client>, at: &At<'_>) -> Option<Vec<Network>> {
@@ -19,6 +19,32 @@ pub(super) fn clients(Many(list): &Many<Client>, at: &At<'_>) -> Option<Vec<Netw
 /// The servers of a rule.
 pub(super) fn destinations(Many(list): &Many<schema::Destination>, at: &At<'_>) -> Option<Vec<Destination>> {
     each(list, at, |schema::Destination(text)| destination(text))
+}
+
+/// The balancers of a listener.
+pub(super) fn proxies(Many(list): &Many<Proxy>, at: &At<'_>) -> Option<Proxies> {
+    if list.is_empty() {
+        at.mistake("this list is empty, which would be nobody", BALANCERS);
+        return None;
+    }
+    each(list, at, |Proxy(text)| proxy(text)).map(Proxies::new)
+}
+
+const BALANCERS: &str = "name the balancers, such as \"10.0.0.5\"";
+
+fn proxy(text: &str) -> Result<Network, Fault> {
+    let network = portless(text, "balancers come from any");
+    // What helps with clients leads astray here.
+    let network = network.map_err(|fault| match fault.help.contains("`any`") {
+        true => Fault::new(fault.message, BALANCERS),
+        false => fault,
+    })?;
+    match network {
+        Network::Net(net) if net.prefix_len() > 0 => Ok(network),
+        Network::Net(_) | Network::Any => {
+            fault(format!("with {} every client could say that it is another", quoted(text)), BALANCERS)
+        }
+    }
 }
 
 fn each<W, T>(list: &[W], at: &At<'_>, read: impl Fn(&W) -> Result<T, Fault>) -> Option<Vec<T>> {
@@ -31,11 +57,15 @@ fn each<W, T>(list: &[W], at: &At<'_>, read: impl Fn(&W) -> Result<T, Fault>) ->
 }
 
 fn client(text: &str) -> Result<Network, Fault> {
+    portless(text, "clients come from any")
+}
+
+fn portless(text: &str, why: &str) -> Result<Network, Fault> {
     match split(text) {
         (address, None) => network(text, address, &|network| network.to_string()),
         (address, Some(_)) => {
             let network = network(text, address, &|network| network.to_string())?;
-            fault(format!("{} has a port, and clients come from any", quoted(text)), format!("write \"{network}\""))
+            fault(format!("{} has a port, and {why}", quoted(text)), format!("write \"{network}\""))
         }
     }
 }

@@ -5,7 +5,8 @@ use super::super::schema::{self, Many, Ports, PortsOr, ShortOr, Word, Written};
 use super::{network, ports, required, wait, what, who};
 use crate::addr::PortRanges;
 use crate::policy::{
-    AtSessionEnd, Datapath, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule, ServerMode,
+    AtSessionEnd, Datapath, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, ProxyVersion, Rule,
+    ServerMode,
 };
 
 /// What one rule means; `listeners` are the names of those in the file, where they could be read.
@@ -36,6 +37,11 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
         );
     }
     let datapath = datapath(&written.datapath);
+    let send_proxy = send_proxy(&written.send_proxy);
+    if datapath == Datapath::Kernel && send_proxy.is_some() && at.has("inbound") {
+        let help = "take `datapath: kernel` away, or `send_proxy`";
+        at.key("send_proxy").mistake("the kernel cannot send a header ahead of passive data connections", help);
+    }
     let timeout = wait::wait(written.pinhole_timeout.0, Rule::PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
     Some(Rule {
         listeners: all(of)?.unwrap_or_default(),
@@ -51,6 +57,7 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
         datapath,
         pinhole_timeout: timeout?,
         at_session_end: at_session_end(&written.at_session_end),
+        send_proxy,
         foreign_address: foreign_addresses(written.foreign_address),
         ..Rule::new(name?.0, permission?)
     })
@@ -63,8 +70,10 @@ fn all<T>(written: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn ports_fit(permission: Option<Permission>, at: &At<'_>) {
-    let written: Vec<&str> =
-        ["inbound", "outbound", "commands", "read_only", "paths"].into_iter().filter(|key| at.has(key)).collect();
+    let written: Vec<&str> = ["inbound", "outbound", "commands", "read_only", "paths", "send_proxy"]
+        .into_iter()
+        .filter(|key| at.has(key))
+        .collect();
     match permission {
         Some(Permission::Deny) => {
             for key in written {
@@ -155,6 +164,13 @@ const fn foreign_address(written: schema::ForeignAddress) -> ForeignAddress {
         schema::ForeignAddress::Refuse => ForeignAddress::Refuse,
         schema::ForeignAddress::UsePeer => ForeignAddress::UsePeer,
     }
+}
+
+fn send_proxy(written: &Written<Word<schema::SendProxy>>) -> Option<ProxyVersion> {
+    written.0.map(|Word(version)| match version {
+        schema::SendProxy::V1 => ProxyVersion::V1,
+        schema::SendProxy::V2 => ProxyVersion::V2,
+    })
 }
 
 fn datapath(written: &Written<Word<schema::Datapath>>) -> Datapath {

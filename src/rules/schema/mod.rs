@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
 pub use text::{
     Advertise, Bind, Client, CommandName, Destination, Duration, FtpLine, Hours, LineExpected, ListenerName, Moment,
-    Name, PathPattern, Phrase, Ports, Server, SourcePort, Use, User, Version,
+    Name, PathPattern, Phrase, Ports, Proxy, Server, SourcePort, Use, User, Version,
 };
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.
@@ -68,6 +68,10 @@ pub struct Listener {
     /// machine; or a list of them by the clients' networks. Not with `transparent`.
     #[serde(default)]
     pub advertise: Written<ShortOr<Advertise, List<AdvertiseTo>, true>>,
+    /// Balancers: a network, an address, or a list of them. A connection from there must begin with a PROXY header
+    /// (version 1 or 2), which says who the client is; not with `transparent`.
+    #[serde(default)]
+    pub proxy_from: Written<Many<Proxy>>,
 }
 
 /// What the clients of a network are told. The first entry that a client is in holds; without one, it is told the
@@ -181,6 +185,10 @@ pub struct Rule {
     /// What becomes of a peer that names another host's address as its own. One word stands for both sides.
     #[serde(default)]
     pub foreign_address: Written<ShortOr<ForeignAddress, ForeignAddresses>>,
+    /// The version of the PROXY header that the server is sent first, on the control connection and on data connections
+    /// that the gate makes to it (default: none).
+    #[serde(default)]
+    pub send_proxy: Written<Word<SendProxy>>,
 }
 
 /// A test of the rules: who wants what, and what is expected of it.
@@ -369,6 +377,20 @@ pub struct ForeignAddresses {
     /// In a server's 227 or 229 (default use_peer).
     #[serde(default)]
     pub server: Written<Word<ForeignAddress>>,
+}
+
+/// The version of a PROXY header.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SendProxy {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl Phrase for SendProxy {
+    const PHRASE: &'static str = "`v1` or `v2`";
 }
 
 /// How long the gate waits for things that no rule speaks of.

@@ -46,6 +46,9 @@ pub struct Rules {
     pub client_ports: Option<String>,
     pub pinhole_timeout: &'static str,
     pub from: &'static str,
+    /// More lines of the listener and of the rule, each indented by four.
+    pub listener: &'static str,
+    pub rule: &'static str,
 }
 
 impl Rules {
@@ -62,6 +65,8 @@ impl Rules {
             client_ports: None,
             pinhole_timeout: "60s",
             from: "127.0.0.0/8",
+            listener: "",
+            rule: "",
         }
     }
 
@@ -84,15 +89,16 @@ impl Rules {
         let (front, server) = (self.front(), self.server);
         let mut text = format!(
             "version: 1\nlisteners:\n  - name: front\n    bind: \"127.0.0.1:{front}\"\n    \
-             server: \"127.0.0.1:{server}\"\nrules:\n  - name: tested\n    from: \"{}\"\n    to: any\n    action: {}\n",
-            self.from, self.action
+             server: \"127.0.0.1:{server}\"\n{}rules:\n  - name: tested\n    from: \"{}\"\n    to: any\n    action: {}\n",
+            self.listener, self.from, self.action
         );
         if self.action == "deny" {
             return text;
         }
         let _ = write!(
             text,
-            "    datapath: relay\n    pinhole_timeout: \"{}\"\n    inbound:\n      gate_ports: \"{}\"\n",
+            "{}    datapath: relay\n    pinhole_timeout: \"{}\"\n    inbound:\n      gate_ports: \"{}\"\n",
+            self.rule,
             self.pinhole_timeout,
             range(&self.inbound)
         );

@@ -33,8 +33,13 @@ impl Talk {
     /// PORT to its end: the port that the server is told, and the client's listener behind it.
     #[track_caller]
     pub fn active(&mut self, server: &mut Self) -> (u16, TcpListener) {
-        let data = listen(CLIENT);
-        self.say(&format!("PORT {}", host_port(CLIENT, port_of(&data))));
+        self.active_from(server, CLIENT)
+    }
+
+    #[track_caller]
+    pub fn active_from(&mut self, server: &mut Self, client: Ipv4Addr) -> (u16, TcpListener) {
+        let data = listen(client);
+        self.say(&format!("PORT {}", host_port(client, port_of(&data))));
         let told = server.line();
         assert!(told.starts_with("PORT 127,0,0,1,"), "{told}");
         server.say("200 Fine");

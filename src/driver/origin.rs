@@ -1,0 +1,52 @@
+//! Who a client is: the other end of its connection, or whom a balancer's PROXY header names.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::net::TcpStream;
+
+use crate::addr::{ClientAddr, FrontAddr, is_dialable};
+use crate::net;
+use crate::net::proxy_header::{self, HeaderFault, ProxyHeader};
+use crate::policy::Listener;
+use crate::report;
+
+/// Where a control connection comes from and went to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub(super) client: ClientAddr,
+    /// What the client connected to, as far as its own connection tells.
+    pub(super) front: FrontAddr,
+    /// The address and port of this machine that the connection arrived at.
+    pub(super) local: SocketAddr,
+    /// The balancer that brought it.
+    pub(super) via: Option<SocketAddr>,
+}
+
+/// Finds out; a connection without the header that it must begin with is closed, and nothing is said to it.
+pub(super) async fn of(listener: &Listener, stream: &TcpStream) -> Option<Origin> {
+    let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+    let (peer, local) = (canonical(stream.peer_addr().ok()?), canonical(stream.local_addr().ok()?));
+    let own = Origin { client: ClientAddr::new(peer), front: FrontAddr::new(local), local, via: None };
+    if !listener.proxies.contains(peer.ip()) {
+        return Some(own);
+    }
+    let via = Some(peer);
+    let origin = match proxy_header::take(stream).await {
+        Ok(ProxyHeader::Own) => Ok(Origin { via, ..own }),
+        Ok(ProxyHeader::Forwarded { source, .. }) if !may_be_client(source.ip(), peer.ip()) => Err(HeaderFault::NoHost),
+        Ok(ProxyHeader::Forwarded { source, destination }) => {
+            Ok(Origin { client: ClientAddr::new(source), front: FrontAddr::new(destination), local, via })
+        }
+        Err(fault) => Err(fault),
+    };
+    origin
+        .map_err(|fault| {
+            report::bad_proxy_header(&listener.name, peer, fault.name(), fault != HeaderFault::Nothing);
+        })
+        .ok()
+}
+
+/// Active mode dials the client. A balancer elsewhere has no clients that are this machine, or on its links alone.
+fn may_be_client(client: IpAddr, balancer: IpAddr) -> bool {
+    (is_dialable(client) && !net::is_local(client)) || net::is_local(balancer)
+}
