@@ -238,7 +238,7 @@ fn rule(settings: &str) -> Result<Rule, String> {
             _ => ServerMode::Same,
         },
         datapath: Datapath::Auto,
-        pinhole_timeout: Duration::from_secs(30),
+        pinhole_timeout: Duration::from_secs(get("pinhole_timeout", "30").parse().map_err(|_| "bad pinhole_timeout")?),
         at_session_end: if get("at_session_end", "abort") == "finish" {
             AtSessionEnd::Finish
         } else {
