@@ -17,13 +17,13 @@ impl Session {
     pub(super) fn client_line(&mut self, now: Instant, line: &Line) {
         let command = match Command::parse(&line.bytes) {
             Ok(command) => command,
-            Err(NotACommand::Empty) => return self.refuse(Refusal::EmptyLine, &line.bytes),
+            Err(NotACommand::Empty) => return self.refuse(now, Refusal::EmptyLine, &line.bytes),
             Err(NotACommand::Garbage) => return self.fault(now, Refusal::Garbage, &line.bytes),
             Err(NotACommand::Http) => return self.close_with_421(now, CloseReason::HttpClient),
         };
         match self.command(now, command, line) {
             Ok(()) => {}
-            Err(refusal) => self.refuse(refusal, &line.bytes),
+            Err(refusal) => self.refuse(now, refusal, &line.bytes),
         }
     }
 
@@ -38,18 +38,18 @@ impl Session {
                 if !self.begin_transfer(now, way, loggable(&line.bytes)) {
                     return Err(Refusal::NothingNegotiated);
                 }
-                self.pending.push(Expected::Transfer { begun: false });
+                self.expect(now, Expected::Transfer { begun: false });
             }
-            Verb::Abor => self.pending.push(Expected::Abort),
-            Verb::Stat => self.pending.push(Expected::Status),
-            Verb::Feat => self.pending.push(Expected::Features),
-            Verb::Quit => self.pending.push(Expected::Quit),
+            Verb::Abor => self.expect(now, Expected::Abort),
+            Verb::Stat => self.expect(now, Expected::Status),
+            Verb::Feat => self.expect(now, Expected::Features),
+            Verb::Quit => self.expect(now, Expected::Quit),
             Verb::Rein => {
                 self.epsv_all = false;
-                self.close_waiting(now);
-                self.pending.push(Expected::Plain);
+                self.close_stale(now, None);
+                self.expect(now, Expected::plain());
             }
-            Verb::Secret | Verb::User | Verb::Other => self.pending.push(Expected::Plain),
+            Verb::Secret | Verb::User | Verb::Other => self.expect(now, Expected::plain()),
         }
         self.act(Action::Forward {
             to: Side::Server,
@@ -77,7 +77,7 @@ impl Session {
             EpsvArgument::All => {
                 // In force at once, for what the client sends next may be in the same segment; a refusal lifts it.
                 self.epsv_all = true;
-                self.pending.push(Expected::EpsvAll);
+                self.expect(now, Expected::EpsvAll);
                 self.forward(Side::Server, b"EPSV ALL".to_vec());
                 return Ok(());
             }
@@ -132,26 +132,47 @@ impl Session {
     /// A line that is no FTP: a few are borne.
     fn fault(&mut self, now: Instant, refusal: Refusal, line: &[u8]) {
         self.faults += 1;
-        self.refuse(refusal, line);
+        self.refuse(now, refusal, line);
         if self.faults >= MAX_FAULTS {
             self.close_with_421(now, CloseReason::BadClient);
         }
     }
 
     /// Answers a command ourselves, once the earlier ones have their replies; the server never sees it.
-    pub(super) fn refuse(&mut self, refusal: Refusal, line: &[u8]) {
+    pub(super) fn refuse(&mut self, now: Instant, refusal: Refusal, line: &[u8]) {
         let reply = refusal.reply();
         self.report(Event::Refused { refusal, line: loggable(line) });
-        self.pending.push(Expected::Ours(reply));
-        self.answer_ours();
+        self.answer(now, reply);
+    }
+
+    fn answer(&mut self, now: Instant, reply: String) {
+        self.expect(now, Expected::Ours(reply));
+        self.answer_ours(now);
+        self.give_up_abort(now);
+    }
+
+    /// A command waits for its reply.
+    pub(super) fn expect(&mut self, now: Instant, expected: Expected) {
+        self.pending.push(now, expected);
+    }
+
+    /// An answer of our own is held for no longer by an ABOR that seems to have shared its transfer's reply.
+    pub(super) fn give_up_abort(&mut self, now: Instant) {
+        if !self.replies.is_inside() && self.pending.held_until().is_some_and(|until| until <= now) {
+            self.pending.pass_over(now);
+            self.send_ours(now);
+        }
     }
 
     /// Sends the answers of our own whose turn it is, unless a reply of the server has begun.
-    pub(super) fn answer_ours(&mut self) {
-        if self.replies.is_inside() {
-            return;
+    pub(super) fn answer_ours(&mut self, now: Instant) {
+        if !self.replies.is_inside() {
+            self.send_ours(now);
         }
-        while let Some(reply) = self.pending.take_ours() {
+    }
+
+    pub(super) fn send_ours(&mut self, now: Instant) {
+        while let Some(reply) = self.pending.take_ours(now) {
             self.forward(Side::Client, reply.into_bytes());
         }
     }

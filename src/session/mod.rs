@@ -31,9 +31,10 @@ pub use refusal::Refusal;
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault};
 use crate::ftp::reply::{Code, ReplyReader};
-use crate::policy::{AtSessionEnd, Decision, Rule, Timeouts};
-use data::{Data, Moving};
+use crate::policy::{Decision, Rule, Timeouts};
+use data::Data;
 use pending::{Expected, Pending};
+use replies::Answering;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -113,8 +114,9 @@ const MAX_FAULTS: u8 = 3;
 
 /// Where the control connection stands.
 ///
-///   Greeting --220--> Relaying --client's FIN--> ClientDone --> Closed
-///                        |-- 221, 421 --> Leaving --> Closed
+///   Greeting --220--> Relaying --client's FIN--> ClientDone --all answered--> Closed
+///      |                 |-- 221, 421 --> Leaving --server's FIN--> Closed
+///      '-- client's FIN --> Closed
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Control {
     Greeting {
@@ -140,8 +142,8 @@ pub struct Session {
     control: Control,
     pending: Pending,
     replies: ReplyReader,
-    /// Where in `pending` the reply that has begun belongs.
-    answering: Option<usize>,
+    /// Whose the reply is that has begun.
+    answering: Answering,
     /// The lines of a reply that is looked at as a whole.
     collected: Vec<Vec<u8>>,
     /// The reply in `collected` waits for its data connection, until then at most.
@@ -150,6 +152,8 @@ pub struct Session {
     epsv_all: bool,
     draining: bool,
     faults: u8,
+    /// Until when the server has to say something, where the client is not read before it does.
+    silence: Option<Instant>,
     actions: VecDeque<Action>,
 }
 
@@ -158,7 +162,7 @@ impl Session {
     #[must_use]
     pub fn new(ends: Ends, announced: IpAddr, rule: Arc<Rule>, timeouts: Timeouts, now: Instant) -> Self {
         let mut pending = Pending::default();
-        pending.push(Expected::Greeting);
+        pending.push(now, Expected::Greeting);
         Self {
             ends,
             announced,
@@ -166,13 +170,14 @@ impl Session {
             control: Control::Greeting { until: now + timeouts.greeting },
             pending,
             replies: ReplyReader::default(),
-            answering: None,
+            answering: Answering::default(),
             collected: Vec::new(),
             held: None,
             data: Data::default(),
             epsv_all: false,
             draining: false,
             faults: 0,
+            silence: None,
             actions: VecDeque::new(),
         }
     }
@@ -183,6 +188,7 @@ impl Session {
         if self.control == Control::Closed && !matches!(input, Input::DataEnded(..)) {
             return;
         }
+        let heard_server = matches!(input, Input::ServerLine(_));
         match input {
             Input::ClientLine(line) => self.client_line(now, &line),
             Input::ServerLine(line) => self.server_line(now, line.bytes),
@@ -190,14 +196,14 @@ impl Session {
             Input::PinholeOpened { id, client_port, server_port, carrier } => {
                 self.pinhole_opened(now, id, [client_port, server_port], carrier);
             }
-            Input::PinholeFailed { id, refusal } => self.pinhole_failed(id, refusal),
+            Input::PinholeFailed { id, refusal } => self.pinhole_failed(now, id, refusal),
             Input::DataStarted(id) => {
                 self.data.started(id);
-                self.release(now);
+                self.release_if_due(now);
             }
             Input::DataEnded(id, end) => {
                 self.data_ended(now, id, end);
-                self.release(now);
+                self.release_if_due(now);
             }
             Input::PeerClosed(side) => self.peer_closed(now, side),
             Input::PeerLost(side) => self.peer_lost(now, side),
@@ -206,6 +212,8 @@ impl Session {
             Input::Stop => self.close_with_421(now, CloseReason::Shutdown),
             Input::Timeout => self.timeout(now),
         }
+        self.end_if_client_done(now);
+        self.watch_server(now, heard_server);
     }
 
     /// The next thing to do, or `None` until something happens.
@@ -227,7 +235,9 @@ impl Session {
             Control::Relaying | Control::ClientDone => None,
             Control::Closed => return None,
         };
-        control.into_iter().chain(self.data.deadline()).chain(self.held.map(|(_, until)| until)).min()
+        let answers = self.pending.held_until().filter(|_| !self.replies.is_inside());
+        let held = self.held.map(|(_, until)| until);
+        control.into_iter().chain(self.data.deadline()).chain(held).chain(self.silence).chain(answers).min()
     }
 
     /// Whether lines of this side are wanted now: not while what they would overtake is held.
@@ -258,95 +268,5 @@ impl Session {
 
     fn forward(&mut self, to: Side, line: Vec<u8>) {
         self.act(Action::Forward { to, line, interrupt: false });
-    }
-
-    fn peer_closed(&mut self, now: Instant, side: Side) {
-        match side {
-            Side::Client if self.pending.is_empty() && !self.data.is_busy() => self.close(now, CloseReason::Ended),
-            Side::Client => {
-                self.control = Control::ClientDone;
-                self.act(Action::CloseWrite(Side::Server));
-            }
-            Side::Server => self.server_gone(now),
-        }
-    }
-
-    fn peer_lost(&mut self, now: Instant, side: Side) {
-        match side {
-            Side::Client => {
-                self.data.left_by(Side::Client);
-                self.close(now, CloseReason::ClientGone);
-            }
-            Side::Server => self.server_gone(now),
-        }
-    }
-
-    fn server_gone(&mut self, now: Instant) {
-        if matches!(self.control, Control::Leaving { .. } | Control::ClientDone) {
-            return self.close(now, CloseReason::Ended);
-        }
-        self.data.left_by(Side::Server);
-        self.close_with_421(now, CloseReason::ServerGone);
-    }
-
-    fn decided(&mut self, now: Instant, decision: Decision) {
-        match decision {
-            Decision::Allow(rule) => self.rule = rule,
-            Decision::Deny(_) => self.close_with_421(now, CloseReason::Denied),
-        }
-    }
-
-    fn drain(&mut self, now: Instant) {
-        self.draining = true;
-        if !self.data.is_busy() {
-            self.close_with_421(now, CloseReason::Shutdown);
-        }
-    }
-
-    fn timeout(&mut self, now: Instant) {
-        match self.control {
-            Control::Greeting { until } if until <= now => {
-                return self.close_with_421(now, CloseReason::NoGreeting);
-            }
-            Control::Leaving { until } if until <= now => return self.close(now, CloseReason::Ended),
-            Control::Greeting { .. }
-            | Control::Leaving { .. }
-            | Control::Relaying
-            | Control::ClientDone
-            | Control::Closed => {}
-        }
-        if self.held.is_some_and(|(_, until)| until <= now) {
-            self.release(now);
-        }
-        self.expire_pinholes(now);
-    }
-
-    /// A reply may have begun that will never end: the client gets its end first, so that 421 is a reply of its own.
-    fn close_with_421(&mut self, now: Instant, reason: CloseReason) {
-        self.release(now);
-        if self.control == Control::Closed {
-            return;
-        }
-        if let Some(code) = self.replies.inside().filter(|_| self.collected.is_empty()) {
-            self.forward(Side::Client, format!("{} (cut off)", code.number()).into_bytes());
-        }
-        self.forward(Side::Client, reason.reply().as_bytes().to_vec());
-        self.close(now, reason);
-    }
-
-    fn close(&mut self, now: Instant, reason: CloseReason) {
-        self.release(now);
-        if self.control == Control::Closed {
-            return;
-        }
-        let moving = match (reason, self.rule.at_session_end) {
-            (CloseReason::Denied | CloseReason::Shutdown, _) => Moving::Ends,
-            (_, AtSessionEnd::Abort) => Moving::EndsUnlessAnswered,
-            (_, AtSessionEnd::Finish) => Moving::GoesOn,
-        };
-        self.end_data(now, moving);
-        self.control = Control::Closed;
-        self.pending.clear();
-        self.act(Action::Close(reason));
     }
 }

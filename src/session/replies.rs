@@ -11,7 +11,7 @@ use crate::ftp::command::loggable;
 use crate::ftp::reply::{Code, Part};
 
 /// How long the server has to close the connection once it said that it will.
-const LEAVE: Duration = Duration::from_secs(5);
+pub(super) const LEAVE: Duration = Duration::from_secs(5);
 /// The longest reply that is looked at as a whole, in lines and in bytes.
 const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 * 1024;
@@ -20,17 +20,39 @@ const OWN: [&[u8]; 2] = [b"EPRT", b"EPSV"];
 /// Features that do not hold through the gate.
 const HIDDEN: [&[u8]; 10] = [b"AUTH", b"PBSZ", b"PROT", b"CCC", b"ADAT", b"CPSV", b"SSCN", b"LPRT", b"LPSV", b"SPSV"];
 
+/// Whose the reply is that has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Answering {
+    /// It passes, and answers no command.
+    #[default]
+    Nobody,
+    /// The command at this place of the queue.
+    Command(usize),
+    /// It is one too many, and goes no further.
+    Dropped,
+}
+
+impl Answering {
+    const fn index(self) -> Option<usize> {
+        match self {
+            Self::Command(index) => Some(index),
+            Self::Nobody | Self::Dropped => None,
+        }
+    }
+
+    const fn is_dropped(self) -> bool {
+        matches!(self, Self::Dropped)
+    }
+}
+
 impl Session {
     pub(super) fn server_line(&mut self, now: Instant, line: Vec<u8>) {
         let part = self.replies.next_part(&line);
         let greeting = matches!(self.control, Control::Greeting { .. });
         if let Part::First(code) | Part::Only(code) = part {
-            self.answering = self.pending.position(code);
-            if is_passive(code) && self.expected() != Some(&Expected::Passive) {
-                self.report(Event::Refused { refusal: Refusal::UnaskedPassiveReply, line: loggable(&line) });
-                if greeting {
-                    return self.close_with_421(now, CloseReason::NotFtp);
-                }
+            self.find_command(now, code, &line);
+            if greeting && is_passive(code) {
+                return self.close_with_421(now, CloseReason::NotFtp);
             }
         }
         match (part, self.expected()) {
@@ -39,13 +61,15 @@ impl Session {
                 Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_),
                 Some(Expected::Passive | Expected::Active(_)),
             ) => self.collect(now, line),
+            // It answers nothing, or nothing that it can answer.
+            (Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_), _) if self.answering.is_dropped() => {}
             (Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code), _) if is_passive(code) => {}
-            (
-                Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code),
-                Some(Expected::Transfer { .. }),
-            ) if code.is_success()
-                && (self.data.awaits_client() || self.data.client_not_reached() || !self.collected.is_empty()) =>
+            (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. }))
+                if code.is_success() && (self.data.awaits_client() || self.data.is_lost()) =>
             {
+                self.collect(now, line);
+            }
+            (Part::Middle(_) | Part::Last(_), Some(Expected::Transfer { .. })) if !self.collected.is_empty() => {
                 self.collect(now, line);
             }
             (Part::Middle(_), Some(Expected::Features)) if is_any(&HIDDEN, &line) || is_any(&OWN, &line) => {}
@@ -70,12 +94,46 @@ impl Session {
         }
     }
 
+    /// Finds the command that a reply, now beginning, is for.
+    fn find_command(&mut self, now: Instant, code: Code, line: &[u8]) {
+        while self.pending.is_past_abort(now, code) {
+            // What we have to say to commands before that one comes before its reply.
+            self.pending.pass_over(now);
+            self.send_ours(now);
+        }
+        self.answering = match self.pending.position(code) {
+            Some(index) => Answering::Command(index),
+            None if code.number() == 421 || self.pending.may_be_late(code) => Answering::Nobody,
+            None => Answering::Dropped,
+        };
+        let refusal = if is_passive(code) { Refusal::UnaskedPassiveReply } else { Refusal::UnaskedReply };
+        let is_fit = self.expected() == Some(&Expected::Passive) || !is_passive(code);
+        if self.answering.is_dropped() || !is_fit {
+            self.report(Event::Refused { refusal, line: loggable(line) });
+        }
+    }
+
     /// What the client can use through us, whatever the server knows.
     fn own_features(&mut self) {
         let usable = [self.rule.outbound.is_some(), self.rule.inbound.is_some()];
         for (feature, _) in OWN.into_iter().zip(usable).filter(|(_, usable)| *usable) {
             self.forward(Side::Client, [b" ", feature].concat());
         }
+    }
+
+    /// Lets a held reply go, where its data connection has come, or will not.
+    pub(super) fn release_if_due(&mut self, now: Instant) {
+        if !self.data.awaits_client() {
+            self.release(now);
+        }
+    }
+
+    /// Lets a held reply go at the end of the session, where its data connection can come no more.
+    pub(super) fn release_at_end(&mut self, now: Instant) {
+        if self.held.is_some() && self.data.awaits_client() {
+            self.data.lose();
+        }
+        self.release(now);
     }
 
     /// Lets a held reply go.
@@ -86,15 +144,21 @@ impl Session {
     }
 
     fn expected(&self) -> Option<&Expected> {
-        self.answering
-            .and_then(|index| self.pending.get(index))
-            .filter(|expected| !matches!(expected, Expected::Ours(_)))
+        self.answering.index().and_then(|index| self.pending.get(index))
+    }
+
+    /// Whether the client has seen the beginning of a reply and not its end.
+    pub(super) fn cut_reply(&self) -> Option<Code> {
+        let shown = self.collected.is_empty() && !self.answering.is_dropped();
+        self.replies.inside().filter(|code| shown && !is_passive(*code))
     }
 
     fn collect(&mut self, now: Instant, line: Vec<u8>) {
         let bytes: usize = self.collected.iter().map(Vec::len).sum();
         if self.collected.len() >= MAX_LINES || bytes + line.len() > MAX_BYTES {
+            // The client has seen nothing of it.
             self.collected = Vec::new();
+            self.answering = Answering::Dropped;
             return self.close_with_421(now, CloseReason::BadServer);
         }
         self.collected.push(line);
@@ -104,8 +168,7 @@ impl Session {
         if self.control == Control::Closed {
             return;
         }
-        let known = self.expected().is_some();
-        let index = self.answering.take().filter(|_| known);
+        let index = std::mem::take(&mut self.answering).index();
         let lines = std::mem::take(&mut self.collected);
         if code.is_preliminary() {
             lines.into_iter().for_each(|line| self.forward(Side::Client, line));
@@ -113,15 +176,15 @@ impl Session {
                 self.pending.begun(index);
                 self.data.begun();
             }
-            return;
+            return self.answer_ours(now);
         }
-        let answered = index.and_then(|index| self.pending.take(index));
+        let answered = index.and_then(|index| self.pending.take(now, index, code));
         self.answered(now, answered, code, lines);
         if code.number() == 421 {
             self.pending.clear();
             self.control = Control::Leaving { until: now + LEAVE };
         }
-        self.answer_ours();
+        self.answer_ours(now);
         self.end_if_drained(now);
     }
 
@@ -139,8 +202,10 @@ impl Session {
             }
             Some(Expected::Passive) => self.asked(now, code, lines),
             Some(Expected::Active(id)) => self.offered(now, id, code, lines),
-            Some(Expected::Transfer { .. }) if code.is_success() && self.data.client_not_reached() => {
+            // What has begun to pass cannot be taken back.
+            Some(Expected::Transfer { .. }) if code.is_success() && self.data.is_lost() && !lines.is_empty() => {
                 // The server has sent what it had, to nobody.
+                self.data.lose();
                 self.forward(Side::Client, b"425 Can't open data connection.".to_vec());
                 self.transfer_answered(now, code);
             }
@@ -151,7 +216,7 @@ impl Session {
             Some(Expected::EpsvAll) => self.epsv_all &= success,
             Some(Expected::Quit) if success => self.control = Control::Leaving { until: now + LEAVE },
             Some(
-                Expected::Plain
+                Expected::Plain { .. }
                 | Expected::Abort
                 | Expected::Status
                 | Expected::Features
