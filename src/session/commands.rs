@@ -12,6 +12,7 @@ use crate::addr::Side;
 use crate::ftp::command::{Command, NotACommand, Verb, loggable};
 use crate::ftp::host_port::{self, EpsvArgument, Family};
 use crate::ftp::line::{Line, LineFault};
+use crate::policy::ServerMode;
 
 impl Session {
     pub(super) fn client_line(&mut self, now: Instant, line: &Line) {
@@ -74,6 +75,12 @@ impl Session {
 
     fn epsv(&mut self, now: Instant, argument: &[u8], said: &[u8]) -> Result<(), Refusal> {
         let family = match host_port::parse_epsv_argument(argument).map_err(Refusal::MalformedRequest)? {
+            EpsvArgument::All if self.rule.server_mode == ServerMode::Active => {
+                // The server is not asked by EPSV, and must not be promised that it will be.
+                self.epsv_all = true;
+                self.answer(now, "200 EPSV ALL command successful.".to_owned());
+                return Ok(());
+            }
             EpsvArgument::All => {
                 // In force at once, for what the client sends next may be in the same segment; a refusal lifts it.
                 self.epsv_all = true;

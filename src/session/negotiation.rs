@@ -164,7 +164,8 @@ impl Session {
     fn in_other_words(&self, request: Request, code: Code) -> Option<Request> {
         let unknown = matches!(code.number(), 500 | 501 | 502 | 504 | 522);
         // After EPSV ALL the server has been promised that nothing else will come.
-        if !unknown || request.retried || self.epsv_all || self.ends.server.ip().is_ipv6() {
+        let promised = self.epsv_all && request.server == Mode::Passive;
+        if !unknown || request.retried || promised || self.ends.server.ip().is_ipv6() {
             return None;
         }
         Some(Request { extended: !request.extended, retried: true, ..request })
