@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::{Action, Control, Session};
 use crate::addr::{PortRanges, Side};
 use crate::ftp::command::loggable;
-use crate::ftp::host_port;
+use crate::ftp::host_port::{self, Malformed};
 use crate::ftp::reply::{self, Code};
 use crate::policy::ServerMode;
 
@@ -142,6 +142,11 @@ impl Session {
     pub(super) fn asked(&mut self, now: Instant, code: Code, lines: Vec<Vec<u8>>) {
         let Negotiation::Asked { request, .. } = std::mem::take(&mut self.data.negotiation) else { return };
         if !matches!(code.number(), 227 | 229) {
+            if code.is_success() {
+                // It agrees and names no port that could be read, so nothing is open.
+                let said = lines.last().cloned().unwrap_or_default();
+                return self.refuse_now(Refusal::MalformedReply(Malformed::Missing), &said);
+            }
             return match self.in_other_words(request, code) {
                 Some(request) => self.ask(now, request),
                 None => lines.into_iter().for_each(|line| self.forward(Side::Client, line)),
