@@ -302,7 +302,10 @@ impl Session {
         if is_known && let Some(request) = self.in_other_words(request, code) {
             return self.offer(now, id, request, ports);
         }
-        if !odd {
+        if code.is_success() && !odd {
+            // It took the server longer to agree than the pinhole waits.
+            self.forward(Side::Client, b"425 Can't open data connection.".to_vec());
+        } else if !odd {
             lines.into_iter().for_each(|line| self.forward(Side::Client, line));
         }
         if self.data.forget(id).is_some() {
