@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use super::{Action, CloseReason, Control, Session};
 use crate::addr::Side;
 use crate::ftp::command::loggable;
-use crate::ftp::reply::{Code, Part};
+use crate::ftp::reply::{self, Code, Part};
 
 /// How long the server has to close the connection once it said that it will.
 pub(super) const LEAVE: Duration = Duration::from_secs(5);
@@ -73,6 +73,10 @@ impl Session {
                 self.collect(now, line);
             }
             (Part::Middle(_), Some(Expected::Features)) if is_any(&HIDDEN, &line) || is_any(&OWN, &line) => {}
+            // Old servers leave the blank away that RFC 2389 section 3.2 wants ahead of each feature.
+            (Part::Middle(code), Some(Expected::Features)) if is_bare(&line, code) => {
+                self.forward(Side::Client, [b" ", line.as_slice()].concat());
+            }
             (Part::Last(code), Some(Expected::Features)) if code.number() == 211 => {
                 self.own_features();
                 self.forward(Side::Client, line);
@@ -240,6 +244,11 @@ impl Session {
 
 fn is_passive(code: Code) -> bool {
     matches!(code.number(), 227 | 229)
+}
+
+/// Whether a line within a reply has neither a blank ahead of its text nor the code.
+fn is_bare(line: &[u8], code: Code) -> bool {
+    line.first().is_some_and(u8::is_ascii_alphanumeric) && reply::text(line, code).len() == line.len()
 }
 
 fn is_any(features: &[&[u8]], line: &[u8]) -> bool {
