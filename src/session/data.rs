@@ -12,6 +12,8 @@ use crate::ftp::reply::Code;
 
 /// How long the end of a transfer is held for a data connection that has yet to reach the client.
 const HOLD: Duration = Duration::from_secs(2);
+/// How many data connections a session may have: those that move on after the end of their transfer, and a new one.
+const MAX_CONNECTIONS: usize = 8;
 
 /// A pinhole that stands, or the connection that came through it.
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +159,10 @@ impl Data {
             Some(running) => running.ending.reply.is_some() && connection.until.is_some(),
             None => true,
         }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.connections.len() >= MAX_CONNECTIONS
     }
 
     /// Whether this one is waited for on both sides.

@@ -116,6 +116,9 @@ impl Session {
         if self.control == Control::Closed {
             return Ok(());
         }
+        if self.data.is_full() {
+            return Err(Refusal::TooManyConnections);
+        }
         let extended =
             self.ends.server.ip().is_ipv6() || self.data.notations.of(server).unwrap_or_else(|| wish.is_extended());
         let request = Request { wish, said: said.to_vec(), server, extended, retried: false };
