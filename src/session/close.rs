@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::data::Moving;
 use super::negotiation::ANSWER;
+use super::replies::LEAVE;
 use super::{Action, Control, Session};
 use crate::addr::Side;
 use crate::policy::{AtSessionEnd, Decision};
@@ -148,6 +149,10 @@ impl Session {
         match self.control {
             Control::Greeting { until } if until <= now => {
                 return self.close_with_421(now, CloseReason::NoGreeting);
+            }
+            // A server that said goodbye in the middle of a transfer still ends it.
+            Control::Leaving { until } if until <= now && self.data.is_moving() => {
+                self.control = Control::Leaving { until: now + LEAVE };
             }
             Control::Leaving { until } if until <= now => return self.close(now, CloseReason::Ended),
             Control::Greeting { .. }

@@ -107,7 +107,8 @@ impl Pending {
         }
         if *first == (Expected::Transfer { begun: true }) {
             let overtakes = match number {
-                211..=213 => Some(Expected::Status),
+                211..=213 | 500..=504 => Some(Expected::Status),
+                221 => Some(Expected::Quit),
                 _ => None,
             };
             let position = overtakes.and_then(|what| self.queue.iter().position(|expected| *expected == what));
