@@ -17,7 +17,7 @@ fn every_transcript_is_followed() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
         .collect();
     files.sort();
-    assert!(files.len() >= 54, "only {} transcripts were found", files.len());
+    assert!(files.len() >= 110, "only {} transcripts were found", files.len());
     let failures: Vec<String> = files
         .iter()
         .filter_map(|path| {

@@ -1,4 +1,13 @@
-//! Why sessions end, and what the client is told then.
+//! How sessions end, why, and what the client is told then.
+
+use std::time::Instant;
+
+use super::data::Moving;
+use super::negotiation::ANSWER;
+use super::replies::LEAVE;
+use super::{Action, Control, Session};
+use crate::addr::Side;
+use crate::policy::AtSessionEnd;
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,5 +76,134 @@ impl CloseReason {
             Self::Denied => "421 The rules no longer allow this session.",
             Self::Shutdown => "421 The gate shuts down.",
         }
+    }
+}
+
+impl Session {
+    pub(super) fn peer_closed(&mut self, now: Instant, side: Side) {
+        match (side, self.control) {
+            (Side::Server, _) => self.server_gone(now),
+            // It has asked for nothing yet.
+            (Side::Client, Control::Greeting { .. }) => self.close(now, CloseReason::Ended),
+            (Side::Client, Control::Leaving { .. }) => self.act(Action::CloseWrite(Side::Server)),
+            (Side::Client, Control::Relaying | Control::ClientDone | Control::Closed) => {
+                self.control = Control::ClientDone;
+                if !self.is_done() {
+                    self.act(Action::CloseWrite(Side::Server));
+                }
+            }
+        }
+    }
+
+    /// Whether everything that the client asked for has been answered and has ended.
+    fn is_done(&self) -> bool {
+        self.pending.is_empty() && !self.data.is_negotiating() && !self.data.is_busy() && self.held.is_none()
+    }
+
+    /// A client that will say no more has all it asked for.
+    pub(super) fn end_if_client_done(&mut self, now: Instant) {
+        if self.control == Control::ClientDone && self.is_done() {
+            self.close(now, CloseReason::Ended);
+        }
+    }
+
+    /// Where the client is not read before the server has answered, the server has to say something in time.
+    pub(super) fn watch_server(&mut self, now: Instant, heard: bool) {
+        let waits = self.control == Control::ClientDone || (self.pending.is_full() && self.control != Control::Closed);
+        if !waits {
+            self.silence = None;
+        } else if heard || self.silence.is_none() {
+            self.silence = Some(now + ANSWER);
+        }
+    }
+
+    pub(super) fn peer_lost(&mut self, now: Instant, side: Side) {
+        match side {
+            Side::Client => {
+                self.data.left_by(Side::Client);
+                self.close(now, CloseReason::ClientGone);
+            }
+            Side::Server => self.server_gone(now),
+        }
+    }
+
+    fn server_gone(&mut self, now: Instant) {
+        if matches!(self.control, Control::Leaving { .. } | Control::ClientDone) {
+            return self.close(now, CloseReason::Ended);
+        }
+        self.data.left_by(Side::Server);
+        self.close_with_421(now, CloseReason::ServerGone);
+    }
+
+    pub(super) fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        if !self.data.is_busy() {
+            self.close_with_421(now, CloseReason::Shutdown);
+        }
+    }
+
+    pub(super) fn timeout(&mut self, now: Instant) {
+        match self.control {
+            Control::Greeting { until } if until <= now => {
+                return self.close_with_421(now, CloseReason::NoGreeting);
+            }
+            // A server that said goodbye in the middle of a transfer still ends it.
+            Control::Leaving { until } if until <= now && self.data.is_moving() => {
+                self.control = Control::Leaving { until: now + LEAVE };
+            }
+            Control::Leaving { until } if until <= now => return self.close(now, CloseReason::Ended),
+            Control::Greeting { .. }
+            | Control::Leaving { .. }
+            | Control::Relaying
+            | Control::ClientDone
+            | Control::Closed => {}
+        }
+        let silent = self.silence.is_some_and(|until| until <= now);
+        let lost = self.directory.deadline().is_some_and(|until| until <= now);
+        if silent || lost || self.negotiation_overdue(now) {
+            if !self.data.is_moving() {
+                return self.close_with_421(now, CloseReason::ServerSilent);
+            }
+            self.silence = None;
+            self.extend_negotiation(now);
+            if lost {
+                self.directory.settle(now);
+            }
+        }
+        self.expire_pinholes(now);
+        if self.held.is_some_and(|(_, until)| until <= now) {
+            self.release(now);
+        }
+        self.release_if_due(now);
+        self.give_up_abort(now);
+    }
+
+    /// A reply may have begun that will never end: the client gets its end first, so that 421 is a reply of its own.
+    pub(super) fn close_with_421(&mut self, now: Instant, reason: CloseReason) {
+        self.release_at_end(now);
+        if self.control == Control::Closed {
+            return;
+        }
+        if let Some(code) = self.cut_reply() {
+            self.forward(Side::Client, format!("{} (cut off)", code.number()).into_bytes());
+        }
+        self.forward(Side::Client, reason.reply().as_bytes().to_vec());
+        self.close(now, reason);
+    }
+
+    pub(super) fn close(&mut self, now: Instant, reason: CloseReason) {
+        self.release_at_end(now);
+        if self.control == Control::Closed {
+            return;
+        }
+        let moving = match (reason, self.rule.at_session_end) {
+            (CloseReason::Denied | CloseReason::Shutdown, _) => Moving::Ends,
+            (_, AtSessionEnd::Abort) => Moving::EndsUnlessAnswered,
+            (_, AtSessionEnd::Finish) => Moving::GoesOn,
+        };
+        self.end_data(now, moving);
+        self.control = Control::Closed;
+        self.pending.clear();
+        self.act(Action::Close(reason));
     }
 }

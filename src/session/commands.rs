@@ -12,20 +12,20 @@ use crate::addr::Side;
 use crate::ftp::command::{Command, NotACommand, Verb, loggable};
 use crate::ftp::host_port::{self, EpsvArgument, Family};
 use crate::ftp::line::{Line, LineFault};
-use crate::policy::ForeignAddress;
+use crate::policy::{ForeignAddress, ServerMode};
 
 impl Session {
     pub(super) fn client_line(&mut self, now: Instant, line: &Line) {
         let command = match Command::parse(&line.bytes) {
             Ok(command) => command,
-            Err(NotACommand::Empty) => return self.refuse(Refusal::EmptyLine, &line.bytes),
+            Err(NotACommand::Empty) => return self.refuse(now, Refusal::EmptyLine, &line.bytes),
             Err(NotACommand::Garbage) => return self.fault(now, Refusal::Garbage, &line.bytes),
             Err(NotACommand::Http) => return self.close_with_421(now, CloseReason::HttpClient),
             Err(NotACommand::ProxyHeader) => return self.close_with_421(now, CloseReason::ProxyHeader),
         };
         match self.command(now, command, line) {
             Ok(()) => {}
-            Err(refusal) => self.refuse(refusal, &line.bytes),
+            Err(refusal) => self.refuse(now, refusal, &line.bytes),
         }
     }
 
@@ -41,31 +41,31 @@ impl Session {
                 if !self.begin_transfer(now, way, loggable(&line.bytes)) {
                     return Err(Refusal::NothingNegotiated);
                 }
-                self.pending.push(Expected::Transfer { begun: false });
+                self.expect(now, Expected::Transfer { begun: false });
             }
-            Verb::Abor => self.pending.push(Expected::Abort),
-            Verb::Stat => self.pending.push(Expected::Status),
-            Verb::Feat => self.pending.push(Expected::Features),
+            Verb::Abor => self.expect(now, Expected::Abort),
+            Verb::Stat => self.expect(now, Expected::Status),
+            Verb::Feat => self.expect(now, Expected::Features),
             Verb::Algs => {
                 let reply = self.translated(command.argument);
-                self.answer(reply.to_owned());
+                self.answer(now, reply.to_owned());
                 return Ok(());
             }
-            Verb::Quit => self.pending.push(Expected::Quit),
+            Verb::Quit => self.expect(now, Expected::Quit),
             Verb::Rein => {
                 self.epsv_all = false;
-                self.close_waiting(now);
-                self.pending.push(Expected::LoggedOut);
+                self.close_stale(now, None);
+                self.expect(now, Expected::LoggedOut);
             }
             Verb::User => return self.user(now, command.argument, &line.bytes),
             Verb::Secret => self.await_login(now),
             Verb::Change => {
-                self.pending.push(Expected::Moved);
+                self.expect(now, Expected::Moved);
                 if !self.rule.paths.is_empty() {
                     self.directory.settle(now);
                 }
             }
-            Verb::Open | Verb::Site | Verb::Noop | Verb::Other => self.pending.push(Expected::Plain),
+            Verb::Open | Verb::Site | Verb::Noop | Verb::Other => self.expect(now, Expected::plain()),
         }
         self.act(Action::Forward {
             to: Side::Server,
@@ -105,10 +105,16 @@ impl Session {
 
     fn epsv(&mut self, now: Instant, argument: &[u8], said: &[u8]) -> Result<(), Refusal> {
         let family = match host_port::parse_epsv_argument(argument).map_err(Refusal::MalformedRequest)? {
+            EpsvArgument::All if self.rule.server_mode == ServerMode::Active => {
+                // The server is not asked by EPSV, and must not be promised that it will be.
+                self.epsv_all = true;
+                self.answer(now, "200 EPSV ALL command successful.".to_owned());
+                return Ok(());
+            }
             EpsvArgument::All => {
                 // In force at once, for what the client sends next may be in the same segment; a refusal lifts it.
                 self.epsv_all = true;
-                self.pending.push(Expected::EpsvAll);
+                self.expect(now, Expected::EpsvAll);
                 self.forward(Side::Server, b"EPSV ALL".to_vec());
                 return Ok(());
             }
@@ -168,22 +174,38 @@ impl Session {
     /// A line that is no FTP: a few are borne.
     fn fault(&mut self, now: Instant, refusal: Refusal, line: &[u8]) {
         self.faults += 1;
-        self.refuse(refusal, line);
+        self.refuse(now, refusal, line);
         if self.faults >= MAX_FAULTS {
             self.close_with_421(now, CloseReason::BadClient);
         }
     }
 
     /// Answers a command ourselves, once the earlier ones have their replies; the server never sees it.
-    pub(super) fn refuse(&mut self, refusal: Refusal, line: &[u8]) {
+    pub(super) fn refuse(&mut self, now: Instant, refusal: Refusal, line: &[u8]) {
         let reply = refusal.reply();
         self.report(Event::Refused { refusal, line: loggable(line) });
-        self.answer(reply);
+        self.answer(now, reply);
     }
 
-    fn answer(&mut self, reply: String) {
-        self.pending.push(Expected::Ours(reply));
-        self.answer_ours();
+    fn answer(&mut self, now: Instant, reply: String) {
+        self.expect(now, Expected::Ours(reply));
+        self.answer_ours(now);
+        self.give_up_abort(now);
+    }
+
+    /// A command waits for its reply.
+    pub(super) fn expect(&mut self, now: Instant, expected: Expected) {
+        let passed = self.pending.push(now, expected);
+        self.passed_over(passed);
+    }
+
+    /// An answer of our own is held for no longer by an ABOR that seems to have shared its transfer's reply.
+    pub(super) fn give_up_abort(&mut self, now: Instant) {
+        if !self.replies.is_inside() && self.pending.held_until().is_some_and(|until| until <= now) {
+            let passed = self.pending.pass_over(now);
+            self.passed_over(passed);
+            self.send_ours(now);
+        }
     }
 
     /// The answer to ALGS (RFC 6384 section 11): which commands are translated between IPv6 and IPv4.
@@ -206,11 +228,14 @@ impl Session {
     }
 
     /// Sends the answers of our own whose turn it is, unless a reply of the server has begun.
-    pub(super) fn answer_ours(&mut self) {
-        if self.replies.is_inside() {
-            return;
+    pub(super) fn answer_ours(&mut self, now: Instant) {
+        if !self.replies.is_inside() {
+            self.send_ours(now);
         }
-        while let Some(reply) = self.pending.take_ours() {
+    }
+
+    pub(super) fn send_ours(&mut self, now: Instant) {
+        while let Some(reply) = self.pending.take_ours(now) {
             self.forward(Side::Client, reply.into_bytes());
         }
     }

@@ -12,6 +12,8 @@ use crate::ftp::reply::Code;
 
 /// How long the end of a transfer is held for a data connection that has yet to reach the client.
 const HOLD: Duration = Duration::from_secs(2);
+/// How many data connections a session may have: those that move on after the end of their transfer, and a new one.
+const MAX_CONNECTIONS: usize = 8;
 
 /// A pinhole that stands, or the connection that came through it.
 #[derive(Clone, Copy, Debug)]
@@ -95,16 +97,14 @@ impl Data {
         }
     }
 
-    /// A transfer command came; false where nothing was negotiated for it.
-    fn begin_transfer(&mut self, now: Instant, way: Way, command: String, rule: &str) -> bool {
+    /// A transfer command came: what was negotiated for it.
+    fn begin_transfer(&mut self, now: Instant, way: Way, command: String, rule: &str) -> Option<PinholeId> {
         let armed = self.armed.take();
-        let Some(connection) = self.connections.iter().find(|connection| Some(connection.id) == armed) else {
-            return false;
-        };
+        let connection = self.connections.iter().find(|connection| Some(connection.id) == armed)?;
         let Connection { id, modes, carrier, .. } = *connection;
         let rule = rule.to_owned();
         self.running.push(Running { id, way, modes, carrier, command, rule, since: now, ending: Ending::default() });
-        true
+        Some(id)
     }
 
     /// The server began the transfer that it works at: 1yz.
@@ -114,18 +114,60 @@ impl Data {
         }
     }
 
-    /// The transfer that the server works at, where both legs of its connection are dialled.
-    fn dialling(&self) -> Option<PinholeId> {
-        let working = self.running.iter().find(|running| running.ending.reply.is_none())?;
-        let both = Modes { client: Mode::Active, server: Mode::Passive };
-        (working.modes == both && self.is_known(working.id)).then_some(working.id)
+    /// The transfer that the server works at: the oldest that has no final reply.
+    fn working(&self) -> Option<&Running> {
+        self.running.iter().find(|running| running.ending.reply.is_none())
     }
 
-    /// Whether the client could not be connected to for the transfer that the server works at.
-    pub(super) fn client_not_reached(&self) -> bool {
-        let working = self.running.iter().find(|running| running.ending.reply.is_none());
-        let how = working.and_then(|running| running.ending.data).map(|data| data.how);
-        matches!(how, Some(HowEnded::NotReached { side: Side::Client, .. }))
+    /// Whether both legs of this connection are dialled.
+    fn both_dialled(&self, id: PinholeId) -> bool {
+        let both = Modes { client: Mode::Active, server: Mode::Passive };
+        self.connections.iter().any(|connection| connection.id == id && connection.modes == both)
+    }
+
+    /// The connection of the transfer that the server works at, where both its legs are dialled.
+    fn dialling(&self) -> Option<PinholeId> {
+        self.working().map(|working| working.id).filter(|id| self.both_dialled(*id))
+    }
+
+    /// Whether nothing of the transfer that the server works at can have reached the client: a side could not be
+    /// connected to, or nobody came in time for what the server may have sent.
+    pub(super) fn is_lost(&self) -> bool {
+        self.working().is_some_and(|working| {
+            let both_passive = working.modes == Modes { client: Mode::Passive, server: Mode::Passive };
+            let not_reached = match working.ending.data.map(|data| data.how) {
+                Some(HowEnded::NotReached { side: Side::Client, .. }) => true,
+                // A server with nothing to list may wait for nobody.
+                Some(HowEnded::NotReached { side: Side::Server, .. }) => working.way != Way::Listing,
+                Some(HowEnded::Complete | HowEnded::CutBy(_) | HowEnded::Aborted) | None => false,
+            };
+            not_reached || working.ending.lost || (working.ending.expired && !both_passive)
+        })
+    }
+
+    /// The client is told that the transfer that the server works at failed, whatever the server says.
+    pub(super) fn lose(&mut self) {
+        if let Some(working) = self.running.iter_mut().find(|running| running.ending.reply.is_none()) {
+            working.ending.lost = true;
+        }
+    }
+
+    /// Whether the server works at a transfer whose bytes move.
+    pub(super) fn is_moving(&self) -> bool {
+        let came = |id: PinholeId| self.connections.iter().any(|each| each.id == id && each.until.is_none());
+        self.running.iter().any(|running| running.ending.reply.is_none() && came(running.id))
+    }
+
+    /// Whether a new negotiation replaces this connection: nothing will use it, or its transfer ended without it.
+    fn is_stale(&self, connection: &Connection) -> bool {
+        match self.running.iter().find(|running| running.id == connection.id) {
+            Some(running) => running.ending.reply.is_some() && connection.until.is_some(),
+            None => true,
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.connections.len() >= MAX_CONNECTIONS
     }
 
     /// Whether this one is waited for on both sides.
@@ -145,8 +187,7 @@ impl Data {
 
     /// Whether the server may have come to the pinhole of the transfer that it works at, and the client not heard of it.
     pub(super) fn awaits_client(&self) -> bool {
-        let working = self.running.iter().find(|running| running.ending.reply.is_none());
-        working.is_some_and(|running| {
+        self.working().is_some_and(|running| {
             let waits = |connection: &Connection| connection.id == running.id && connection.until.is_some();
             (running.modes.server == Mode::Active || running.modes.client == Mode::Active)
                 && self.connections.iter().any(waits)
@@ -178,12 +219,12 @@ impl Data {
 impl Session {
     /// A transfer command came; false where nothing was negotiated for it.
     pub(super) fn begin_transfer(&mut self, now: Instant, way: Way, command: String) -> bool {
-        let begun = self.data.begin_transfer(now, way, command, &self.rule.name);
-        if let Some(id) = self.data.dialling() {
+        let Some(id) = self.data.begin_transfer(now, way, command, &self.rule.name) else { return false };
+        if self.data.both_dialled(id) {
             // Most servers begin only when they are connected to. The client is dialled when there is something for it.
             self.act(Action::Dial(id, Side::Server));
         }
-        begun
+        true
     }
 
     /// The server has begun, or is done already.
@@ -228,29 +269,27 @@ impl Session {
         self.end_if_drained(now);
     }
 
-    /// A new negotiation replaces what was negotiated before and not used.
-    pub(super) fn close_waiting(&mut self, now: Instant) {
-        let waiting: Vec<PinholeId> = self
-            .data
-            .connections
-            .iter()
-            .filter(|connection| connection.until.is_some())
-            .map(|connection| connection.id)
-            .collect();
-        for id in waiting {
-            self.data.forget(id);
+    /// A new negotiation replaces what was negotiated before and is used by no transfer, but for `new` itself.
+    pub(super) fn close_stale(&mut self, now: Instant, new: Option<PinholeId>) {
+        let data = &self.data;
+        let stale = data.connections.iter().filter(|each| Some(each.id) != new && data.is_stale(each));
+        let stale: Vec<PinholeId> = stale.map(|connection| connection.id).collect();
+        self.close_all(now, stale);
+    }
+
+    fn close_all(&mut self, now: Instant, ids: Vec<PinholeId>) {
+        for id in ids {
+            let waits = |connection: Connection| connection.until.is_some();
+            let waited = self.data.forget(id).is_some_and(waits);
             self.close_pinhole(id);
             let answered = |running: &Running| running.id == id && running.ending.reply.is_some();
-            if let Some(index) = self.data.running.iter().position(answered) {
+            if let Some(index) = self.data.running.iter().position(answered).filter(|_| waited) {
                 self.record(now, index);
             }
         }
     }
 
     pub(super) fn expire_pinholes(&mut self, now: Instant) {
-        if self.negotiation_overdue(now) {
-            return self.close_with_421(now, super::CloseReason::ServerSilent);
-        }
         let due = |connection: &&Connection| connection.until.is_some_and(|until| until <= now);
         while let Some(connection) = self.data.connections.iter().find(due).copied() {
             self.data.forget(connection.id);
@@ -277,17 +316,22 @@ impl Session {
         if let Negotiation::Opening { id, .. } = std::mem::take(&mut self.data.negotiation) {
             self.close_pinhole(id);
         }
-        self.close_waiting(now);
-        let ends = |id: PinholeId| match moving {
-            Moving::Ends => true,
-            Moving::EndsUnlessAnswered => {
-                !self.data.running.iter().any(|running| running.id == id && running.ending.reply.is_some())
-            }
-            Moving::GoesOn => false,
+        let data = &self.data;
+        let ends = |connection: &Connection| {
+            let running = data.running.iter().find(|running| running.id == connection.id);
+            let goes_on = match (moving, running) {
+                (Moving::Ends, _) | (_, None) => false,
+                (Moving::EndsUnlessAnswered, Some(running)) => running.ending.reply.is_some(),
+                (Moving::GoesOn, Some(_)) => true,
+            };
+            connection.until.is_some() || !goes_on
         };
-        let moving = self.data.connections.iter().map(|connection| connection.id);
-        let ending: Vec<PinholeId> = moving.filter(|id| ends(*id)).collect();
-        ending.into_iter().for_each(|id| self.close_pinhole(id));
+        let ending = data.connections.iter().filter(|connection| ends(connection));
+        let ending = ending.map(|connection| (connection.id, connection.until.is_some()));
+        let (waiting, moving): (Vec<_>, Vec<_>) = ending.partition(|(_, waits)| *waits);
+        self.close_all(now, waiting.into_iter().map(|(id, _)| id).collect());
+        // Their ends will be told.
+        moving.into_iter().for_each(|(id, _)| self.close_pinhole(id));
         let gone = |data: &Data| data.running.iter().position(|running| !data.is_known(running.id));
         while let Some(index) = gone(&self.data) {
             self.record(now, index);

@@ -3,15 +3,13 @@
 //! The server is asked by a PWD of our own, after each login and each change of directory: what a name leads to, only the
 //! server knows. Until it has answered, the client is not read.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Session;
+use super::negotiation::ANSWER;
 use super::pending::Expected;
 use crate::addr::Side;
 use crate::ftp::reply::{self, Code};
-
-/// How long a server has to answer.
-const ANSWER: Duration = Duration::from_secs(60);
 
 /// The current directory.
 #[derive(Debug, Default)]
@@ -51,7 +49,7 @@ impl Session {
         }
         self.directory.forget();
         self.directory.settle(now);
-        self.pending.push(Expected::Directory);
+        self.expect(now, Expected::Directory);
         self.forward(Side::Server, b"PWD".to_vec());
     }
 

@@ -153,6 +153,8 @@ pub(super) struct Ending {
     pub(super) reply: Option<(u16, bool)>,
     /// Nobody came to the pinhole in time.
     pub(super) expired: bool,
+    /// The server says that all is well, and the client was told that it is not.
+    pub(super) lost: bool,
     /// The side that left the control connection in the middle.
     pub(super) left: Option<Side>,
 }
@@ -171,10 +173,10 @@ impl Ending {
             },
             (Some(HowEnded::Complete), Some((_, true))) => Outcome::Ended,
             (Some(HowEnded::Complete), Some((code, false))) => Outcome::Failed(code),
-            (None, Some((_, true))) => Outcome::NoData,
+            (None, Some((_, true))) if !self.lost => Outcome::NoData,
             (None, _) if self.expired => Outcome::TimedOut,
             (None, Some((code, false))) => Outcome::Failed(code),
-            (data, None) => match (self.left, data) {
+            (data, _) => match (self.left, data) {
                 (Some(Side::Client), _) => Outcome::CutByClient,
                 (Some(Side::Server), _) => Outcome::CutByServer,
                 (None, Some(_)) => Outcome::Ended,

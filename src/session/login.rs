@@ -51,7 +51,7 @@ impl Session {
 
     /// USER, PASS or ACCT goes to the server: what the client may do next depends on the answer.
     pub(super) fn await_login(&mut self, now: Instant) {
-        self.pending.push(Expected::Login);
+        self.expect(now, Expected::Login);
         if self.login.is_decisive() || !self.rule.paths.is_empty() {
             self.directory.settle(now);
         }
@@ -77,6 +77,33 @@ impl Session {
                 self.login.trying = None;
                 self.report(Event::LoginFailed);
             }
+        }
+    }
+
+    /// The answer to a command went astray: whatever it was, nothing is gained by it.
+    pub(super) fn passed_over(&mut self, command: Option<Expected>) {
+        match command {
+            Some(Expected::Login) => {
+                self.login.trying = None;
+                self.directory.forget();
+            }
+            Some(Expected::Moved) => self.directory.forget(),
+            Some(Expected::LoggedOut) => self.logged_out(),
+            Some(
+                Expected::Greeting
+                | Expected::Plain { .. }
+                | Expected::Directory
+                | Expected::Passive
+                | Expected::Active(_)
+                | Expected::Transfer { .. }
+                | Expected::Abort
+                | Expected::Status
+                | Expected::Features
+                | Expected::EpsvAll
+                | Expected::Quit
+                | Expected::Ours(_),
+            )
+            | None => {}
         }
     }
 

@@ -37,11 +37,12 @@ pub use refusal::Refusal;
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault};
 use crate::ftp::reply::{Code, ReplyReader};
-use crate::policy::{AtSessionEnd, Candidates, Decision, Rule, Timeouts};
-use data::{Data, Moving};
+use crate::policy::{Candidates, Decision, Rule, Timeouts};
+use data::Data;
 use directory::Directory;
 use login::Login;
 use pending::{Expected, Pending};
+use replies::Answering;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -143,8 +144,9 @@ const MAX_FAULTS: u8 = 3;
 
 /// Where the control connection stands.
 ///
-///   Greeting --220--> Relaying --client's FIN--> ClientDone --> Closed
-///                        |-- 221, 421 --> Leaving --> Closed
+///   Greeting --220--> Relaying --client's FIN--> ClientDone --all answered--> Closed
+///      |                 |-- 221, 421 --> Leaving --server's FIN--> Closed
+///      '-- client's FIN --> Closed
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Control {
     Greeting {
@@ -169,8 +171,8 @@ pub struct Session {
     control: Control,
     pending: Pending,
     replies: ReplyReader,
-    /// Where in `pending` the reply that has begun belongs.
-    answering: Option<usize>,
+    /// Whose the reply is that has begun.
+    answering: Answering,
     /// The lines of a reply that is looked at as a whole.
     collected: Vec<Vec<u8>>,
     /// The reply in `collected` waits for its data connection, until then at most.
@@ -182,6 +184,8 @@ pub struct Session {
     called: Option<Box<Called>>,
     login: Login,
     directory: Directory,
+    /// Until when the server has to say something, where the client is not read before it does.
+    silence: Option<Instant>,
     actions: VecDeque<Action>,
 }
 
@@ -191,7 +195,7 @@ impl Session {
     pub fn new(setting: Setting, now: Instant) -> Self {
         let Setting { ends, announced, rule, candidates, timeouts, notations, called } = setting;
         let mut pending = Pending::default();
-        pending.push(Expected::Greeting);
+        let _nothing_before = pending.push(now, Expected::Greeting);
         Self {
             ends,
             announced,
@@ -199,7 +203,7 @@ impl Session {
             control: Control::Greeting { until: now + timeouts.greeting },
             pending,
             replies: ReplyReader::default(),
-            answering: None,
+            answering: Answering::default(),
             collected: Vec::new(),
             held: None,
             data: Data::new(notations),
@@ -209,6 +213,7 @@ impl Session {
             called: called.map(Box::new),
             login: Login::new(candidates),
             directory: Directory::default(),
+            silence: None,
             actions: VecDeque::new(),
         }
     }
@@ -225,6 +230,7 @@ impl Session {
         if self.control == Control::Closed && !matches!(input, Input::DataEnded(..)) {
             return;
         }
+        let heard_server = matches!(input, Input::ServerLine(_));
         match input {
             Input::ClientLine(line) => self.client_line(now, &line),
             Input::ServerLine(line) => self.server_line(now, line.bytes),
@@ -232,14 +238,14 @@ impl Session {
             Input::PinholeOpened { id, client_port, server_port, carrier } => {
                 self.pinhole_opened(now, id, [client_port, server_port], carrier);
             }
-            Input::PinholeFailed { id, refusal } => self.pinhole_failed(id, refusal),
+            Input::PinholeFailed { id, refusal } => self.pinhole_failed(now, id, refusal),
             Input::DataStarted(id) => {
                 self.data.started(id);
-                self.release(now);
+                self.release_if_due(now);
             }
             Input::DataEnded(id, end) => {
                 self.data_ended(now, id, end);
-                self.release(now);
+                self.release_if_due(now);
             }
             Input::PeerClosed(side) => self.peer_closed(now, side),
             Input::PeerLost(side) => self.peer_lost(now, side),
@@ -248,6 +254,8 @@ impl Session {
             Input::Stop => self.close_with_421(now, CloseReason::Shutdown),
             Input::Timeout => self.timeout(now),
         }
+        self.end_if_client_done(now);
+        self.watch_server(now, heard_server);
     }
 
     /// The next thing to do, or `None` until something happens.
@@ -269,8 +277,10 @@ impl Session {
             Control::Relaying | Control::ClientDone => None,
             Control::Closed => return None,
         };
+        let answers = self.pending.held_until().filter(|_| !self.replies.is_inside());
+        let held = self.held.map(|(_, until)| until);
         let others = self.data.deadline().into_iter().chain(self.directory.deadline());
-        control.into_iter().chain(others).chain(self.held.map(|(_, until)| until)).min()
+        control.into_iter().chain(others).chain(held).chain(self.silence).chain(answers).min()
     }
 
     /// Whether lines of this side are wanted now: not while what they would overtake is held.
@@ -301,93 +311,5 @@ impl Session {
 
     fn forward(&mut self, to: Side, line: Vec<u8>) {
         self.act(Action::Forward { to, line, interrupt: false });
-    }
-
-    fn peer_closed(&mut self, now: Instant, side: Side) {
-        match side {
-            Side::Client if self.pending.is_empty() && !self.data.is_busy() => self.close(now, CloseReason::Ended),
-            Side::Client => {
-                self.control = Control::ClientDone;
-                self.act(Action::CloseWrite(Side::Server));
-            }
-            Side::Server => self.server_gone(now),
-        }
-    }
-
-    fn peer_lost(&mut self, now: Instant, side: Side) {
-        match side {
-            Side::Client => {
-                self.data.left_by(Side::Client);
-                self.close(now, CloseReason::ClientGone);
-            }
-            Side::Server => self.server_gone(now),
-        }
-    }
-
-    fn server_gone(&mut self, now: Instant) {
-        if matches!(self.control, Control::Leaving { .. } | Control::ClientDone) {
-            return self.close(now, CloseReason::Ended);
-        }
-        self.data.left_by(Side::Server);
-        self.close_with_421(now, CloseReason::ServerGone);
-    }
-
-    fn drain(&mut self, now: Instant) {
-        self.draining = true;
-        if !self.data.is_busy() {
-            self.close_with_421(now, CloseReason::Shutdown);
-        }
-    }
-
-    fn timeout(&mut self, now: Instant) {
-        match self.control {
-            Control::Greeting { until } if until <= now => {
-                return self.close_with_421(now, CloseReason::NoGreeting);
-            }
-            Control::Leaving { until } if until <= now => return self.close(now, CloseReason::Ended),
-            Control::Greeting { .. }
-            | Control::Leaving { .. }
-            | Control::Relaying
-            | Control::ClientDone
-            | Control::Closed => {}
-        }
-        if self.directory.deadline().is_some_and(|until| until <= now) {
-            return self.close_with_421(now, CloseReason::ServerSilent);
-        }
-        if self.held.is_some_and(|(_, until)| until <= now) {
-            self.release(now);
-        }
-        self.expire_pinholes(now);
-    }
-
-    /// A reply may have begun that will never end: the client gets its end first, so that 421 is a reply of its own.
-    fn close_with_421(&mut self, now: Instant, reason: CloseReason) {
-        self.release(now);
-        if self.control == Control::Closed {
-            return;
-        }
-        // Of a 227 or 229 it has heard nothing.
-        let heard = |code: &Code| self.collected.is_empty() && !replies::is_passive(*code);
-        if let Some(code) = self.replies.inside().filter(heard) {
-            self.forward(Side::Client, format!("{} (cut off)", code.number()).into_bytes());
-        }
-        self.forward(Side::Client, reason.reply().as_bytes().to_vec());
-        self.close(now, reason);
-    }
-
-    fn close(&mut self, now: Instant, reason: CloseReason) {
-        self.release(now);
-        if self.control == Control::Closed {
-            return;
-        }
-        let moving = match (reason, self.rule.at_session_end) {
-            (CloseReason::Denied | CloseReason::Shutdown, _) => Moving::Ends,
-            (_, AtSessionEnd::Abort) => Moving::EndsUnlessAnswered,
-            (_, AtSessionEnd::Finish) => Moving::GoesOn,
-        };
-        self.end_data(now, moving);
-        self.control = Control::Closed;
-        self.pending.clear();
-        self.act(Action::Close(reason));
     }
 }

@@ -8,15 +8,15 @@ use super::event::{Event, Mode, Modes};
 use super::pending::Expected;
 use super::pinhole::{Carrier, Introduction, Leg, Pinhole, PinholeId};
 use super::refusal::Refusal;
-use super::{Action, Session};
+use super::{Action, Control, Session};
 use crate::addr::{PortRanges, Side};
 use crate::ftp::command::loggable;
-use crate::ftp::host_port;
+use crate::ftp::host_port::{self, Malformed};
 use crate::ftp::reply::{self, Code};
 use crate::policy::{ForeignAddress, ServerMode};
 
-/// How long a server has to answer PASV or PORT: the client is not read meanwhile.
-const ANSWER: Duration = Duration::from_secs(60);
+/// How long a server has to answer where the client is not read meanwhile: PASV, PORT, or many commands at once.
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
 
 /// What the client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,14 @@ impl Session {
             ServerMode::Passive => Mode::Passive,
             ServerMode::Active => Mode::Active,
         };
-        self.close_waiting(now);
+        self.close_stale(now, None);
+        self.end_if_drained(now);
+        if self.control == Control::Closed {
+            return Ok(());
+        }
+        if self.data.is_full() {
+            return Err(Refusal::TooManyConnections);
+        }
         let extended =
             self.ends.server.ip().is_ipv6() || self.data.notations.of(server).unwrap_or_else(|| wish.is_extended());
         let request = Request { wish, said: said.to_vec(), server, extended, retried: false };
@@ -136,7 +143,7 @@ impl Session {
         let told = if request.extended { "EPSV" } else { "PASV" };
         self.rewritten(Side::Client, &request.said, told.as_bytes());
         self.data.negotiation = Negotiation::Asked { request, until: now + ANSWER };
-        self.pending.push(Expected::Passive);
+        self.expect(now, Expected::Passive);
         self.forward(Side::Server, told.as_bytes().to_vec());
     }
 
@@ -144,6 +151,11 @@ impl Session {
     pub(super) fn asked(&mut self, now: Instant, code: Code, lines: Vec<Vec<u8>>) {
         let Negotiation::Asked { request, .. } = std::mem::take(&mut self.data.negotiation) else { return };
         if !matches!(code.number(), 227 | 229) {
+            if code.is_success() {
+                // It agrees and names no port that could be read, so nothing is open.
+                let said = lines.last().cloned().unwrap_or_default();
+                return self.refuse_now(Refusal::MalformedReply(Malformed::Missing), &said);
+            }
             return match self.in_other_words(request, code) {
                 Some(request) => self.ask(now, request),
                 None => lines.into_iter().for_each(|line| self.forward(Side::Client, line)),
@@ -167,7 +179,8 @@ impl Session {
         // 550: vsftpd's answer to a command that its `cmds_denied` names.
         let unknown = matches!(code.number(), 500 | 501 | 502 | 504 | 522 | 550);
         // After EPSV ALL the server has been promised that nothing else will come.
-        if !unknown || request.retried || self.epsv_all || self.ends.server.ip().is_ipv6() {
+        let promised = self.epsv_all && request.server == Mode::Passive;
+        if !unknown || request.retried || promised || self.ends.server.ip().is_ipv6() {
             return None;
         }
         Some(Request { extended: !request.extended, retried: true, ..request })
@@ -253,9 +266,10 @@ impl Session {
             && (modes.server == Mode::Passive || ports[1].is_some());
         if !has_ports {
             self.close_pinhole(id);
-            return self.refuse_held(Refusal::System(std::io::ErrorKind::Other), &request, told.as_deref());
+            return self.refuse_held(now, Refusal::System(std::io::ErrorKind::Other), &request, told.as_deref());
         }
         let timeout = self.rule.pinhole_timeout;
+        self.close_stale(now, None);
         self.data.stands(now, id, modes, carrier, timeout);
         match told {
             Some(told) => {
@@ -266,9 +280,9 @@ impl Session {
         }
     }
 
-    pub(super) fn pinhole_failed(&mut self, id: PinholeId, refusal: Refusal) {
+    pub(super) fn pinhole_failed(&mut self, now: Instant, id: PinholeId, refusal: Refusal) {
         if let Some((request, told)) = self.take_opening(id) {
-            self.refuse_held(refusal, &request, told.as_deref());
+            self.refuse_held(now, refusal, &request, told.as_deref());
         }
     }
 
@@ -291,7 +305,7 @@ impl Session {
         };
         self.rewritten(Side::Client, &request.said, told.as_bytes());
         self.data.negotiation = Negotiation::Offered { request, ports, until: now + ANSWER };
-        self.pending.push(Expected::Active(id));
+        self.expect(now, Expected::Active(id));
         self.forward(Side::Server, told.into_bytes());
     }
 
@@ -303,6 +317,7 @@ impl Session {
         let odd = matches!(code.number(), 227 | 229);
         if code.is_success() && !odd && is_known {
             self.learn(&request);
+            self.close_stale(now, Some(id));
             self.data.armed = Some(id);
             return match request.wish {
                 Wish::Connects { .. } => self.answer_client(&request, ports, &lines.concat()),
@@ -312,7 +327,10 @@ impl Session {
         if is_known && let Some(request) = self.in_other_words(request, code) {
             return self.offer(now, id, request, ports);
         }
-        if !odd {
+        if code.is_success() && !odd {
+            // It took the server longer to agree than the pinhole waits.
+            self.forward(Side::Client, b"425 Can't open data connection.".to_vec());
+        } else if !odd {
             lines.into_iter().for_each(|line| self.forward(Side::Client, line));
         }
         if self.data.forget(id).is_some() {
@@ -336,10 +354,10 @@ impl Session {
     }
 
     /// A pinhole could not be. Where the server has answered, it is the client's turn to be.
-    fn refuse_held(&mut self, refusal: Refusal, request: &Request, told: Option<&[u8]>) {
+    fn refuse_held(&mut self, now: Instant, refusal: Refusal, request: &Request, told: Option<&[u8]>) {
         match told {
             Some(told) => self.refuse_now(refusal, told),
-            None => self.refuse(refusal, &request.said),
+            None => self.refuse(now, refusal, &request.said),
         }
     }
 
@@ -352,5 +370,12 @@ impl Session {
 
     pub(super) fn negotiation_overdue(&self, now: Instant) -> bool {
         self.data.negotiation.deadline().is_some_and(|until| until <= now)
+    }
+
+    /// The server is given more time: it works at what was asked before.
+    pub(super) fn extend_negotiation(&mut self, now: Instant) {
+        if let Negotiation::Asked { until, .. } | Negotiation::Offered { until, .. } = &mut self.data.negotiation {
+            *until = now + ANSWER;
+        }
     }
 }

@@ -64,6 +64,8 @@ pub enum Refusal {
     Encryption,
     /// Each port of the range is in use for this peer.
     RangeFull,
+    /// The session's earlier data connections have not ended.
+    TooManyConnections,
     /// Each port of the range is taken by other programs.
     PortsTaken,
     /// The kernel does not let us use the address or port.
@@ -86,6 +88,8 @@ pub enum Refusal {
     EmptyLine,
     /// The server answered another command with 227 or 229.
     UnaskedPassiveReply,
+    /// The server sent a reply to which there is no command: a second final for one transfer, mostly.
+    UnaskedReply,
     /// The rules deny the user that the client names.
     UserDenied,
     /// The user decides which rule holds, and nobody is logged in.
@@ -139,6 +143,7 @@ impl Refusal {
             Self::NothingNegotiated => "nothing_negotiated",
             Self::Encryption => "encryption_not_possible",
             Self::RangeFull => "range_full",
+            Self::TooManyConnections => "too_many_connections",
             Self::PortsTaken => "ports_taken",
             Self::NoPrivilege => "no_privilege",
             Self::AddressGone => "address_gone",
@@ -150,6 +155,7 @@ impl Refusal {
             Self::Garbage => "garbage",
             Self::EmptyLine => "empty_line",
             Self::UnaskedPassiveReply => "unasked_passive_reply",
+            Self::UnaskedReply => "unasked_reply",
             Self::UserDenied => "user_denied",
             Self::NotLoggedIn => "not_logged_in",
             Self::CommandNotAllowed { why: NotAllowed::List, .. } => "command_not_allowed",
@@ -197,6 +203,9 @@ impl Refusal {
             Self::RangeFull | Self::PortsTaken => {
                 "425 Can't open data connection: all ports are in use; try again later.".into()
             }
+            Self::TooManyConnections => {
+                "425 Can't open data connection: earlier ones have not ended; close them first.".into()
+            }
             Self::NoPrivilege
             | Self::AddressGone
             | Self::NoDescriptors
@@ -207,7 +216,9 @@ impl Refusal {
             }
             Self::LineTooLong => "500 Line too long.".into(),
             Self::Garbage | Self::EmptyLine => "500 This is not a command.".into(),
-            Self::UnaskedPassiveReply => "451 The server's answer does not fit the command.".into(),
+            Self::UnaskedPassiveReply | Self::UnaskedReply => {
+                "451 The server's answer does not fit the command.".into()
+            }
             Self::UserDenied => "530 This user is not allowed here.".into(),
             Self::NotLoggedIn => "530 Log in first.".into(),
             Self::CommandNotAllowed { why: NotAllowed::ReadOnly, effect } => {
@@ -261,6 +272,7 @@ impl Refusal {
             Self::NothingNegotiated => "the client must negotiate a data connection before each transfer".into(),
             Self::Encryption => "let the client log in without TLS: the gate cannot read what is encrypted".into(),
             Self::RangeFull => "widen the rule's gate_ports, or shorten pinhole_timeout".into(),
+            Self::TooManyConnections => "the client leaves its data connections open: it may hang, or mean harm".into(),
             Self::PortsTaken => "other programs listen on every port of gate_ports; choose another range".into(),
             Self::NoPrivilege => "give the gate CAP_NET_ADMIN (foreign addresses) or CAP_NET_BIND_SERVICE".into(),
             Self::AddressGone => "the interface has lost the address that the client connected to".into(),
@@ -270,6 +282,7 @@ impl Refusal {
             Self::NotByKernel(why) => format!("{}: `datapath: auto` would relay it", why.text()),
             Self::LineTooLong | Self::Garbage | Self::EmptyLine => "the client does not speak FTP as it should".into(),
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
+            Self::UnaskedReply => "the server answered a command twice; the client was told once".into(),
             Self::UserDenied => {
                 "no rule that allows is for this user; `ftpgate explain --user` shows how they were walked".into()
             }

@@ -8,10 +8,10 @@ use super::refusal::Refusal;
 use super::{Action, CloseReason, Control, Session};
 use crate::addr::Side;
 use crate::ftp::command::loggable;
-use crate::ftp::reply::{Code, Part};
+use crate::ftp::reply::{self, Code, Part};
 
 /// How long the server has to close the connection once it said that it will.
-const LEAVE: Duration = Duration::from_secs(5);
+pub(super) const LEAVE: Duration = Duration::from_secs(5);
 /// The longest reply that is looked at as a whole, in lines and in bytes.
 const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 16 * 1024;
@@ -20,17 +20,39 @@ const OWN: [&[u8]; 2] = [b"EPRT", b"EPSV"];
 /// Features that do not hold through the gate.
 const HIDDEN: [&[u8]; 10] = [b"AUTH", b"PBSZ", b"PROT", b"CCC", b"ADAT", b"CPSV", b"SSCN", b"LPRT", b"LPSV", b"SPSV"];
 
+/// Whose the reply is that has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Answering {
+    /// It passes, and answers no command.
+    #[default]
+    Nobody,
+    /// The command at this place of the queue.
+    Command(usize),
+    /// It is one too many, and goes no further.
+    Dropped,
+}
+
+impl Answering {
+    const fn index(self) -> Option<usize> {
+        match self {
+            Self::Command(index) => Some(index),
+            Self::Nobody | Self::Dropped => None,
+        }
+    }
+
+    const fn is_dropped(self) -> bool {
+        matches!(self, Self::Dropped)
+    }
+}
+
 impl Session {
     pub(super) fn server_line(&mut self, now: Instant, line: Vec<u8>) {
         let part = self.replies.next_part(&line);
         let greeting = matches!(self.control, Control::Greeting { .. });
         if let Part::First(code) | Part::Only(code) = part {
-            self.answering = self.pending.position(code);
-            if is_passive(code) && self.expected() != Some(&Expected::Passive) {
-                self.report(Event::Refused { refusal: Refusal::UnaskedPassiveReply, line: loggable(&line) });
-                if greeting {
-                    return self.close_with_421(now, CloseReason::NotFtp);
-                }
+            self.find_command(now, code, &line);
+            if greeting && is_passive(code) {
+                return self.close_with_421(now, CloseReason::NotFtp);
             }
         }
         match (part, self.expected()) {
@@ -43,13 +65,15 @@ impl Session {
                 Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_),
                 Some(Expected::Passive | Expected::Active(_) | Expected::Directory),
             ) => self.collect(now, line),
+            // It answers nothing, or nothing that it can answer.
+            (Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_), _) if self.answering.is_dropped() => {}
             (Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code), _) if is_passive(code) => {}
-            (
-                Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code),
-                Some(Expected::Transfer { .. }),
-            ) if code.is_success()
-                && (self.data.awaits_client() || self.data.client_not_reached() || !self.collected.is_empty()) =>
+            (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. }))
+                if code.is_success() && (self.data.awaits_client() || self.data.is_lost()) =>
             {
+                self.collect(now, line);
+            }
+            (Part::Middle(_) | Part::Last(_), Some(Expected::Transfer { .. })) if !self.collected.is_empty() => {
                 self.collect(now, line);
             }
             (
@@ -57,6 +81,10 @@ impl Session {
                 Some(Expected::Greeting),
             ) if self.logs_in() && (code.is_success() || code.is_preliminary()) => {}
             (Part::Middle(_), Some(Expected::Features)) if is_any(&HIDDEN, &line) || is_any(&OWN, &line) => {}
+            // Old servers leave the blank away that RFC 2389 section 3.2 wants ahead of each feature.
+            (Part::Middle(code), Some(Expected::Features)) if is_bare(&line, code) => {
+                self.forward(Side::Client, [b" ", line.as_slice()].concat());
+            }
             (Part::Last(code), Some(Expected::Features)) if code.number() == 211 => {
                 self.own_features();
                 self.forward(Side::Client, line);
@@ -92,7 +120,27 @@ impl Session {
                 self.await_login(now);
                 self.forward(Side::Server, login);
             }
-            Err(refusal) => self.refuse(refusal, &login),
+            Err(refusal) => self.refuse(now, refusal, &login),
+        }
+    }
+
+    /// Finds the command that a reply, now beginning, is for.
+    fn find_command(&mut self, now: Instant, code: Code, line: &[u8]) {
+        while self.pending.is_past_abort(now, code) {
+            // What we have to say to commands before that one comes before its reply.
+            let passed = self.pending.pass_over(now);
+            self.passed_over(passed);
+            self.send_ours(now);
+        }
+        self.answering = match self.pending.position(code) {
+            Some(index) => Answering::Command(index),
+            None if code.number() == 421 || self.pending.may_be_late(code) => Answering::Nobody,
+            None => Answering::Dropped,
+        };
+        let refusal = if is_passive(code) { Refusal::UnaskedPassiveReply } else { Refusal::UnaskedReply };
+        let is_fit = self.expected() == Some(&Expected::Passive) || !is_passive(code);
+        if self.answering.is_dropped() || !is_fit {
+            self.report(Event::Refused { refusal, line: loggable(line) });
         }
     }
 
@@ -104,6 +152,21 @@ impl Session {
         }
     }
 
+    /// Lets a held reply go, where its data connection has come, or will not.
+    pub(super) fn release_if_due(&mut self, now: Instant) {
+        if !self.data.awaits_client() {
+            self.release(now);
+        }
+    }
+
+    /// Lets a held reply go at the end of the session, where its data connection can come no more.
+    pub(super) fn release_at_end(&mut self, now: Instant) {
+        if self.held.is_some() && self.data.awaits_client() {
+            self.data.lose();
+        }
+        self.release(now);
+    }
+
     /// Lets a held reply go.
     pub(super) fn release(&mut self, now: Instant) {
         if let Some((code, _)) = self.held.take() {
@@ -112,15 +175,21 @@ impl Session {
     }
 
     fn expected(&self) -> Option<&Expected> {
-        self.answering
-            .and_then(|index| self.pending.get(index))
-            .filter(|expected| !matches!(expected, Expected::Ours(_)))
+        self.answering.index().and_then(|index| self.pending.get(index))
+    }
+
+    /// Whether the client has seen the beginning of a reply and not its end.
+    pub(super) fn cut_reply(&self) -> Option<Code> {
+        let shown = self.collected.is_empty() && !self.answering.is_dropped();
+        self.replies.inside().filter(|code| shown && !is_passive(*code))
     }
 
     fn collect(&mut self, now: Instant, line: Vec<u8>) {
         let bytes: usize = self.collected.iter().map(Vec::len).sum();
         if self.collected.len() >= MAX_LINES || bytes + line.len() > MAX_BYTES {
+            // The client has seen nothing of it.
             self.collected = Vec::new();
+            self.answering = Answering::Dropped;
             return self.close_with_421(now, CloseReason::BadServer);
         }
         self.collected.push(line);
@@ -130,8 +199,7 @@ impl Session {
         if self.control == Control::Closed {
             return;
         }
-        let known = self.expected().is_some();
-        let index = self.answering.take().filter(|_| known);
+        let index = std::mem::take(&mut self.answering).index();
         let lines = std::mem::take(&mut self.collected);
         if code.is_preliminary() {
             lines.into_iter().for_each(|line| self.forward(Side::Client, line));
@@ -139,15 +207,15 @@ impl Session {
                 self.pending.begun(index);
                 self.data.begun();
             }
-            return;
+            return self.answer_ours(now);
         }
-        let answered = index.and_then(|index| self.pending.take(index));
+        let answered = index.and_then(|index| self.pending.take(now, index, code));
         self.answered(now, answered, code, lines);
         if code.number() == 421 {
             self.pending.clear();
             self.control = Control::Leaving { until: now + LEAVE };
         }
-        self.answer_ours();
+        self.answer_ours(now);
         self.end_if_drained(now);
     }
 
@@ -173,8 +241,10 @@ impl Session {
             Some(Expected::LoggedOut) if success => self.logged_out(),
             Some(Expected::Passive) => self.asked(now, code, lines),
             Some(Expected::Active(id)) => self.offered(now, id, code, lines),
-            Some(Expected::Transfer { .. }) if code.is_success() && self.data.client_not_reached() => {
+            // What has begun to pass cannot be taken back.
+            Some(Expected::Transfer { .. }) if code.is_success() && self.data.is_lost() && !lines.is_empty() => {
                 // The server has sent what it had, to nobody.
+                self.data.lose();
                 self.forward(Side::Client, b"425 Can't open data connection.".to_vec());
                 self.transfer_answered(now, code);
             }
@@ -185,7 +255,7 @@ impl Session {
             Some(Expected::EpsvAll) => self.epsv_all &= success,
             Some(Expected::Quit) if success => self.control = Control::Leaving { until: now + LEAVE },
             Some(
-                Expected::Plain
+                Expected::Plain { .. }
                 | Expected::LoggedOut
                 | Expected::Abort
                 | Expected::Status
@@ -210,6 +280,11 @@ impl Session {
 
 pub(super) fn is_passive(code: Code) -> bool {
     matches!(code.number(), 227 | 229)
+}
+
+/// Whether a line within a reply has neither a blank ahead of its text nor the code.
+fn is_bare(line: &[u8], code: Code) -> bool {
+    line.first().is_some_and(u8::is_ascii_alphanumeric) && reply::text(line, code).len() == line.len()
 }
 
 fn is_any(features: &[&[u8]], line: &[u8]) -> bool {

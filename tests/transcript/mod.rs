@@ -303,6 +303,7 @@ fn rule(settings: &str) -> Result<Rule, String> {
             "active" => ServerMode::Active,
             _ => ServerMode::Same,
         },
+        pinhole_timeout: Duration::from_secs(get("pinhole_timeout", "30").parse().map_err(|_| "bad pinhole_timeout")?),
         at_session_end: if get("at_session_end", "abort") == "finish" {
             AtSessionEnd::Finish
         } else {

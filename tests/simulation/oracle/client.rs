@@ -1,0 +1,226 @@
+//! What the client is told: one final for each command, in order, and nothing that did not happen.
+
+use std::net::IpAddr;
+
+use ftpgate::addr::Side;
+use ftpgate::session::{HowEnded, PinholeId};
+
+use super::{Asked, Kind, Oracle, State, Verdict, no};
+use crate::cast::Manner;
+use crate::wire::{self, Framed};
+
+/// How long the end of a transfer waits for the data connection.
+const HOLD: u64 = 2;
+/// Codes that the gate itself answers with.
+const OURS: [u16; 15] = [200, 227, 229, 421, 425, 426, 451, 500, 501, 502, 503, 504, 522, 530, 534];
+
+impl Oracle {
+    pub(super) fn tells_client(&mut self, line: &[u8]) -> Verdict {
+        let framed = self.to_client.next(line);
+        let from_server = self.pool.iter().position(|said| said == line);
+        match from_server {
+            Some(index) => drop(self.pool.drain(..=index)),
+            None => self.is_ours(line, framed)?,
+        }
+        match framed {
+            Framed::Stray if self.manner != Manner::Wild => no("a line outside of any reply"),
+            Framed::Stray | Framed::Inside => Ok(()),
+            Framed::Begin(_) => {
+                self.tag = wire::tag(line);
+                Ok(())
+            }
+            Framed::End(code) => {
+                let tag = self.tag.take();
+                self.replies(code, tag, line, from_server.is_some())
+            }
+            Framed::Whole(code) => self.replies(code, wire::tag(line), line, from_server.is_some()),
+        }
+    }
+
+    fn is_ours(&self, line: &[u8], framed: Framed) -> Verdict {
+        let fits = match framed {
+            Framed::Whole(code) => OURS.contains(&code),
+            Framed::End(_) => line.ends_with(b"(cut off)"),
+            // Features of the gate's own, and others with the blank that belongs ahead of them.
+            Framed::Inside => {
+                let bare = line.strip_prefix(b" ").unwrap_or_default();
+                [&b"EPRT"[..], b"EPSV"].contains(&bare) || self.pool.iter().any(|said| said == bare)
+            }
+            Framed::Begin(_) | Framed::Stray => false,
+        };
+        if fits { Ok(()) } else { no("the client is told what nobody said") }
+    }
+
+    /// A reply of this code reaches the client.
+    fn replies(&mut self, code: u16, tag: Option<u32>, line: &[u8], is_servers: bool) -> Verdict {
+        if code < 200 {
+            return self.preliminary(tag);
+        }
+        if code == 421 {
+            self.over = true;
+            self.asked.clear();
+            return Ok(());
+        }
+        if self.over {
+            return Ok(());
+        }
+        if matches!(code, 227 | 229) {
+            self.announced(code, line, is_servers)?;
+        }
+        let strict = self.manner != Manner::Wild;
+        let asked = self.take(tag, strict)?;
+        let Some(asked) = asked else { return no("a final reply too many") };
+        let cut_off = line.ends_with(b"(cut off)");
+        if strict && !is_servers && !cut_off {
+            self.is_due(&asked, code)?;
+        }
+        match asked.kind {
+            Kind::Passive { extended } => {
+                if (200..300).contains(&code) && code != if extended { 229 } else { 227 } && strict {
+                    return no("another answer to PASV or EPSV");
+                }
+                if matches!(code, 227 | 229) {
+                    self.armed = Some(PinholeId(self.last_id));
+                }
+            }
+            Kind::Active { .. } if strict && (200..300).contains(&code) && !self.has_opened => {
+                return no("PORT or EPRT is agreed to and no pinhole stands");
+            }
+            Kind::Active { .. } if (200..300).contains(&code) => self.armed = Some(PinholeId(self.last_id)),
+            // Where anything goes, nobody knows which reply was for which transfer.
+            Kind::Transfer { hole: Some(id), begun } if strict => self.transferred(id, begun, code)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn preliminary(&mut self, tag: Option<u32>) -> Verdict {
+        let strict = self.manner != Manner::Wild;
+        let Some(asked) = self.asked.iter_mut().find(|asked| asked.kind != Kind::Abort) else {
+            return if strict && !self.over { no("1yz and nothing was asked") } else { Ok(()) };
+        };
+        if let Some(tag) = tag.filter(|tag| strict && *tag != asked.ordinal) {
+            return no(format!("1yz of command {tag} where {} is answered", asked.ordinal));
+        }
+        if let Kind::Transfer { begun, .. } = &mut asked.kind {
+            *begun = true;
+        }
+        Ok(())
+    }
+
+    /// The command that this final belongs to.
+    fn take(&mut self, tag: Option<u32>, strict: bool) -> Result<Option<Asked>, String> {
+        if let Some(index) = self.late.iter().position(|late| Some(late.ordinal) == tag) {
+            return Ok(Some(self.late.swap_remove(index)));
+        }
+        let Some(tag) = tag.filter(|_| strict) else {
+            // What the gate says itself is never the answer to an ABOR.
+            while strict && self.asked.front().is_some_and(|asked| asked.kind == Kind::Abort) {
+                self.late.extend(self.asked.pop_front());
+            }
+            return Ok(self.asked.pop_front());
+        };
+        loop {
+            let Some(front) = self.asked.front() else { return Ok(None) };
+            if front.ordinal == tag {
+                return Ok(self.asked.pop_front());
+            }
+            let position = self.asked.iter().position(|asked| asked.ordinal == tag);
+            match (front.kind, position) {
+                // STAT overtakes.
+                (Kind::Transfer { begun: true, .. }, Some(index))
+                    if self.asked.get(index).is_some_and(|asked| asked.kind == Kind::Status) =>
+                {
+                    return Ok(self.asked.remove(index));
+                }
+                // An ABOR that shared the transfer's reply.
+                (Kind::Abort, Some(_)) if self.shares => drop(self.asked.pop_front()),
+                // The second final of a transfer, where its ABOR has not been answered: nobody can tell.
+                (Kind::Abort, None) if self.manner == Manner::Odd => return Ok(self.asked.pop_front()),
+                _ => return no(format!("command {} gets the answer of {tag}", front.ordinal)),
+            }
+        }
+    }
+
+    /// Whether an answer of the gate's own is right, where the peers behave.
+    fn is_due(&self, asked: &Asked, code: u16) -> Verdict {
+        let good = self.manner == Manner::Good;
+        let fits = match asked.kind {
+            Kind::Passive { extended: true } => code == 229 || code == 425 || code == 421 || code == 502,
+            Kind::Passive { extended: false } => matches!(code, 227 | 425 | 502 | 503 | 522),
+            Kind::Active { .. } => matches!(code, 200 | 425 | 501 | 502 | 503 | 504 | 522),
+            Kind::Transfer { .. } => matches!(code, 425 | 426 | 451),
+            Kind::Abort | Kind::Status => false,
+            Kind::Greeting => false,
+            Kind::Other => code >= 500 || code == 451 || code == 200,
+        };
+        let refused = code >= 300 && asked.forwarded && good;
+        let negotiation = matches!(asked.kind, Kind::Passive { .. });
+        let v6 = self.cast.ends.client.ip().is_ipv6();
+        let aborted = self.asked.iter().any(|other| other.kind == Kind::Abort);
+        // It took the server longer to answer PORT than the pinhole waits.
+        let expired = self.holes.iter().any(|hole| hole.id.0 == self.last_id && hole.state == State::Closed);
+        let lost = matches!(asked.kind, Kind::Transfer { hole: Some(id), .. }
+            if self.holes.iter().any(|hole| hole.id == id && hole.state == State::Closed));
+        let refused = refused && !aborted && !lost;
+        let negotiation = negotiation && !expired;
+        if !fits || refused || (good && negotiation && code >= 300 && code != 503 && !v6) {
+            return no(format!("the gate answers {:?} by {code}", asked.kind));
+        }
+        Ok(())
+    }
+
+    fn announced(&self, code: u16, line: &[u8], is_servers: bool) -> Verdict {
+        if is_servers && self.to_client.is_inside() {
+            return no("a 227 or 229 of the server's own passes");
+        }
+        let front = self.asked.iter().find(|asked| !(asked.kind == Kind::Abort && self.may_share()));
+        let port = match (code, wire::strict_227(line), wire::strict_229(line)) {
+            (227, Some((ip, port)), _) if IpAddr::V4(ip) == self.cast.announced => port,
+            (229, _, Some(port)) => port,
+            _ => return no("227 or 229 is not strict, or names another address"),
+        };
+        let open = self.holes.iter().any(|hole| {
+            matches!(hole.state, State::Open | State::Started)
+                && hole.ports[0] == Some(port)
+                && hole.id.0 == self.last_id
+        });
+        let asked = front.is_some_and(|asked| asked.kind == Kind::Passive { extended: code == 229 });
+        if self.manner != Manner::Wild && !asked {
+            return no("227 or 229 for another command");
+        }
+        if open { Ok(()) } else { no("227 or 229 names no open pinhole") }
+    }
+
+    fn may_share(&self) -> bool {
+        self.shares || self.manner == Manner::Wild
+    }
+
+    fn transferred(&mut self, id: PinholeId, begun: bool, code: u16) -> Verdict {
+        let now = self.now;
+        let heard = self.server_final_at;
+        let armed = self.armed;
+        let Some(hole) = self.hole(id) else { return no("the pinhole of a transfer is not known") };
+        if code >= 300 {
+            if !begun && armed.is_none() && !matches!(hole.state, State::Ended(_) | State::Closed) {
+                self.armed = Some(id);
+            }
+            return Ok(());
+        }
+        let reaches = hole.listens != [true, false];
+        match hole.state {
+            State::Ended(HowEnded::NotReached { side: Side::Client, .. }) => {
+                no("success, and the client was not reached")
+            }
+            State::Ended(_) | State::Started => {
+                self.completed += 1;
+                Ok(())
+            }
+            State::Open | State::Opening if reaches && now < heard + HOLD => {
+                no("success before the data connection came")
+            }
+            State::Closed if reaches => no("success, and the pinhole was closed before anybody came"),
+            State::Open | State::Opening | State::Closed => Ok(()),
+        }
+    }
+}
