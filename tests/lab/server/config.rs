@@ -94,14 +94,16 @@ fn accounts(folder: &Scratch, uid: u32) -> Result<String, Fault> {
 }
 
 fn vsftpd(folder: &Path, refused: &[&str]) -> String {
+    let (mut limits, mut denied) = (String::new(), refused.to_vec());
     // A mode as a whole has a word of its own.
-    let mode = |name: &str, verbs: [&str; 2]| match verbs.map(|verb| refused.contains(&verb)) {
-        [true, true] => format!("{name}=NO\n"),
-        _ => String::new(),
-    };
-    let mut limits = mode("pasv_enable", ["PASV", "EPSV"]) + &mode("port_enable", ["PORT", "EPRT"]);
-    if !refused.is_empty() {
-        limits += &format!("cmds_denied={}\n", refused.join(","));
+    for (word, verbs) in [("pasv_enable", ["PASV", "EPSV"]), ("port_enable", ["PORT", "EPRT"])] {
+        if verbs.iter().all(|verb| denied.contains(verb)) {
+            denied.retain(|verb| !verbs.contains(verb));
+            limits += &format!("{word}=NO\n");
+        }
+    }
+    if !denied.is_empty() {
+        limits += &format!("cmds_denied={}\n", denied.join(","));
     }
     format!(
         "listen_ipv6=YES
