@@ -98,7 +98,12 @@ impl Session {
         }
         match part.ends() {
             // Its data connection is on its way to the client, who may give up when told of the end before it came.
-            Some(code) if self.data.awaits_client() && code.is_success() && !self.collected.is_empty() => {
+            Some(code)
+                if matches!(self.expected(), Some(Expected::Transfer { .. }))
+                    && self.data.awaits_client()
+                    && code.is_success()
+                    && !self.collected.is_empty() =>
+            {
                 self.held = Some((code, self.data.hold_until(now)));
             }
             Some(code) => self.reply_ended(now, code),

@@ -232,8 +232,8 @@ impl Server {
             }
         };
         self.say(text.as_bytes());
-        if odd && rng.u8(..16) == 0 {
-            // And once more.
+        if cast.manner == Manner::Wild && rng.u8(..16) == 0 {
+            // And once more: if the client asks again by then, nobody can tell which answer is which.
             self.say(text.as_bytes());
         }
     }
