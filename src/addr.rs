@@ -153,6 +153,16 @@ pub enum Network {
 }
 
 impl Network {
+    /// Whether all of `other` lies inside.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Net(_), Self::Any) => false,
+            (Self::Net(net), Self::Net(other)) => net.contains(other),
+        }
+    }
+
     /// Whether `ip` lies inside. IPv4-mapped IPv6 addresses count as the IPv4 address that they stand for.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
@@ -257,6 +267,13 @@ impl PortRanges {
         self.0.iter().any(|range| range.contains(port))
     }
 
+    /// Whether some port lies in both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let overlap = |a: &PortRange, b: &PortRange| a.first <= b.last && b.first <= a.last;
+        self.0.iter().any(|range| other.0.iter().any(|other| overlap(range, other)))
+    }
+
     /// How many ports there are in all.
     #[must_use]
     pub fn count(&self) -> u32 {
@@ -319,6 +336,9 @@ mod tests {
         let two = ranges(&[(10, 11), (20, 21)]);
         let all: Vec<u16> = (0..5).map_while(|index| two.nth(index)).collect();
         assert_eq!(all, [10, 11, 20, 21]);
+        for (other, overlaps) in [((11, 19), true), ((12, 19), false), ((21, 30), true), ((1, 9), false)] {
+            assert_eq!(two.overlaps(&ranges(&[other])), overlaps, "{other:?}");
+        }
     }
 
     #[test]

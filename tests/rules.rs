@@ -7,10 +7,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use ftpgate::addr::Network;
+use ftpgate::addr::{Network, PortRange, PortRanges};
 use ftpgate::policy::{Advertise, Advertised, Datapath, Interception, Policy, ProxyVersion, Source, Stand};
 use ftpgate::rules::{self, Mistakes};
+use ftpgate::trial;
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 fn files(directory: &str) -> Vec<PathBuf> {
@@ -82,6 +85,22 @@ fn valid_files_and_the_examples_are_valid() {
     }
 }
 
+/// Each example is one to copy: its tests pass, and there is nothing in it to be warned of.
+#[test]
+fn the_examples_have_tests_and_cause_no_doubts() {
+    let own = PortRanges::new(PortRange::new(32_768, 60_999).into_iter().collect());
+    let files = files("rules");
+    assert!(files.len() >= 11, "only {} examples", files.len());
+    for path in files {
+        let name = path.display();
+        let file = rules::written_bytes(&fs::read(&path).unwrap(), "example").unwrap_or_else(|why| panic!("{why}"));
+        assert!(!file.cases.is_empty(), "{name} has no tests");
+        let failures = trial::failures(&file.policy, &file.cases, Timestamp::UNIX_EPOCH, Instant::now());
+        assert_eq!(failures, [], "{name}");
+        assert_eq!(file.policy.doubts(own.as_ref()), [], "{name}");
+    }
+}
+
 #[test]
 fn the_reference_means_what_its_comments_say() {
     let policy = parse(Path::new("rules/reference.yaml")).unwrap();
@@ -99,11 +118,11 @@ fn the_reference_means_what_its_comments_say() {
     let partners = &policy.rules[0];
     let outbound = partners.outbound.as_ref().unwrap();
     assert_eq!(partners.inbound.as_ref().unwrap().server_ports.to_string(), "30000-30999");
-    assert_eq!((outbound.gate_ports.to_string().as_str(), outbound.source_port), ("40000-40099", Some(20)));
+    assert_eq!((outbound.gate_ports.to_string().as_str(), outbound.source_port), ("20000-20099", Some(20)));
     assert_eq!((partners.datapath, partners.pinhole_timeout.as_secs()), (Datapath::Auto, 30));
     let mainframe = &policy.rules[1];
     assert_eq!(mainframe.inbound.as_ref().unwrap().gate_ports.to_string(), "10001-10005, 10010");
-    assert_eq!(mainframe.outbound.as_ref().unwrap().gate_ports.to_string(), "1024-65535");
+    assert!(mainframe.outbound.is_none());
     assert_eq!((partners.send_proxy, mainframe.send_proxy), (None, Some(ProxyVersion::V2)));
 }
 

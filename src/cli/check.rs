@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::net;
+use crate::policy::Doubt;
 use crate::rules::{self, Mistakes, Remark, RulesFile, Subject};
 use crate::trial::{self, Failure};
 
@@ -23,6 +25,9 @@ pub struct Args {
     /// Print the answer as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Answer 1 where there is a warning.
+    #[arg(long)]
+    pub deny_warnings: bool,
 }
 
 /// Checks one file.
@@ -42,35 +47,56 @@ fn check(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bo
         Err(error) => {
             writeln!(err, "error: {name} cannot be read: {error}")?;
             if args.json {
-                writeln!(out, "{:#}", json!({ "valid": false, "mistakes": [], "error": error.to_string() }))?;
+                writeln!(
+                    out,
+                    "{:#}",
+                    json!({ "valid": false, "mistakes": [], "warnings": [], "error": error.to_string() })
+                )?;
             }
             return Ok(false);
         }
     };
-    if contents.open_to_all {
-        writeln!(err, "warning: anybody on this machine may change {name}, and with it who gets in")?;
-        writeln!(err, "  = help: chmod o-w {name}")?;
+    if let Some(who) = contents.writable_by {
+        writeln!(err, "warning: {who} on this machine may change {name}, and with it who gets in")?;
+        writeln!(err, "  = help: chmod go-w {name}")?;
     }
     let answer = rules::written_bytes(&contents.bytes, &name).and_then(|written| match failed_tests(&written) {
         Some(failures) => Err(failures),
         None => Ok(written),
     });
+    let warnings = answer.as_ref().ok().map(warnings).filter(|warnings| !warnings.list().is_empty());
+    let list = |mistakes: Option<&Mistakes>| mistakes.map_or(Vec::new(), |mistakes| mistakes.list().to_vec());
     match &answer {
         answer if args.json => {
-            let mistakes = answer.as_ref().err().map_or(&[][..], Mistakes::list);
-            writeln!(out, "{:#}", json!({ "valid": answer.is_ok(), "mistakes": mistakes }))?;
+            let (mistakes, warnings) = (list(answer.as_ref().err()), list(warnings.as_ref()));
+            let answer = json!({ "valid": answer.is_ok(), "mistakes": mistakes, "warnings": warnings });
+            writeln!(out, "{answer:#}")?;
         }
         Ok(RulesFile { policy, cases, .. }) => {
             let mut counts = vec![counted(policy.listeners.len(), "listener"), counted(policy.rules.len(), "rule")];
             if !cases.is_empty() {
                 counts.push(format!("{} passed", counted(cases.len(), "test")));
             }
+            match &warnings {
+                Some(warnings) if colours() => writeln!(err, "{}", warnings.coloured())?,
+                Some(warnings) => writeln!(err, "{warnings}")?,
+                None => {}
+            }
             writeln!(out, "{name}: {}: valid", counts.join(", "))?;
         }
         Err(mistakes) if colours() => writeln!(err, "{}", mistakes.coloured())?,
         Err(mistakes) => writeln!(err, "{mistakes}")?,
     }
-    Ok(answer.is_ok())
+    let warned = warnings.is_some() || contents.writable_by.is_some();
+    Ok(answer.is_ok() && !(args.deny_warnings && warned))
+}
+
+/// What is legal but hardly meant, with its places.
+fn warnings(file: &RulesFile) -> Mistakes {
+    let doubts = file.policy.doubts(net::ephemeral_ports().as_ref());
+    let remark =
+        |Doubt { rule, key, message, help }: Doubt| Remark { subject: Subject::Rule(rule, key), message, help };
+    file.warnings(doubts.into_iter().map(remark).collect())
 }
 
 /// The tests of a file that fail, with their places.
@@ -84,17 +110,23 @@ pub(crate) fn failed_tests(written: &RulesFile) -> Option<Mistakes> {
 
 struct Contents {
     bytes: Vec<u8>,
-    open_to_all: bool,
+    /// Who else may write to it.
+    writable_by: Option<&'static str>,
 }
 
 fn read(file: &Path) -> io::Result<Contents> {
     if file == Path::new("-") {
-        return Ok(Contents { bytes: start(io::stdin())?, open_to_all: false });
+        return Ok(Contents { bytes: start(io::stdin())?, writable_by: None });
     }
     let file = File::open(file)?;
     let metadata = file.metadata()?;
-    let open_to_all = metadata.is_file() && metadata.permissions().mode() & 0o002 != 0;
-    Ok(Contents { bytes: start(file)?, open_to_all })
+    let writable_by = match metadata.permissions().mode() {
+        _ if !metadata.is_file() => None,
+        mode if mode & 0o002 != 0 => Some("anybody"),
+        mode if mode & 0o020 != 0 && metadata.gid() != 0 => Some("its group"),
+        _ => None,
+    };
+    Ok(Contents { bytes: start(file)?, writable_by })
 }
 
 /// As much as rules may have and a byte more, so that what is too large is seen and not held.
@@ -122,7 +154,7 @@ mod tests {
     /// The answer, standard output and standard error.
     fn checked(file: &Path, json: bool) -> (bool, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let valid = check(&Args { file: file.to_owned(), json }, &mut out, &mut err).unwrap();
+        let valid = check(&Args { file: file.to_owned(), json, deny_warnings: false }, &mut out, &mut err).unwrap();
         (valid, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -140,7 +172,10 @@ mod tests {
             "line": 8, "column": 28, "path": "rules[0].from[1]",
             "message": "`10.1.2.3/8` has bits set after its prefix", "help": "write \"10.0.0.0/8\"",
         });
-        assert_eq!((valid, out, err.as_str()), (false, json!({ "valid": false, "mistakes": [mistake] }), ""));
+        assert_eq!(
+            (valid, out, err.as_str()),
+            (false, json!({ "valid": false, "mistakes": [mistake], "warnings": [] }), "")
+        );
     }
 
     #[test]
@@ -160,5 +195,22 @@ mod tests {
         let (valid, _, err) = checked(&file, false);
         fs::remove_file(&file).unwrap();
         assert!(valid && err.starts_with("warning: anybody"), "{err}");
+    }
+
+    #[test]
+    fn warnings_are_shown_and_may_be_denied() {
+        let file = std::env::temp_dir().join(format!("ftpgate-check-warned-{}.yaml", std::process::id()));
+        let text = fs::read_to_string("rules/minimal.yaml").unwrap().replace("10001-10005", "1024-65535");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        let (valid, out, err) = checked(&file, false);
+        assert!(valid && out.ends_with("valid\n"), "{out}");
+        assert!(err.starts_with("warning: 64512 ports of the gate may be opened"), "{err}");
+        let args = Args { file: file.clone(), json: true, deny_warnings: true };
+        let mut out = Vec::new();
+        let valid = check(&args, &mut out, &mut Vec::new()).unwrap();
+        fs::remove_file(&file).unwrap();
+        let out: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert!(!valid && out["valid"] == json!(true) && out["warnings"][0]["path"] == "rules[0].inbound", "{out}");
     }
 }

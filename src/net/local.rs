@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::addr::{PortRange, PortRanges};
+
 /// Whether `ip` is an address of this machine: one that a plain socket can have.
 ///
 /// A machine may be set up to let every address be had (`ip_nonlocal_bind`); then this says yes to all, and
@@ -20,9 +22,41 @@ pub fn may_be_transparent() -> bool {
     Socket::new(Domain::IPV4, Type::STREAM, None).is_ok_and(|socket| socket.set_ip_transparent_v4(true).is_ok())
 }
 
+/// The ports that this host gives to outgoing connections, but for those that are kept free; `None` where it does not
+/// tell.
+#[must_use]
+pub fn ephemeral_ports() -> Option<PortRanges> {
+    let read = |name| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
+    let range = read("ip_local_port_range").ok()?;
+    let (first, last) = range.trim().split_once(char::is_whitespace)?;
+    let kept = read("ip_local_reserved_ports").unwrap_or_default();
+    given(first.trim().parse().ok()?, last.trim().parse().ok()?, kept.trim())
+}
+
+/// `kept` as in `ip_local_reserved_ports`: `8080,40000-40099`.
+fn given(first: u16, last: u16, kept: &str) -> Option<PortRanges> {
+    let one = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        PortRange::new(first.parse().ok()?, last.parse().ok()?)
+    };
+    let kept: Vec<PortRange> = kept.split(',').filter_map(one).collect();
+    let free = (first..=last).filter(|port| !kept.iter().any(|range| range.contains(*port)));
+    PortRanges::new(free.filter_map(|port| PortRange::new(port, port)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_that_are_kept_free_are_not_given() {
+        assert_eq!(given(32768, 60999, "").unwrap().to_string(), "32768-60999");
+        assert_eq!(
+            given(32768, 60999, "80,40000-40099,50000").unwrap().to_string(),
+            "32768-39999, 40100-49999, 50001-60999"
+        );
+        assert!(ephemeral_ports().is_some());
+    }
 
     #[test]
     fn loopback_is_ours_and_a_documentation_address_is_not() {

@@ -6,7 +6,7 @@ mod open;
 mod options;
 pub mod proxy_header;
 
-pub use local::{is_local, may_be_transparent};
+pub use local::{ephemeral_ports, is_local, may_be_transparent};
 pub use names::{NameError, Names};
 pub use open::{CONTROL_BACKLOG, dial, listen};
 pub use options::{

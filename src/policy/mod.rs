@@ -6,6 +6,7 @@
 mod case;
 mod commands;
 mod decide;
+mod doubts;
 mod glob;
 mod hours;
 mod listener;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub use case::{Case, CaseLine, Expected};
 pub use commands::{CommandList, Commands, NotAllowed};
 pub use decide::{Asker, Candidates, Decision, Denied};
+pub use doubts::Doubt;
 pub use glob::Globs;
 pub use hours::{Hours, Span};
 pub use listener::{Advertise, Advertised, Interception, Listener, Proxies, ProxyVersion, Source, Stand};

@@ -115,6 +115,12 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Whether all that `other` names is named here too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.network.covers(&other.network) && (self.port.is_none() || self.port == other.port)
+    }
+
     /// Whether `server` is one of them.
     #[must_use]
     pub fn contains(&self, server: ServerAddr) -> bool {

@@ -58,7 +58,11 @@ impl RulesFile {
         for Remark { subject, message, help } in remarks {
             let at = match subject {
                 Subject::Listener(index) => root.key("listeners").index(index).key("name"),
-                Subject::Rule(index, key) => root.key("rules").index(index).key(key),
+                Subject::Rule(index, key) => {
+                    let at = root.key("rules").index(index).key(key);
+                    // The ports of a mode may be written in the short form or the long one.
+                    if at.has("gate_ports") { at.key("gate_ports") } else { at }
+                }
                 Subject::Test(index, None) => root.key("tests").index(index).key("expect"),
                 Subject::Test(index, Some(line)) => {
                     root.key("tests").index(index).key("lines").index(line).key("expect")

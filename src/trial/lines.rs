@@ -9,6 +9,7 @@ use super::server::Server;
 use crate::addr::{PortRanges, Side};
 use crate::ftp::command::{Command, Verb, escaped};
 use crate::ftp::line::Line;
+use crate::policy::Rule;
 use crate::session::{
     Action, Carrier, DataEnd, Event, HowEnded, Input, Leg, Pinhole, PinholeId, Session, Setting, WhyRelay,
 };
@@ -29,11 +30,13 @@ pub struct Said {
 
 /// Gives the lines to a session, as if each pinhole opened at the first port of its range. The server is made up, but
 /// where a line of the client's is followed by one of the server's.
-pub(super) fn follow(setting: Setting, question: &Question<'_>, lines: &[String]) -> Vec<Said> {
+///
+/// `rule` is the one that comes to hold: a made-up server names ports that it allows.
+pub(super) fn follow(setting: Setting, rule: Option<&Rule>, question: &Question<'_>, lines: &[String]) -> Vec<Said> {
     if lines.is_empty() {
         return Vec::new();
     }
-    let inbound = setting.rule.inbound.as_ref();
+    let inbound = rule.and_then(|rule| rule.inbound.as_ref());
     let mut follower = Follower {
         ports: inbound.map_or_else(PortRanges::unreserved, |inbound| inbound.server_ports.clone()),
         server: Server::new(question.home),

@@ -106,9 +106,12 @@ impl Question<'_> {
         };
         let said = match (decision, &rule) {
             (Verdict::Deny, _) => Vec::new(),
-            (Verdict::AtLogin, _) => lines::follow(setting(&Candidates::nobody()), self, lines),
-            (Verdict::Allow, Some(rule)) if candidates.is_none() => lines::follow(setting(rule), self, lines),
-            (Verdict::Allow, _) => lines::follow(setting(&Candidates::nobody()), self, lines),
+            (Verdict::Allow, Some(rule)) if candidates.is_none() => {
+                lines::follow(setting(rule), Some(rule), self, lines)
+            }
+            (Verdict::Allow | Verdict::AtLogin, rule) => {
+                lines::follow(setting(&Candidates::nobody()), rule.as_deref(), self, lines)
+            }
         };
         Answer {
             rules,

@@ -1,0 +1,217 @@
+//! What a policy says that is legal but hardly meant.
+
+use std::sync::Arc;
+
+use super::{Destination, Interception, Listener, Permission, Policy, Rule, Stand};
+use crate::addr::{Network, PortRanges};
+
+/// More ports than this are hardly meant.
+const MANY_PORTS: u32 = 10_000;
+/// How many pairs of rules are compared at most: beyond that nobody would wait for the answer.
+const MOST_PAIRS: usize = 20_000_000;
+
+/// A doubt about one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// The place of the rule in the file.
+    pub rule: usize,
+    /// The key that it is about.
+    pub key: &'static str,
+    /// What is doubted.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+impl Policy {
+    /// Every doubt, in the order of the rules. `ephemeral` are the ports that this host gives to its own outgoing
+    /// connections.
+    #[must_use]
+    pub fn doubts(&self, ephemeral: Option<&PortRanges>) -> Vec<Doubt> {
+        let mut doubts = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            let mut doubt = |key, message: String, help: String| doubts.push(Doubt { rule: index, key, message, help });
+            if let Some(earlier) = self.rules.iter().take(self.compared(index)).find(|earlier| covers(earlier, rule)) {
+                doubt(
+                    "name",
+                    format!("this rule is never asked: rule {} before it matches all that it would", earlier.name),
+                    "take one of the two away, or put this one first".to_owned(),
+                );
+            }
+            if rule.permission == Permission::Deny {
+                continue;
+            }
+            self.doubt_everybody(rule, &mut doubt);
+            let inbound = rule.inbound.as_ref().map(|inbound| ("inbound", &inbound.gate_ports));
+            let outbound = rule.outbound.as_ref().map(|outbound| ("outbound", &outbound.gate_ports));
+            for (key, ports) in inbound.into_iter().chain(outbound) {
+                self.doubt_ports(rule, ports, ephemeral, &mut |message, help| doubt(key, message, help));
+            }
+        }
+        doubts
+    }
+
+    /// With how many of the rules before it a rule is compared.
+    fn compared(&self, index: usize) -> usize {
+        if self.rules.len().saturating_mul(self.rules.len()) / 2 <= MOST_PAIRS { index } else { 0 }
+    }
+
+    /// Whether a rule lets anybody anywhere, where clients choose their servers.
+    fn doubt_everybody(&self, rule: &Rule, doubt: &mut impl FnMut(&'static str, String, String)) {
+        let anybody = rule.from.contains(&Network::Any) && rule.users.is_none();
+        let anywhere = rule.to.contains(&Destination { network: Network::Any, port: None });
+        let chooses = |listener: &&Listener| {
+            !matches!(listener.stand, Stand::Reverse { .. })
+                && (rule.listeners.is_empty() || rule.listeners.contains(&listener.name))
+        };
+        if let Some(listener) = self.listeners.iter().find(chooses).filter(|_| anybody && anywhere)
+            && rule.inbound.is_some()
+            && rule.outbound.is_some()
+        {
+            doubt(
+                "to",
+                format!("anybody may reach any server through listener {}, in both modes", listener.name),
+                "name the clients in `from`, or the servers in `to`".to_owned(),
+            );
+        }
+    }
+
+    fn doubt_ports(
+        &self,
+        rule: &Rule,
+        ports: &PortRanges,
+        ephemeral: Option<&PortRanges>,
+        doubt: &mut impl FnMut(String, String),
+    ) {
+        if ports.count() > MANY_PORTS {
+            doubt(
+                format!("{} ports of the gate may be opened: {ports}", ports.count()),
+                "a port serves every client at a time, so a hundred go a long way: \"10001-10100\"".to_owned(),
+            );
+        }
+        // Where clients dial the servers' own addresses, so do we listen there, and nobody else does.
+        let own = |listener: &&Listener| match listener.stand {
+            Stand::Transparent { interception, .. } => interception == Interception::Redirect,
+            Stand::Reverse { .. } | Stand::Explicit => true,
+        };
+        let applies = |listener: &&Listener| rule.listeners.is_empty() || rule.listeners.contains(&listener.name);
+        if !self.listeners.iter().filter(applies).any(|listener| own(&listener)) {
+            return;
+        }
+        let listens = |listener: &&Listener| ports.contains(listener.bind.port()) && applies(listener);
+        if let Some(listener) = self.listeners.iter().find(listens) {
+            doubt(
+                format!("port {} of listener {} is among these", listener.bind.port(), listener.name),
+                "leave it out of the range: it is taken already".to_owned(),
+            );
+        }
+        if let Some(own) = ephemeral.filter(|own| own.overlaps(ports)) {
+            doubt(
+                format!("this host gives ports {own} to its own outgoing connections, and {ports} lies among them"),
+                format!(
+                    "choose ports outside, or keep these free: `sysctl net.ipv4.ip_local_reserved_ports={}`",
+                    spans(ports)
+                ),
+            );
+        }
+    }
+}
+
+/// Ranges as sysctl wants them: without blanks.
+fn spans(ports: &PortRanges) -> String {
+    ports.to_string().replace(' ', "")
+}
+
+/// Whether an earlier rule matches whatever a later one would.
+fn covers(earlier: &Arc<Rule>, later: &Rule) -> bool {
+    let listeners = earlier.listeners.is_empty()
+        || (!later.listeners.is_empty() && later.listeners.iter().all(|name| earlier.listeners.contains(name)));
+    let users = earlier.users.is_none() || earlier.users == later.users;
+    let hours = earlier.hours.is_none() || earlier.hours == later.hours;
+    listeners
+        && users
+        && hours
+        && later.from.iter().all(|network| earlier.from.iter().any(|wider| wider.covers(network)))
+        && later.to.iter().all(|destination| earlier.to.iter().any(|wider| wider.covers(destination)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::rules;
+
+    fn doubts(text: &str) -> Vec<(usize, &'static str, String)> {
+        let policy = rules::parse(text, "test").unwrap();
+        let own = rules::parse(&MINIMAL.replace("10001-10005", "32768-60999"), "own").unwrap();
+        let own = &own.rules[0].inbound.as_ref().unwrap().gate_ports;
+        policy.doubts(Some(own)).into_iter().map(|doubt| (doubt.rule, doubt.key, doubt.message)).collect()
+    }
+
+    const MINIMAL: &str = r#"
+version: 1
+listeners:
+  - { name: public, bind: "0.0.0.0:21", server: "10.0.2.2:21" }
+rules:
+  - { name: all, from: any, to: any, action: allow, inbound: "10001-10005", outbound: "20000-20099" }
+"#;
+
+    #[test]
+    fn what_most_people_write_is_not_doubted() {
+        assert_eq!(doubts(MINIMAL), []);
+    }
+
+    #[test]
+    fn a_rule_behind_a_wider_one_is_never_asked() {
+        let rules = r#"
+  - { name: narrow, from: "10.1.0.0/16", to: "10.0.2.2:21", action: deny }
+  - { name: later, from: any, to: any, action: deny }
+"#;
+        let found = doubts(&format!("{MINIMAL}{}", rules.trim_start_matches('\n')));
+        let expected = "this rule is never asked: rule all before it matches all that it would";
+        assert_eq!(found, [(1, "name", expected.to_owned()), (2, "name", expected.to_owned())]);
+        for (earlier, later, covered) in [
+            (r#"from: "10.0.0.0/8", to: any"#, r#"from: "10.1.0.0/16", to: any"#, true),
+            (r#"from: "10.0.0.0/8", to: any"#, r#"from: ["10.1.0.0/16", "11.0.0.0/8"], to: any"#, false),
+            (r#"from: any, to: "10.0.2.2:21""#, r#"from: any, to: "10.0.2.2""#, false),
+            (r#"from: any, to: "10.0.2.2""#, r#"from: any, to: "10.0.2.2:21""#, true),
+            ("from: any, to: any, users: anna", "from: any, to: any", false),
+            ("from: any, to: any, users: anna", "from: any, to: any, users: anna", true),
+            ("from: any, to: any, listener: public", "from: any, to: any", false),
+            ("from: any, to: any", "from: any, to: any, listener: public", true),
+            (r#"from: any, to: any, hours: "daily 08:00-18:00 UTC""#, "from: any, to: any", false),
+        ] {
+            let rule = |name, what| format!("  - {{ name: {name}, {what}, action: deny }}\n");
+            let head = MINIMAL.split("rules:").next().unwrap();
+            let text = format!("{head}rules:\n{}{}", rule("a", earlier), rule("b", later));
+            assert_eq!(!doubts(&text).is_empty(), covered, "{earlier} before {later}");
+        }
+    }
+
+    #[test]
+    fn ports_are_doubted() {
+        let with =
+            |inbound: &str| doubts(&MINIMAL.replace("10001-10005", inbound).replace(", outbound: \"20000-20099\"", ""));
+        assert!(
+            with("1024-65535").iter().any(|(_, key, message)| *key == "inbound" && message.contains("64512 ports"))
+        );
+        assert!(with("40000-40099")[0].2.contains("outgoing"));
+        let listens = MINIMAL.replace("0.0.0.0:21\"", "0.0.0.0:10003\"");
+        assert!(doubts(&listens)[0].2.contains("port 10003 of listener public"));
+    }
+
+    #[test]
+    fn anybody_to_anywhere_is_doubted_where_clients_choose() {
+        let explicit = MINIMAL.replace("server: \"10.0.2.2:21\"", "explicit: user-at-host");
+        assert_eq!(doubts(&explicit).len(), 1);
+        assert!(doubts(&explicit.replace("from: any", "from: \"10.0.0.0/8\"")).is_empty());
+    }
+
+    #[test]
+    fn networks_cover_their_parts() {
+        let ip: IpAddr = "10.0.0.1".parse().unwrap();
+        assert!(Network::Any.covers(&Network::Net(ip.into())));
+        assert!(!Network::Net(ip.into()).covers(&Network::Any));
+    }
+}
