@@ -362,8 +362,8 @@ fn reported(event: &Event) {
         Event::ForeignAddress { .. }
         | Event::Stranger { .. }
         | Event::PortTaken(_)
-        | Event::NotReached { .. }
-        | Event::PinholeExpired { .. }
+        | Event::NotReached(_)
+        | Event::PinholeExpired(_)
         | Event::LoggedIn { .. }
         | Event::LoginFailed
         | Event::BadLine { .. } => {}

@@ -6,6 +6,7 @@
 mod log;
 mod names;
 mod session;
+mod story;
 
 pub use log::{LogFormat, init};
 pub use session::SessionLog;

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
-use super::names;
+use super::{names, story};
 use crate::addr::{ClientAddr, Side};
 use crate::policy::Denied;
-use crate::session::{CloseReason, Event, Outcome, Transfer};
+use crate::session::{CloseReason, Event, Outcome, Story, Transfer};
 
 /// How many lines about faults of its peers a session may have: a peer must not fill the disk.
 const MAX_FAULT_LINES: u32 = 100;
@@ -111,8 +111,8 @@ impl SessionLog {
             | Event::ForeignAddress { .. }
             | Event::Stranger { .. }
             | Event::PortTaken(_)
-            | Event::NotReached { .. }
-            | Event::PinholeExpired { .. }
+            | Event::NotReached(_)
+            | Event::PinholeExpired(_)
             | Event::LoginFailed
             | Event::BadLine { .. } => {
                 self.fault_lines = self.fault_lines.saturating_add(1);
@@ -165,28 +165,27 @@ impl SessionLog {
             }
             Event::PortTaken(port) => warn!(event = "port_taken", session, %client, port,
                 advice = "another program listens on this port of gate_ports; the next one was tried", "port taken"),
-            Event::NotReached { side, error } => warn!(event = "data_not_reached", session, %client, %side, %error,
-                advice = not_reached_advice(*side), "the data connection to the {side} failed"),
-            Event::PinholeExpired { missing, after } => warn!(event = "pinhole_expired", session, %client, %missing,
-                seconds = after.as_secs(), advice = expired_advice(*missing), "nobody came to the pinhole"),
+            Event::NotReached(story) => self.missing("data_not_reached", story),
+            Event::PinholeExpired(story) => self.missing("pinhole_expired", story),
             Event::BadLine { side, fault } => warn!(event = "bad_line", session, %client, %side,
                 reason = names::fault(*fault), "the {side} sent a bad line"),
             Event::LoginFailed => warn!(event = "login_failed", session, %client, "the server did not let the user in"),
             Event::Rewritten { .. } | Event::Transferred(_) | Event::LoggedIn { .. } => {}
         }
     }
-}
 
-const fn not_reached_advice(side: Side) -> &'static str {
-    match side {
-        Side::Client => "the client's firewall refuses active mode; let it use passive mode",
-        Side::Server => "the server's firewall closes the port that the server itself named",
-    }
-}
-
-const fn expired_advice(missing: Side) -> &'static str {
-    match missing {
-        Side::Client => "a firewall between the client and the gate may close the rule's inbound gate_ports",
-        Side::Server => "a firewall between the server and the gate may close the rule's outbound gate_ports",
+    /// A data connection did not come about.
+    fn missing(&self, event: &'static str, story: &Story) {
+        let (session, client) = (self.id, self.client);
+        let Story { rule, modes, missing, place, absence, waited, asked, .. } = story;
+        let (told, cause) = story::told(story, client.ip());
+        let (mode, port, seconds) = (names::mode(modes.client), place.port(), waited.as_secs());
+        let server_mode = (modes.server != modes.client).then(|| names::mode(modes.server));
+        let heard = absence.name();
+        if *asked {
+            warn!(event, session, %client, rule, mode, server_mode, %missing, port, seconds, heard, cause, "{told}");
+        } else {
+            info!(event, session, %client, rule, mode, server_mode, %missing, port, seconds, heard, cause, "{told}");
+        }
     }
 }

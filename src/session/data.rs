@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use super::event::{Ending, Event, Mode, Modes, Transfer};
 use super::negotiation::{Negotiation, Notations};
 use super::pinhole::{Carrier, DataEnd, HowEnded, PinholeId};
+use super::story::{Absence, Place, Story};
 use super::{Action, Control, Session};
 use crate::addr::Side;
 use crate::ftp::command::Way;
 use crate::ftp::reply::Code;
+use crate::policy::Rule;
 
 /// How long the end of a transfer is held for a data connection that has yet to reach the client.
 const HOLD: Duration = Duration::from_secs(2);
@@ -23,7 +25,27 @@ pub(super) struct Connection {
     carrier: Carrier,
     /// Until when it is waited for; `None` once it came.
     until: Option<Instant>,
-    timeout: Duration,
+    since: Instant,
+    places: Places,
+}
+
+/// Where the legs of a data connection are to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) client: Place,
+    pub(super) server: Place,
+    /// The port that we come from when we dial the client, where the rule says which.
+    pub(super) source_port: Option<u16>,
+}
+
+/// A pinhole that stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stands {
+    pub(super) id: PinholeId,
+    pub(super) modes: Modes,
+    pub(super) carrier: Carrier,
+    pub(super) timeout: Duration,
+    pub(super) places: Places,
 }
 
 /// A transfer that was asked for and has not been recorded.
@@ -37,6 +59,8 @@ struct Running {
     rule: String,
     since: Instant,
     ending: Ending,
+    /// What the client is told where the server says that there was no data connection.
+    excuse: Option<String>,
 }
 
 /// What becomes of the transfers that run when the control connection ends.
@@ -86,8 +110,34 @@ impl Data {
     }
 
     /// A pinhole stands.
-    pub(super) fn stands(&mut self, now: Instant, id: PinholeId, modes: Modes, carrier: Carrier, timeout: Duration) {
-        self.connections.push(Connection { id, modes, carrier, until: Some(now + timeout), timeout });
+    pub(super) fn stands(&mut self, now: Instant, stands: Stands) {
+        let Stands { id, modes, carrier, timeout, places } = stands;
+        self.connections.push(Connection { id, modes, carrier, until: Some(now + timeout), since: now, places });
+    }
+
+    /// The story of a connection that did not come about.
+    fn story(&self, now: Instant, connection: &Connection, missing: Side, absence: Absence, rule: &Rule) -> Story {
+        let running = self.running.iter().find(|running| running.id == connection.id);
+        let place = match missing {
+            Side::Client => connection.places.client,
+            Side::Server => connection.places.server,
+        };
+        Story {
+            rule: running.map_or(&rule.name, |running| &running.rule).clone(),
+            modes: connection.modes,
+            missing,
+            place,
+            absence,
+            waited: now.saturating_duration_since(connection.since),
+            source_port: connection.places.source_port.filter(|_| missing == Side::Client),
+            asked: running.is_some(),
+            may_be_passive: connection.modes.client == Mode::Active && rule.inbound.is_some(),
+        }
+    }
+
+    /// What the client is told in place of the server's 425 or 426, where it is known why.
+    pub(super) fn excuse(&self) -> Option<&str> {
+        self.working()?.excuse.as_deref()
     }
 
     /// The peer came.
@@ -103,7 +153,17 @@ impl Data {
         let connection = self.connections.iter().find(|connection| Some(connection.id) == armed)?;
         let Connection { id, modes, carrier, .. } = *connection;
         let rule = rule.to_owned();
-        self.running.push(Running { id, way, modes, carrier, command, rule, since: now, ending: Ending::default() });
+        self.running.push(Running {
+            id,
+            way,
+            modes,
+            carrier,
+            command,
+            rule,
+            since: now,
+            ending: Ending::default(),
+            excuse: None,
+        });
         Some(id)
     }
 
@@ -253,9 +313,13 @@ impl Session {
     }
 
     pub(super) fn data_ended(&mut self, now: Instant, id: PinholeId, end: DataEnd) {
-        self.data.forget(id);
-        if let HowEnded::NotReached { side, error } = end.how {
-            self.report(Event::NotReached { side, error });
+        let connection = self.data.forget(id);
+        if let HowEnded::NotReached { side, error } = end.how
+            && let Some(connection) = connection
+        {
+            let story = self.data.story(now, &connection, side, Absence::of(error), &self.rule);
+            self.excuse(id, &story);
+            self.report(Event::NotReached(Box::new(story)));
         }
         let closed = self.control == Control::Closed;
         if let Some(index) = self.data.running.iter().position(|running| running.id == id)
@@ -267,6 +331,12 @@ impl Session {
             }
         }
         self.end_if_drained(now);
+    }
+
+    fn excuse(&mut self, id: PinholeId, story: &Story) {
+        if let Some(running) = self.data.running.iter_mut().find(|running| running.id == id) {
+            running.excuse = Some(story.excuse());
+        }
     }
 
     /// A new negotiation replaces what was negotiated before and is used by no transfer, but for `new` itself.
@@ -298,7 +368,9 @@ impl Session {
                 Mode::Passive => Side::Client,
                 Mode::Active => Side::Server,
             };
-            self.report(Event::PinholeExpired { missing, after: connection.timeout });
+            let story = self.data.story(now, &connection, missing, Absence::NeverCame, &self.rule);
+            self.excuse(connection.id, &story);
+            self.report(Event::PinholeExpired(Box::new(story)));
             if let Some(index) = self.data.running.iter().position(|running| running.id == connection.id)
                 && let Some(running) = self.data.running.get_mut(index)
             {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::pinhole::{Carrier, DataEnd, HowEnded};
 use super::refusal::Refusal;
+use super::story::Story;
 use crate::addr::Side;
 use crate::ftp::command::Way;
 use crate::ftp::line::LineFault;
@@ -49,19 +50,9 @@ pub enum Event {
     /// A port of the range is taken by another program; the next one was tried.
     PortTaken(u16),
     /// A side could not be connected to for data.
-    NotReached {
-        /// Which.
-        side: Side,
-        /// What the kernel said.
-        error: std::io::ErrorKind,
-    },
+    NotReached(Box<Story>),
     /// A pinhole closed because nobody came.
-    PinholeExpired {
-        /// The side that did not come.
-        missing: Side,
-        /// How long it was waited for.
-        after: Duration,
-    },
+    PinholeExpired(Box<Story>),
     /// A line that cannot be one.
     BadLine {
         /// Who sent it.

@@ -21,6 +21,7 @@ mod permits;
 mod pinhole;
 mod refusal;
 mod replies;
+mod story;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -33,6 +34,7 @@ pub use naming::{Called, Host, Named, Naming, Step, WELCOME};
 pub use negotiation::Notations;
 pub use pinhole::{Carrier, DataEnd, HowEnded, Introduction, Leg, Pinhole, PinholeId, WhyRelay};
 pub use refusal::Refusal;
+pub use story::{Absence, Place, Story};
 
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault};

@@ -4,10 +4,12 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+use super::data::{Places, Stands};
 use super::event::{Event, Mode, Modes};
 use super::pending::Expected;
 use super::pinhole::{Carrier, Introduction, Leg, Pinhole, PinholeId};
 use super::refusal::Refusal;
+use super::story::Place;
 use super::{Action, Control, Session};
 use crate::addr::{PortRanges, Side};
 use crate::ftp::command::loggable;
@@ -66,8 +68,8 @@ pub(super) enum Negotiation {
     Settled,
     /// The server was sent PASV or EPSV.
     Asked { request: Request, until: Instant },
-    /// The pinhole is on its way; `told` is the server's 227 or 229 where it has named a port.
-    Opening { id: PinholeId, request: Request, told: Option<Vec<u8>> },
+    /// The pinhole is on its way; `told` is the server's 227 or 229 where it has named a port, and `to` that port.
+    Opening { id: PinholeId, request: Request, told: Option<Vec<u8>>, to: Option<SocketAddr> },
     /// The server was sent PORT or EPRT with the second of these ports; the first is the client's.
     Offered { request: Request, ports: [Option<u16>; 2], until: Instant },
 }
@@ -201,7 +203,11 @@ impl Session {
         self.data.last_id += 1;
         let id = PinholeId(self.data.last_id);
         let introduction = self.introduction(request.wish);
-        self.data.negotiation = Negotiation::Opening { id, request, told };
+        let to = match &server {
+            Leg::Dial { to, .. } => Some(*to),
+            Leg::Listen { .. } => None,
+        };
+        self.data.negotiation = Negotiation::Opening { id, request, told, to };
         let (datapath, timeout) = (self.rule.datapath, self.rule.pinhole_timeout);
         self.act(Action::OpenPinhole(Pinhole { id, client, server, datapath, timeout, introduction }));
         Ok(())
@@ -260,7 +266,7 @@ impl Session {
 
     /// The pinhole stands, and the legs that are listened for have these ports.
     pub(super) fn pinhole_opened(&mut self, now: Instant, id: PinholeId, ports: [Option<u16>; 2], carrier: Carrier) {
-        let Some((request, told)) = self.take_opening(id) else { return self.close_pinhole(id) };
+        let Some((request, told, to)) = self.take_opening(id) else { return self.close_pinhole(id) };
         let modes = Modes { client: request.wish.mode(), server: request.server };
         let has_ports = (modes.client == Mode::Active || ports[0].is_some())
             && (modes.server == Mode::Passive || ports[1].is_some());
@@ -270,7 +276,15 @@ impl Session {
         }
         let timeout = self.rule.pinhole_timeout;
         self.close_stale(now, None);
-        self.data.stands(now, id, modes, carrier, timeout);
+        let ours = |port: Option<u16>| Place::Ours(port.unwrap_or_default());
+        let (client, source_port) = match request.wish {
+            Wish::Connects { .. } => (ours(ports[0]), None),
+            Wish::Waits { at, .. } => {
+                (Place::Theirs(at), self.rule.outbound.as_ref().and_then(|outbound| outbound.source_port))
+            }
+        };
+        let places = Places { client, server: to.map_or_else(|| ours(ports[1]), Place::Theirs), source_port };
+        self.data.stands(now, Stands { id, modes, carrier, timeout, places });
         match told {
             Some(told) => {
                 self.data.armed = Some(id);
@@ -281,17 +295,17 @@ impl Session {
     }
 
     pub(super) fn pinhole_failed(&mut self, now: Instant, id: PinholeId, refusal: Refusal) {
-        if let Some((request, told)) = self.take_opening(id) {
+        if let Some((request, told, _)) = self.take_opening(id) {
             self.refuse_held(now, refusal, &request, told.as_deref());
         }
     }
 
-    fn take_opening(&mut self, id: PinholeId) -> Option<(Request, Option<Vec<u8>>)> {
+    fn take_opening(&mut self, id: PinholeId) -> Option<(Request, Option<Vec<u8>>, Option<SocketAddr>)> {
         if !matches!(self.data.negotiation, Negotiation::Opening { id: opening, .. } if opening == id) {
             return None;
         }
         match std::mem::take(&mut self.data.negotiation) {
-            Negotiation::Opening { request, told, .. } => Some((request, told)),
+            Negotiation::Opening { request, told, to, .. } => Some((request, told, to)),
             Negotiation::Settled | Negotiation::Asked { .. } | Negotiation::Offered { .. } => None,
         }
     }

@@ -73,6 +73,12 @@ impl Session {
             {
                 self.collect(now, line);
             }
+            // The server knows only that there was no connection; we may know why.
+            (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. }))
+                if matches!(code.number(), 425 | 426) && self.data.excuse().is_some() =>
+            {
+                self.collect(now, line);
+            }
             (Part::Middle(_) | Part::Last(_), Some(Expected::Transfer { .. })) if !self.collected.is_empty() => {
                 self.collect(now, line);
             }
@@ -250,7 +256,18 @@ impl Session {
             Some(Expected::Transfer { .. }) if code.is_success() && self.data.is_lost() && !lines.is_empty() => {
                 // The server has sent what it had, to nobody.
                 self.data.lose();
-                self.forward(Side::Client, b"425 Can't open data connection.".to_vec());
+                let excuse = self.data.excuse().unwrap_or("Can't open data connection.");
+                let told = format!("425 {excuse}");
+                self.forward(Side::Client, told.into_bytes());
+                self.transfer_answered(now, code);
+            }
+            Some(Expected::Transfer { .. })
+                if !lines.is_empty()
+                    && !code.is_success()
+                    && let Some(excuse) = self.data.excuse() =>
+            {
+                let told = format!("{} {excuse}", code.number());
+                self.forward(Side::Client, told.into_bytes());
                 self.transfer_answered(now, code);
             }
             Some(Expected::Transfer { .. }) => {

@@ -95,7 +95,7 @@ fn a_server_that_cannot_be_reached_for_data_is_no_empty_file() {
     assert_shut_out(CLIENT, port);
     server.say("425 Nobody came");
     client.expect("425 Nobody came");
-    gate.logged(&["event=\"data_not_reached\"", "side=server"]);
+    gate.logged(&["event=\"data_not_reached\"", "missing=server"]);
     gate.logged(&["event=\"transfer\"", "outcome=\"server_not_reached\""]);
 }
 

@@ -160,8 +160,9 @@ impl Oracle {
         let aborted = self.asked.iter().any(|other| other.kind == Kind::Abort);
         // It took the server longer to answer PORT than the pinhole waits.
         let expired = self.holes.iter().any(|hole| hole.id.0 == self.last_id && hole.state == State::Closed);
+        // A server's 425 or 426 is told in words of the gate's own, where it knows why there was no connection.
         let lost = matches!(asked.kind, Kind::Transfer { hole: Some(id), .. }
-            if self.holes.iter().any(|hole| hole.id == id && hole.state == State::Closed));
+            if self.holes.iter().any(|hole| hole.id == id && matches!(hole.state, State::Closed | State::Ended(HowEnded::NotReached { .. }))));
         let refused = refused && !aborted && !lost;
         let negotiation = negotiation && !expired;
         if !fits || refused || (good && negotiation && code >= 300 && code != 503 && !v6) {
