@@ -90,11 +90,12 @@ fn a_server_that_cannot_be_reached_for_data_is_no_empty_file() {
     let gate = Gate::start();
     let (mut client, mut server) = gate.session();
     let (port, data) = client.passive(&mut server);
+    let closed = port_of(&data);
     drop(data);
     client.begin(&mut server, "RETR file");
     assert_shut_out(CLIENT, port);
     server.say("425 Nobody came");
-    client.expect("425 Nobody came");
+    client.expect(&format!("425 Can't open data connection: the server's port {closed} is closed."));
     gate.logged(&["event=\"data_not_reached\"", "missing=server"]);
     gate.logged(&["event=\"transfer\"", "outcome=\"server_not_reached\""]);
 }
