@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod intercept;
+pub mod openings;
 mod privileges;
 pub mod run;
 pub mod schema;
@@ -27,6 +28,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Intercept(intercept::Args),
+    Openings(openings::Args),
     Demo(demo::Args),
     Schema(schema::Args),
 }
@@ -42,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(args),
         Command::Explain(args) => explain::run(&args),
         Command::Intercept(args) => intercept::run(&args),
+        Command::Openings(args) => openings::run(&args),
     };
     done.unwrap_or_else(|error| {
         complain(&format!("ftpgate: {error:#}"));
