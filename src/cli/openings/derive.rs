@@ -129,19 +129,27 @@ impl Legs<'_> {
         let gate = AddressSet::of_hosts(hosts, family);
         let mut left = pairs.iter().fold(AddressSet::none(family), |all, pair| all.with(&pair.from));
         let mut fronts = Vec::new();
-        let mut front = |clients: AddressSet, told: Vec<Advertised>| {
+        let mut front = |clients: AddressSet, addresses: Addresses| {
             if !clients.is_empty() {
-                fronts.push((clients, Role::Gate(Side::Client), Addresses { own: gate.clone(), told }, bind.port()));
+                fronts.push((clients, Role::Gate(Side::Client), addresses, bind.port()));
             }
         };
         for advertise in &self.listener.advertise {
             let theirs = AddressSet::of(&advertise.from, family);
-            // Whoever is told the gate's own address has no NAT in between.
-            let told = Some(advertise.advertised.clone()).filter(|told| *told != Advertised::Address(bind.ip()));
-            front(left.within(&theirs), told.into_iter().collect());
+            let own = match &advertise.advertised {
+                Advertised::Address(ip) => gate.within(&AddressSet::of_hosts([*ip], family)),
+                Advertised::Name(_) => AddressSet::none(family),
+            };
+            // Whoever is told an address of the gate's own has no NAT in between.
+            let addresses = if own.is_empty() {
+                Addresses { own: gate.clone(), told: vec![advertise.advertised.clone()] }
+            } else {
+                Addresses::plain(own)
+            };
+            front(left.within(&theirs), addresses);
             left = left.without(&theirs);
         }
-        front(left, Vec::new());
+        front(left, Addresses::plain(gate));
         fronts
     }
 
@@ -185,9 +193,11 @@ impl Legs<'_> {
 /// What the gate asks of its name servers, by UDP, and by TCP where an answer is long.
 fn names(listener: &Listener, told: &Told) -> Vec<Opening> {
     let mut lines = Vec::new();
+    // Where nobody said which they are, one line that says so is enough.
+    let unknown = told.server_side.first().map_or(Family::V4, |gate| Family::of(*gate));
     for family in Family::ALL {
         let servers = AddressSet::of_hosts(told.name_servers.clone(), family);
-        if servers.is_empty() && !(told.name_servers.is_empty() && family == Family::V4) {
+        if servers.is_empty() && !(told.name_servers.is_empty() && family == unknown) {
             continue;
         }
         let gate = AddressSet::of_hosts(told.server_side.clone(), family);

@@ -15,6 +15,8 @@ pub mod opening;
 mod pf;
 mod reach;
 mod table;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::io::{Read as _, Write as _};
