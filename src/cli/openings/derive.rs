@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::addresses::{AddressSet, Family};
 use super::notes;
-use super::opening::{Addresses, Direction, End, Opening, Protocol, Purpose, Role, join, share};
+use super::opening::{Addresses, Direction, End, Opening, Protocol, Purpose, Role, join};
 use super::reach::{Pair, families, reach};
 use crate::addr::{PortRange, PortRanges, Side};
 use crate::ftp::command::Verb;
@@ -45,8 +45,8 @@ pub fn derive(policy: &Policy, told: &Told) -> Openings {
         let reached = reach(policy, listener, &families(listener, &told.server_side));
         for (rule, pairs) in reached.iter().filter(|(_, pairs)| !pairs.is_empty()) {
             let leg = Legs { listener, rule, told };
-            client_side.extend(join(leg.client_side(pairs)));
-            server_side.extend(join(leg.server_side(pairs)));
+            client_side.extend(join(leg.client_side(pairs), true));
+            server_side.extend(join(leg.server_side(pairs), true));
             opened.push(&rule.name);
         }
         let asks = listener.advertise.iter().any(|advertise| matches!(advertise.advertised, Advertised::Name(_)));
@@ -54,7 +54,7 @@ pub fn derive(policy: &Policy, told: &Told) -> Openings {
             server_side.extend(names(listener, told));
         }
     }
-    let mut lines = [share(client_side), share(server_side)].concat();
+    let mut lines = [join(client_side, false), join(server_side, false)].concat();
     for (index, line) in lines.iter_mut().enumerate() {
         line.number = index + 1;
     }

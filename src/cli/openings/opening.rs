@@ -64,18 +64,6 @@ pub enum Purpose {
     Names,
 }
 
-impl Purpose {
-    /// Its place among the lines of a rule.
-    const fn rank(self) -> u8 {
-        match self {
-            Self::Control => 0,
-            Self::Passive { .. } => 1,
-            Self::Active { .. } => 2,
-            Self::Names => 3,
-        }
-    }
-}
-
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
@@ -147,83 +135,63 @@ impl Opening {
     }
 }
 
-/// Joins the lines of one rule that differ only in the addresses of one end, or only in the control port.
-pub(super) fn join(lines: Vec<Opening>) -> Vec<Opening> {
+/// Joins lines that are the same, or differ only in the addresses of one end; with `ports` also those that differ only
+/// in the ports of the second end. The order is that of the first line of each.
+pub(super) fn join(lines: Vec<Opening>, ports: bool) -> Vec<Opening> {
     let mut joined: Vec<Opening> = Vec::with_capacity(lines.len());
     for mut line in lines {
         let mut place = joined.len();
         // What was joined may fit another line now.
         while let Some((index, both)) =
-            joined.iter().enumerate().find_map(|(index, other)| Some((index, joined_pair(other, &line)?)))
+            joined.iter().enumerate().find_map(|(index, other)| Some((index, pair(other, &line, ports)?)))
         {
             joined.remove(index);
-            (place, line) = (index, both);
+            (place, line) = (place.min(index), both);
         }
         joined.insert(place, line);
     }
-    joined.sort_by_key(|line| line.purpose.rank());
     joined
 }
 
-fn joined_pair(one: &Opening, other: &Opening) -> Option<Opening> {
-    for vary in [from_own, to_own, to_ports] {
-        let mut same = other.clone();
-        vary(&mut same, one, false);
-        if same == *one {
-            let mut both = one.clone();
-            vary(&mut both, other, true);
-            return Some(both);
+/// One line in place of two.
+fn pair(one: &Opening, other: &Opening, ports: bool) -> Option<Opening> {
+    let bare = |line: &Opening| (line.side, line.direction, line.protocol, line.purpose);
+    if bare(one) != bare(other) {
+        return None;
+    }
+    let (from, to) = match (one.from == other.from, one.to == other.to) {
+        (true, true) => (one.from.clone(), one.to.clone()),
+        (true, false) => {
+            let to = either(&one.to, &other.to);
+            (one.from.clone(), to.or_else(|| all_ports(&one.to, &other.to).filter(|_| ports))?)
         }
-    }
-    None
+        (false, true) => (either(&one.from, &other.from)?, one.to.clone()),
+        (false, false) => return None,
+    };
+    let names = |ours: &[String], theirs: &[String]| {
+        let more = theirs.iter().filter(|name| !ours.contains(name));
+        ours.iter().chain(more).cloned().collect()
+    };
+    let (rules, listeners) = (names(&one.rules, &other.rules), names(&one.listeners, &other.listeners));
+    Some(Opening { from, to, rules, listeners, ..one.clone() })
 }
 
-/// Takes the addresses of another line, or adds them.
-fn from_own(line: &mut Opening, other: &Opening, add: bool) {
-    own(&mut line.from.addresses, &other.from.addresses, add);
+/// The addresses of both, where nothing else differs. One that is not known says nothing about one that is.
+fn either(one: &End, other: &End) -> Option<End> {
+    let (ours, theirs) = (&one.addresses, &other.addresses);
+    let alike = one.role == other.role
+        && one.ports == other.ports
+        && ours.told == theirs.told
+        && ours.family() == theirs.family()
+        && !ours.is_unknown()
+        && !theirs.is_unknown();
+    let addresses = || Addresses { own: ours.own.with(&theirs.own), told: ours.told.clone() };
+    alike.then(|| End { addresses: addresses(), ..one.clone() })
 }
 
-fn to_own(line: &mut Opening, other: &Opening, add: bool) {
-    own(&mut line.to.addresses, &other.to.addresses, add);
-}
-
-fn own(ours: &mut Addresses, other: &Addresses, add: bool) {
-    // An address that is not known says nothing about one that is; and families stay apart.
-    if ours.family() == other.family() && !ours.is_unknown() && !other.is_unknown() {
-        ours.own = if add { ours.own.with(&other.own) } else { other.own.clone() };
-    }
-}
-
-fn to_ports(line: &mut Opening, other: &Opening, add: bool) {
-    if let (Some(ours), Some(theirs)) = (&line.to.ports, &other.to.ports) {
-        let ranges = if add { [ours.as_slice(), theirs.as_slice()].concat() } else { theirs.as_slice().to_vec() };
-        line.to.ports = PortRanges::new(ranges);
-    }
-}
-
-/// Makes one line of those that several rules or listeners want alike.
-pub(super) fn share(lines: Vec<Opening>) -> Vec<Opening> {
-    let mut shared: Vec<Opening> = Vec::with_capacity(lines.len());
-    for line in lines {
-        let same = |other: &&mut Opening| {
-            let bare = |line: &Opening| (line.side, line.direction, line.protocol, line.purpose);
-            bare(other) == bare(&line) && other.from == line.from && other.to == line.to
-        };
-        match shared.iter_mut().find(same) {
-            Some(other) => {
-                add(&mut other.rules, line.rules);
-                add(&mut other.listeners, line.listeners);
-            }
-            None => shared.push(line),
-        }
-    }
-    shared
-}
-
-fn add(names: &mut Vec<String>, more: Vec<String>) {
-    for name in more {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
+/// The ports of both, where nothing else differs.
+fn all_ports(one: &End, other: &End) -> Option<End> {
+    let (Some(ours), Some(theirs)) = (&one.ports, &other.ports) else { return None };
+    let ports = PortRanges::new([ours.as_slice(), theirs.as_slice()].concat());
+    (one.role == other.role && one.addresses == other.addresses).then(|| End { ports, ..one.clone() })
 }
