@@ -3,7 +3,7 @@
 use super::addresses::Family;
 use super::opening::{Opening, Purpose, Role};
 use super::words::list;
-use crate::addr::Network;
+use crate::addr::{Network, Side};
 use crate::policy::{Advertised, Interception, Listener, Permission, Policy, Rule, Stand};
 
 /// What is not in the lines, or in them for a reason that they do not show; `opened` are the rules that have lines.
@@ -19,9 +19,15 @@ pub(super) fn notes(policy: &Policy, lines: &[Opening], opened: &[&str]) -> Vec<
     if !timed.is_empty() {
         notes.push(format!("Shown as if it were always their hour: {}. The gate keeps the hours.", list(timed)));
     }
-    if lines.iter().any(|line| line.purpose == Purpose::Active { always: false } && line.from.role == Role::Server)
-        && let Some(listener) = policy.listeners.iter().find(|listener| is_redirect(listener))
-    {
+    let in_a_servers_name =
+        |line: &&Opening| line.purpose == Purpose::Active { always: false } && line.from.role == Role::Server;
+    let redirected = policy.listeners.iter().filter(|listener| is_redirect(listener));
+    for listener in redirected.filter(|listener| {
+        lines
+            .iter()
+            .filter(in_a_servers_name)
+            .any(|line| line.side == Side::Client && line.listeners.contains(&listener.name))
+    }) {
         notes.push(format!(
             "Listener {}: only with CAP_NET_ADMIN, as the unit gives it, does active data come from the server's address; \
              without, from the gate's.",

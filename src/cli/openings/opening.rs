@@ -64,6 +64,19 @@ pub enum Purpose {
     Names,
 }
 
+impl Purpose {
+    /// What holds for both; `None` where they have little in common.
+    const fn of_both(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Control, Self::Control) => Some(Self::Control),
+            (Self::Passive { always: one }, Self::Passive { always }) => Some(Self::Passive { always: one && always }),
+            (Self::Active { always: one }, Self::Active { always }) => Some(Self::Active { always: one && always }),
+            (Self::Names, Self::Names) => Some(Self::Names),
+            (Self::Control | Self::Passive { .. } | Self::Active { .. } | Self::Names, _) => None,
+        }
+    }
+}
+
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
@@ -155,10 +168,8 @@ pub(super) fn join(lines: Vec<Opening>, ports: bool) -> Vec<Opening> {
 
 /// One line in place of two.
 fn pair(one: &Opening, other: &Opening, ports: bool) -> Option<Opening> {
-    let bare = |line: &Opening| (line.side, line.direction, line.protocol, line.purpose);
-    if bare(one) != bare(other) {
-        return None;
-    }
+    let bare = |line: &Opening| (line.side, line.direction, line.protocol);
+    let purpose = one.purpose.of_both(other.purpose).filter(|_| bare(one) == bare(other))?;
     let (from, to) = match (one.from == other.from, one.to == other.to) {
         (true, true) => (one.from.clone(), one.to.clone()),
         (true, false) => {
@@ -173,7 +184,7 @@ fn pair(one: &Opening, other: &Opening, ports: bool) -> Option<Opening> {
         ours.iter().chain(more).cloned().collect()
     };
     let (rules, listeners) = (names(&one.rules, &other.rules), names(&one.listeners, &other.listeners));
-    Some(Opening { from, to, rules, listeners, ..one.clone() })
+    Some(Opening { from, to, purpose, rules, listeners, ..one.clone() })
 }
 
 /// The addresses of both, where nothing else differs. One that is not known says nothing about one that is.

@@ -108,6 +108,24 @@ fn a_bridge_opens_each_leg_in_its_own_mode() {
 }
 
 #[test]
+fn what_several_rules_want_is_one_line() {
+    let rules =
+        "{ name: bridged, from: 198.51.100.0/25, to: any, action: allow, outbound: '40000', server_mode: passive }
+         { name: plain, from: 198.51.100.0/24, to: any, action: allow, inbound: '10001' }";
+    assert_derived(
+        REVERSE,
+        rules,
+        &[
+            "client 198.51.100.0/24 > 192.0.2.1:21 control (bridged, plain)",
+            "client 192.0.2.1 > 198.51.100.0/25:1024-65535 active data (bridged)",
+            "client 198.51.100.128/25 > 192.0.2.1:10001 passive data (plain)",
+            "server 10.0.2.1 > 10.0.2.2:2100 control (bridged, plain)",
+            "server 10.0.2.1 > 10.0.2.2:1024-65535 passive data (bridged, plain)",
+        ],
+    );
+}
+
+#[test]
 fn what_rules_before_it_decide_is_not_opened() {
     assert_derived(
         REVERSE,
