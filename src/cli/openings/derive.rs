@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::addresses::{AddressSet, Family};
 use super::notes;
 use super::opening::{Addresses, Direction, End, Opening, Protocol, Purpose, Role, join};
-use super::reach::{Pair, families, reach};
+use super::reach::{Pair, Reach, families, reach};
 use crate::addr::{PortRange, PortRanges, Side};
 use crate::ftp::command::Verb;
 use crate::policy::{Advertised, Listener, Policy, Rule, ServerMode, Source, Stand};
@@ -40,17 +40,20 @@ pub struct Openings {
 #[must_use]
 pub fn derive(policy: &Policy, told: &Told) -> Openings {
     let (mut client_side, mut server_side) = (Vec::new(), Vec::new());
-    let mut opened: Vec<&str> = Vec::new();
+    let (mut opened, mut whole): (Vec<&str>, Vec<&str>) = Default::default();
     for listener in &policy.listeners {
         let reached = reach(policy, listener, &families(listener, &told.server_side));
-        for (rule, pairs) in reached.iter().filter(|(_, pairs)| !pairs.is_empty()) {
+        for Reach { rule, pairs, is_whole } in reached.iter().filter(|reach| !reach.pairs.is_empty()) {
             let leg = Legs { listener, rule, told };
             client_side.extend(join(leg.client_side(pairs), true));
             server_side.extend(join(leg.server_side(pairs), true));
             opened.push(&rule.name);
+            if *is_whole && !whole.contains(&rule.name.as_str()) {
+                whole.push(&rule.name);
+            }
         }
         let asks = listener.advertise.iter().any(|advertise| matches!(advertise.advertised, Advertised::Name(_)));
-        if reached.iter().any(|(_, pairs)| !pairs.is_empty()) && (asks || listener.stand == Stand::Explicit) {
+        if reached.iter().any(|reach| !reach.pairs.is_empty()) && (asks || listener.stand == Stand::Explicit) {
             server_side.extend(names(listener, told));
         }
     }
@@ -58,7 +61,7 @@ pub fn derive(policy: &Policy, told: &Told) -> Openings {
     for (index, line) in lines.iter_mut().enumerate() {
         line.number = index + 1;
     }
-    let notes = notes::notes(policy, &lines, &opened);
+    let notes = notes::notes(policy, &lines, &opened, &whole);
     Openings { lines, notes }
 }
 

@@ -6,9 +6,16 @@ use super::words::list;
 use crate::addr::{Network, Side};
 use crate::policy::{Advertised, Interception, Listener, Permission, Policy, Rule, Stand};
 
-/// What is not in the lines, or in them for a reason that they do not show; `opened` are the rules that have lines.
-pub(super) fn notes(policy: &Policy, lines: &[Opening], opened: &[&str]) -> Vec<String> {
+/// What is not in the lines, or in them for a reason that they do not show. `opened` are the rules that have lines, and
+/// `whole` those of them from which nothing was taken away.
+pub(super) fn notes(policy: &Policy, lines: &[Opening], opened: &[&str], whole: &[&str]) -> Vec<String> {
     let mut notes = Vec::new();
+    for name in whole {
+        notes.push(format!(
+            "Rule {} is opened whole: what rules before it decide is in too many pieces. The gate denies it all the same.",
+            name.escape_debug()
+        ));
+    }
     if lines.is_empty() {
         notes.push("No rule lets any client of any listener through, so nothing has to be open.".to_owned());
     }

@@ -8,7 +8,7 @@ use crate::policy::{Listener, Permission, Policy, Rule, Stand};
 
 /// The control port where a rule names none.
 const CONTROL_PORT: u16 = 21;
-/// How many pieces of a rule are told apart. Behind that, what earlier rules decide is shown once more.
+/// How many pieces of a rule are told apart.
 const MOST_PIECES: usize = 512;
 
 /// Clients, the servers that they can reach, and the control port.
@@ -19,22 +19,33 @@ pub(super) struct Pair {
     pub(super) port: u16,
 }
 
-/// The rules that let clients of a listener through, in their order, each with whom it lets to whom.
-pub(super) fn reach<'a>(policy: &'a Policy, listener: &Listener, families: &[Family]) -> Vec<(&'a Rule, Vec<Pair>)> {
+/// What a rule lets through at one listener.
+#[derive(Debug)]
+pub(super) struct Reach<'a> {
+    pub(super) rule: &'a Rule,
+    /// Whom it lets to whom; none where rules before it decide all.
+    pub(super) pairs: Vec<Pair>,
+    /// Rules before it leave so many pieces that it is taken whole.
+    pub(super) is_whole: bool,
+}
+
+/// The rules that let clients of a listener through, in their order.
+pub(super) fn reach<'a>(policy: &'a Policy, listener: &Listener, families: &[Family]) -> Vec<Reach<'a>> {
     let mut before: Vec<&Rule> = Vec::new();
     let mut reached = Vec::new();
     let here = |rule: &Rule| rule.listeners.is_empty() || rule.listeners.contains(&listener.name);
     for rule in policy.rules.iter().map(|rule| &**rule).filter(|rule| here(rule)) {
         if rule.permission == Permission::Allow {
             let mut pairs = all_pairs(rule, listener, families);
+            let mut is_whole = false;
             for earlier in &before {
                 pairs = pairs.into_iter().flat_map(|pair| left_by(earlier, listener, pair)).collect();
                 if pairs.len() > MOST_PIECES {
-                    pairs = all_pairs(rule, listener, families);
+                    (pairs, is_whole) = (all_pairs(rule, listener, families), true);
                     break;
                 }
             }
-            reached.push((rule, pairs));
+            reached.push(Reach { rule, pairs, is_whole });
         }
         // One that waits for a user or an hour leaves everybody to the rules behind it, now and then.
         if rule.users.is_none() && rule.hours.is_none() {

@@ -326,6 +326,19 @@ fn what_cannot_be_is_said() {
 }
 
 #[test]
+fn what_is_too_much_to_tell_apart_is_said() {
+    let pair = |n: usize| {
+        format!("{{ name: r{n}, from: 10.1.{}.{}, to: 10.2.0.{}, action: deny }}", n / 256, n % 256, n % 200)
+    };
+    let mut rules: Vec<String> = (0..600).map(pair).collect();
+    rules.push("{ name: rest, from: any, to: any, action: allow, inbound: '10001' }".to_owned());
+    let listener = "{ name: lan, bind: '0.0.0.0:2121', transparent: tproxy, source: client }";
+    let (lines, notes) = derived_with(listener, &rules.join("\n"), &told());
+    assert_eq!(lines[0], "client any IPv4 > any IPv4:21 control (rest)");
+    assert!(notes.len() == 1 && notes[0].starts_with("Rule rest is opened whole"), "{notes:?}");
+}
+
+#[test]
 fn many_rules_are_derived_in_fair_time() {
     let rules: Vec<String> = (0..1000)
         .map(|n| {
