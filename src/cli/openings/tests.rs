@@ -1,18 +1,26 @@
 //! What is derived, from rules as operators write them, each line in short.
 
+use jiff::Timestamp;
+use proptest::prelude::*;
+
 use super::derive::{Told, derive};
-use super::opening::Opening;
+use super::opening::{End, Opening, Purpose};
 use super::words;
+use crate::addr::{ClientAddr, ServerAddr, Side};
+use crate::policy::{Asker, Decision, Policy};
 
 const REVERSE: &str = "{ name: front, bind: '192.0.2.1:21', server: '10.0.2.2:2100' }";
 
 /// The lines of a rules file with these listeners and rules, in flow style, and the notes.
 fn derived_with(listeners: &str, rules: &str, told: &Told) -> (Vec<String>, Vec<String>) {
+    let openings = derive(&policy(listeners, rules), told);
+    (openings.lines.iter().map(short).collect(), openings.notes)
+}
+
+fn policy(listeners: &str, rules: &str) -> Policy {
     let list = |items: &str| items.lines().map(|item| format!("  - {}\n", item.trim())).collect::<String>();
     let yaml = format!("version: 1\nlisteners:\n{}rules:\n{}", list(listeners), list(rules));
-    let policy = crate::rules::parse(&yaml, "test").unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let openings = derive(&policy, told);
-    (openings.lines.iter().map(short).collect(), openings.notes)
+    crate::rules::parse(&yaml, "test").unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
 fn told() -> Told {
@@ -352,4 +360,54 @@ fn many_rules_are_derived_in_fair_time() {
     // Whom the rules before it deny is an exception; all of it is one line.
     assert!(lines[0].starts_with("client 10.0.0.0/14 except 10.0.0.0/24, 10.0.16.0/24"), "{:?}", lines.first());
     assert_eq!(lines.len(), 4);
+}
+
+/// One of sixteen addresses or a network of some of them.
+fn network() -> impl Strategy<Value = (u8, u8)> {
+    (0..16u8, 28..=32u8).prop_map(|(host, length)| (host & (0xffu16 << (32 - length)) as u8, length))
+}
+
+/// A rule without its name.
+fn rule() -> impl Strategy<Value = String> {
+    let ports = prop::sample::select(vec!["", ":21", ":2100"]);
+    let action = prop::sample::select(vec!["allow, inbound: '10001'", "deny"]);
+    let users = prop::sample::select(vec!["", ", users: anna"]);
+    (network(), network(), ports, action, users).prop_map(|(from, to, port, action, users)| {
+        let (from, to) = (format!("10.1.0.{}/{}", from.0, from.1), format!("10.2.0.{}/{}{port}", to.0, to.1));
+        format!("from: {from}, to: '{to}', action: {action}{users}")
+    })
+}
+
+proptest! {
+    /// What may be decided to be is open, and nothing else.
+    #[test]
+    fn what_is_open_is_what_is_decided(rules in prop::collection::vec(rule(), 1..8)) {
+        let named = |(number, rule): (usize, &String)| format!("{{ name: r{number}, {rule} }}");
+        let rules: Vec<String> = rules.iter().enumerate().map(named).collect();
+        let listener = "{ name: lan, bind: '0.0.0.0:2121', transparent: tproxy, source: client }";
+        let policy = policy(listener, &rules.join("\n"));
+        let openings = derive(&policy, &told());
+        let lines = |side: Side| -> Vec<_> {
+            let control = |line: &&Opening| line.side == side && line.purpose == Purpose::Control;
+            let nets = |end: &End| end.addresses.own.prefixes();
+            openings.lines.iter().filter(control).map(|line| (nets(&line.from), nets(&line.to), line.to.ports.clone())).collect()
+        };
+        for side in [Side::Client, Side::Server] {
+            let lines = lines(side);
+            for (client, server, port) in (0..16u8).flat_map(|c| (0..16u8).flat_map(move |s| [(c, s, 21), (c, s, 2100)])) {
+                let client = ClientAddr::new(([10, 1, 0, client], 50_000).into());
+                let server = ServerAddr::new(([10, 2, 0, server], port).into());
+                let open = lines.iter().any(|(from, to, ports)| {
+                    from.iter().any(|net| net.contains(&client.ip()))
+                        && to.iter().any(|net| net.contains(&server.ip()))
+                        && ports.as_ref().is_some_and(|ports| ports.contains(port))
+                });
+                let decision = policy.decide(&Asker { listener: "lan", client, server, at: Timestamp::UNIX_EPOCH });
+                let allowed = !matches!(decision, Decision::Deny(_));
+                // A rule that names no port is opened for one of them only.
+                let fits = if port == 21 { open == allowed } else { !open || allowed };
+                prop_assert!(fits, "{client} to {server}: open {open}, allowed {allowed}\n{}", rules.join("\n"));
+            }
+        }
+    }
 }
