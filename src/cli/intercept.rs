@@ -201,7 +201,9 @@ fn intercepted(policy: &Policy, target: &Target<'_>, family: Family, control: &s
     let mut out = String::new();
     // The names come from the rules file: escaped, they cannot end the comment.
     let _ = writeln!(out, "\t\t# listener {} at {}", target.name.escape_debug(), target.bind);
-    let allowed = || policy.rules.iter().filter(|rule| rule.permission == Permission::Allow);
+    // What is for other listeners would be denied here.
+    let here = |rule: &Rule| rule.listeners.is_empty() || rule.listeners.iter().any(|name| name == target.name);
+    let allowed = || policy.rules.iter().filter(|rule| rule.permission == Permission::Allow && here(rule));
     for rule in allowed() {
         let Some(from) = family.networks(rule.from.iter()) else { continue };
         for (networks, ports) in control_ports(rule, family) {
@@ -399,6 +401,16 @@ mod tests {
         );
         assert!(nat.contains("ip saddr { 198.51.100.0/24 } ip daddr { 10.2.0.0/16 } tcp dport { 2100 } redirect to"));
         assert!(!nat.contains("ip -6") && nat.contains("socket transparent 1") && !nat.contains("never"));
+    }
+
+    #[test]
+    fn a_rule_for_another_listener_hands_nothing_over() {
+        let mut policy = policy();
+        Arc::make_mut(&mut policy.rules[3]).listeners = vec!["nat".to_owned()];
+        policy.listeners.retain(|listener| ["nat", "one"].contains(&listener.name.as_str()));
+        let script = script(&policy);
+        assert_eq!(script.matches("# rule all\n").count(), 1, "{script}");
+        assert!(script.contains("meta nfproto ipv4 tcp dport { 21 } redirect to :2123\n"), "{script}");
     }
 
     #[test]

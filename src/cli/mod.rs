@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod intercept;
+pub mod openings;
 mod privileges;
 pub mod run;
 pub mod schema;
@@ -27,6 +28,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Intercept(intercept::Args),
+    Openings(openings::Args),
     Demo(demo::Args),
     Schema(schema::Args),
 }
@@ -42,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(args),
         Command::Explain(args) => explain::run(&args),
         Command::Intercept(args) => intercept::run(&args),
+        Command::Openings(args) => openings::run(&args),
     };
     done.unwrap_or_else(|error| {
         complain(&format!("ftpgate: {error:#}"));
@@ -63,7 +66,12 @@ pub(crate) fn not_started() -> ExitCode {
 pub(crate) fn read(file: &Path) -> Result<Policy, String> {
     let name = file.display().to_string();
     let bytes = std::fs::read(file).map_err(|error| format!("ftpgate: cannot read {name}: {error}"))?;
-    let written = crate::rules::written_bytes(&bytes, &name).map_err(|mistakes| mistakes.to_string())?;
+    parse(&bytes, &name)
+}
+
+/// Reads what is in a rules file and runs its tests; the text says what is wrong with it.
+pub(crate) fn parse(bytes: &[u8], name: &str) -> Result<Policy, String> {
+    let written = crate::rules::written_bytes(bytes, name).map_err(|mistakes| mistakes.to_string())?;
     match check::failed_tests(&written) {
         Some(mistakes) => Err(mistakes.to_string()),
         None => Ok(written.policy),

@@ -68,6 +68,12 @@ impl Proxies {
         Self(networks.into())
     }
 
+    /// Their networks.
+    #[must_use]
+    pub fn networks(&self) -> &[Network] {
+        &self.0
+    }
+
     /// Whether `ip` is one of them.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
