@@ -36,7 +36,7 @@ pub(super) fn file(value: Value, at: &At<'_>) -> Option<Policy> {
     let names: Option<Vec<String>> =
         listeners.as_ref().map(|listeners| listeners.iter().map(|listener| listener.name.clone()).collect());
     let rules = rules(file.rules, names.as_deref(), at);
-    Some(Policy { listeners: listeners?, rules: rules?, timeouts: timeouts? })
+    Some(Policy { listeners: listeners?, rules: rules?.into(), timeouts: timeouts? })
 }
 
 fn version(written: Written<Version>, at: &At<'_>) {
