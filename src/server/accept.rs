@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::StartError;
@@ -28,7 +28,8 @@ pub(super) struct Acceptors {
 #[derive(Debug)]
 struct Acceptor {
     socket: Arc<TcpListener>,
-    listener: Arc<Listener>,
+    /// What the file says of it now: the task that accepts looks at it for each client.
+    listener: watch::Sender<Arc<Listener>>,
     task: JoinHandle<()>,
 }
 
@@ -41,11 +42,12 @@ pub(super) struct Ready {
 impl Acceptors {
     /// Gets a socket for each listener: one that is open already, or a new one. Changes nothing yet.
     pub(super) fn open(&self, listeners: &[Listener]) -> Result<Vec<Ready>, StartError> {
+        let mut free: Vec<&Acceptor> = self.open.iter().collect();
         listeners
             .iter()
             .map(|listener| {
-                let kept = self.open.iter().find(|acceptor| same_socket(&acceptor.listener, listener));
-                let socket = match kept {
+                let kept = free.iter().position(|acceptor| same_socket(&acceptor.listener.borrow(), listener));
+                let socket = match kept.map(|place| free.remove(place)) {
                     Some(acceptor) => Arc::clone(&acceptor.socket),
                     None => Arc::new(bind(listener)?),
                 };
@@ -54,16 +56,28 @@ impl Acceptors {
             .collect()
     }
 
-    /// Accepts on these sockets, and on no others, from now on.
+    /// Accepts on these sockets, and on no others, from now on. One that is open already goes on without a break.
     pub(super) fn replace(&mut self, ready: Vec<Ready>, context: &Context, sessions: &Sessions) {
-        self.close();
-        self.open = ready
-            .into_iter()
-            .map(|Ready { listener, socket }| {
-                let accepting = accept(Arc::clone(&socket), Arc::clone(&listener), context.clone(), sessions.clone());
-                Acceptor { socket, listener, task: tokio::spawn(accepting) }
-            })
-            .collect();
+        let mut old = std::mem::take(&mut self.open);
+        let kept = |old: &mut Vec<Acceptor>, socket: &Arc<TcpListener>| {
+            let place = old.iter().position(|acceptor| Arc::ptr_eq(&acceptor.socket, socket))?;
+            Some(old.swap_remove(place))
+        };
+        for Ready { listener, socket } in ready {
+            let acceptor = match kept(&mut old, &socket) {
+                Some(acceptor) => {
+                    acceptor.listener.send_replace(listener);
+                    acceptor
+                }
+                None => {
+                    let (listener, told) = watch::channel(listener);
+                    let accepting = accept(Arc::clone(&socket), told, context.clone(), sessions.clone());
+                    Acceptor { socket, listener, task: tokio::spawn(accepting) }
+                }
+            };
+            self.open.push(acceptor);
+        }
+        old.iter().for_each(|acceptor| acceptor.task.abort());
     }
 
     /// Accepts nobody any more; a socket that is not passed on is closed.
@@ -106,20 +120,26 @@ fn advice(listener: &Listener, error: &io::Error) -> &'static str {
     }
 }
 
-async fn accept(socket: Arc<TcpListener>, listener: Arc<Listener>, context: Context, sessions: Sessions) {
+async fn accept(
+    socket: Arc<TcpListener>,
+    listener: watch::Receiver<Arc<Listener>>,
+    context: Context,
+    sessions: Sessions,
+) {
     let mut failing = false;
     loop {
         match socket.accept().await {
             Ok((client, address)) => {
                 failing = false;
-                let session = driver::serve(context.clone(), Arc::clone(&listener), client);
+                let listener = Arc::clone(&listener.borrow());
+                let session = driver::serve(context.clone(), listener, client);
                 sessions.spawn(address, session);
             }
             // The client was gone before it was taken.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if !failing {
-                    report::not_accepted(&listener.name, &error);
+                    report::not_accepted(&listener.borrow().name, &error);
                 }
                 failing = true;
                 tokio::time::sleep(BACK_OFF).await;
