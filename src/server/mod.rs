@@ -2,10 +2,12 @@
 
 mod accept;
 mod changes;
+mod clock;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -15,6 +17,7 @@ use crate::pinhole::{Datapaths, Unavailable};
 use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
+use clock::Clock;
 
 /// Why the gate could not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,7 @@ pub struct Gate {
     orders: watch::Sender<Orders>,
     acceptors: Acceptors,
     sessions: Sessions,
+    clock: Clock,
     datapaths: Datapaths,
     memory: Memory,
     names: Names,
@@ -87,6 +91,7 @@ impl Gate {
             orders,
             acceptors: Acceptors::default(),
             sessions: Sessions::new(),
+            clock: Clock::new(Timestamp::now, &policy),
             datapaths,
             memory: Memory::default(),
             names: Names::default(),
@@ -141,8 +146,14 @@ impl Gate {
     pub async fn run(mut self, reread: Reread) -> Result<(), StartError> {
         let mut signals = Signals::new().map_err(StartError::Signals)?;
         notify_ready();
-        while signals.next().await == Order::Reload {
-            self.reload(&reread);
+        loop {
+            tokio::select! {
+                order = signals.next() => match order {
+                    Order::Reload => self.reload(&reread),
+                    Order::End => break,
+                },
+                () = self.clock.changed() => self.judge_anew(),
+            }
         }
         self.drain(&mut signals).await;
         Ok(())
@@ -164,6 +175,7 @@ impl Gate {
         let old = Arc::clone(&self.orders.borrow().policy);
         let policy = Arc::new(policy);
         self.orders.send_modify(|orders| orders.policy = Arc::clone(&policy));
+        self.clock.judge_by(&policy);
         self.look_up_names(&policy);
         let context = self.context();
         self.acceptors.replace(sockets, &context, &self.sessions);
@@ -171,6 +183,13 @@ impl Gate {
         if wants_kernel(&policy) && !wants_kernel(&old) {
             report_datapath(&self.datapaths);
         }
+    }
+
+    /// A rule began or ceased to hold: running sessions are held against the rules as after a reload.
+    fn judge_anew(&mut self) {
+        let policy = Arc::clone(&self.orders.borrow().policy);
+        self.clock.judge_by(&policy);
+        self.orders.send_modify(|_| {});
     }
 
     async fn drain(mut self, signals: &mut Signals) {
