@@ -99,7 +99,7 @@ fn resolved(text: &str) -> Option<Value> {
     }
     match serde_yaml::from_str(text).ok()? {
         Value::String(_) | Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => None,
-        other => Some(other),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => Some(other),
     }
 }
 

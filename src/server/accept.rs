@@ -42,18 +42,23 @@ pub(super) struct Ready {
 impl Acceptors {
     /// Gets a socket for each listener: one that is open already, or a new one. Changes nothing yet.
     pub(super) fn open(&self, listeners: &[Listener]) -> Result<Vec<Ready>, StartError> {
-        let mut free: Vec<&Acceptor> = self.open.iter().collect();
-        listeners
+        let mut going: Vec<&Acceptor> = self.open.iter().collect();
+        let kept: Vec<Option<&Acceptor>> = listeners
             .iter()
             .map(|listener| {
-                let kept = free.iter().position(|acceptor| same_socket(&acceptor.listener.borrow(), listener));
-                let socket = match kept.map(|place| free.remove(place)) {
-                    Some(acceptor) => Arc::clone(&acceptor.socket),
-                    None => Arc::new(bind(listener)?),
-                };
-                Ok(Ready { listener: Arc::new(listener.clone()), socket })
+                let same = |acceptor: &&Acceptor| same_socket(&acceptor.listener.borrow(), listener);
+                going.iter().position(same).map(|place| going.remove(place))
             })
-            .collect()
+            .collect();
+        let going: Vec<&TcpListener> = going.iter().map(|acceptor| &*acceptor.socket).collect();
+        let ready = |(listener, kept): (&Listener, Option<&Acceptor>)| {
+            let socket = match kept {
+                Some(acceptor) => Arc::clone(&acceptor.socket),
+                None => Arc::new(bind(listener, &going)?),
+            };
+            Ok(Ready { listener: Arc::new(listener.clone()), socket })
+        };
+        listeners.iter().zip(kept).map(ready).collect()
     }
 
     /// Accepts on these sockets, and on no others, from now on. One that is open already goes on without a break.
@@ -77,7 +82,7 @@ impl Acceptors {
             };
             self.open.push(acceptor);
         }
-        old.iter().for_each(|acceptor| acceptor.task.abort());
+        // The rest ends when it has taken those who are waiting: its `listener` is gone.
     }
 
     /// Accepts nobody any more; a socket that is not passed on is closed.
@@ -98,10 +103,19 @@ const fn is_tproxy(listener: &Listener) -> bool {
     matches!(listener.stand, Stand::Transparent { interception: Interception::Tproxy, .. })
 }
 
-fn bind(listener: &Listener) -> Result<TcpListener, StartError> {
-    net::listen(listener.bind, is_tproxy(listener), net::CONTROL_BACKLOG).map_err(|error| StartError::Listen {
+/// `going` are the sockets of listeners that will be closed: one may be in the way, as `0.0.0.0:21` is of
+/// `192.0.2.1:21`.
+fn bind(listener: &Listener, going: &[&TcpListener]) -> Result<TcpListener, StartError> {
+    let (at, transparent) = (listener.bind, is_tproxy(listener));
+    let listening = match net::listen(at, transparent, net::CONTROL_BACKLOG) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !going.is_empty() => {
+            net::listen_in_place_of(going, at, transparent, net::CONTROL_BACKLOG)
+        }
+        listening => listening,
+    };
+    listening.map_err(|error| StartError::Listen {
         name: listener.name.clone(),
-        bind: listener.bind,
+        bind: at,
         advice: advice(listener, &error),
         error,
     })
@@ -122,18 +136,23 @@ fn advice(listener: &Listener, error: &io::Error) -> &'static str {
 
 async fn accept(
     socket: Arc<TcpListener>,
-    listener: watch::Receiver<Arc<Listener>>,
+    mut listener: watch::Receiver<Arc<Listener>>,
     context: Context,
     sessions: Sessions,
 ) {
     let mut failing = false;
+    let serve = |listener: Arc<Listener>, client, address| {
+        sessions.spawn(address, driver::serve(context.clone(), listener, client));
+    };
     loop {
-        match socket.accept().await {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = removed(&mut listener) => break,
+        };
+        match accepted {
             Ok((client, address)) => {
                 failing = false;
-                let listener = Arc::clone(&listener.borrow());
-                let session = driver::serve(context.clone(), listener, client);
-                sessions.spawn(address, session);
+                serve(Arc::clone(&listener.borrow()), client, address);
             }
             // The client was gone before it was taken.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -146,6 +165,19 @@ async fn accept(
             }
         }
     }
+    // Who is connected already came in time; those who go on coming do not keep the port open.
+    for _ in 0..net::CONTROL_BACKLOG {
+        tokio::select! {
+            biased;
+            Ok((client, address)) = socket.accept() => serve(Arc::clone(&listener.borrow()), client, address),
+            () = std::future::ready(()) => break,
+        }
+    }
+}
+
+/// Waits until the file has this listener no more.
+async fn removed(listener: &mut watch::Receiver<Arc<Listener>>) {
+    while listener.changed().await.is_ok() {}
 }
 
 /// The sessions that run.

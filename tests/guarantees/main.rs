@@ -11,3 +11,4 @@ mod reload;
 mod support;
 mod text;
 mod trouble;
+mod unnoticed;
