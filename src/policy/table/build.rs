@@ -5,8 +5,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::calendar::CalendarBuilder;
-use super::number::{Numbered, bit, number, pair};
-use super::{Admission, Destinations, Group, Kind, Listeners, Prefixes, Side, Table, Users};
+use super::number::{Numbered, bit, number, pair, parts};
+use super::{Admission, Cell, Destinations, Group, Kind, Listeners, Prefixes, Side, Table, Users};
 use crate::addr::Network;
 use crate::policy::{Destination, Permission, Rule};
 
@@ -14,6 +14,9 @@ use crate::policy::{Destination, Permission, Rule};
 pub(super) const WIDE: u32 = u32::MAX;
 /// A rule may have this many cells for each entry of its lists.
 const CELLS_FOR_EACH: usize = 8;
+
+/// The cells of a network are gone through where they are no more than this.
+pub(super) const FEW_CELLS: usize = 8;
 
 /// A rule in a cell. The order of the fields is the order of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,21 +160,26 @@ impl Builder {
         let mut from_sides = vec![Side { least: u32::MAX, ..Side::default() }; self.from.0.len()];
         let mut to_sides = vec![Side { least: u32::MAX, ..Side::default() }; self.to.0.len()];
         self.members.sort_unstable();
-        let mut groups: Vec<Group> = Vec::new();
-        let mut cells = Numbered::default();
-        for (cell, alike) in self.members.chunk_by(|a, b| a.cell == b.cell).map(|cell| (cell[0].cell, cell)) {
+        let (mut groups, mut cells): (Vec<Group>, Vec<Cell>) = Default::default();
+        for cell in self.members.chunk_by(|a, b| a.cell == b.cell) {
             let start = number(groups.len());
-            for group in alike.chunk_by(|a, b| a.alike == b.alike) {
+            for group in cell.chunk_by(|a, b| a.alike == b.alike) {
                 let begin = groups.last().map_or(0, |last| last.members.end);
-                let Alike { listeners, hours, kind } = group[0].alike;
-                groups.push(Group { kind, listeners, hours, members: begin..begin + number(group.len()) });
+                let Member { alike: Alike { listeners, hours, kind }, rule: first, .. } = group[0];
+                groups.push(Group { kind, listeners, hours, first, members: begin..begin + number(group.len()) });
             }
-            cells.insert(cell, start..number(groups.len()));
-            let least = alike.iter().map(|member| member.rule).min().unwrap_or(u32::MAX);
-            let (from, to) = ((cell >> 32) as u32, cell as u32);
+            let (from, to) = parts(cell[0].cell);
+            let least = cell.iter().map(|member| member.rule).min().unwrap_or(u32::MAX);
             note(&mut from_sides, from, to, least);
             note(&mut to_sides, to, from, least);
+            if let Some(side) = from_sides.get_mut(from as usize) {
+                let place = number(cells.len());
+                let begin = if side.cells.is_empty() { place } else { side.cells.start };
+                side.cells = begin..place + 1;
+            }
+            cells.push(Cell { to, groups: start..number(groups.len()) });
         }
+        let far_cells = far_cells(&from_sides, &cells);
         let admissions = admissions(self.admissions, &mut from_sides);
         let (destinations, ported) = destinations(&self.to.0, &self.to_networks.0);
         let mut sets: Vec<(Vec<u32>, u32)> = self.listener_sets.0.into_iter().collect();
@@ -184,6 +192,7 @@ impl Builder {
             destinations,
             ported,
             cells,
+            far_cells,
             groups,
             members: self.members.into_iter().map(|member| member.rule).collect(),
             wide: self.wide,
@@ -203,6 +212,19 @@ fn note(sides: &mut [Side], one: u32, other: u32, least: u32) {
         WIDE => side.wide = true,
         other => side.partners |= bit(other),
     }
+}
+
+/// The places of cells that are found by a look-up and not by going through the few of their network; the cells of rules
+/// that stand by their servers alone are such, too.
+fn far_cells(from_sides: &[Side], cells: &[Cell]) -> Numbered<u32> {
+    let place_of = |from: u32, place: u32| Some((pair(from, cells.get(place as usize)?.to), place));
+    let many = (0..).zip(from_sides).filter(|(_, side)| side.cells.len() > FEW_CELLS);
+    let mut places: Numbered<u32> =
+        many.flat_map(|(from, side)| side.cells.clone().filter_map(move |place| place_of(from, place))).collect();
+    // They stand last, for their network is none.
+    let by_server = from_sides.iter().map(|side| side.cells.end).max().unwrap_or(0)..number(cells.len());
+    places.extend(by_server.filter_map(|place| place_of(WIDE, place)));
+    places
 }
 
 /// The first rule of each kind for each network of clients.

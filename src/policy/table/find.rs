@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::build::WIDE;
+use super::build::{FEW_CELLS, WIDE};
 use super::number::{bit, pair};
-use super::{Compiled, Group, Holding, Kind, Rules, Side, slice};
+use super::{Cell, Compiled, Group, Holding, Kind, Rules, Side, Table, slice};
 use crate::addr::ServerAddr;
 use crate::policy::{Asker, Rule};
 
@@ -48,7 +48,7 @@ impl Rules {
                 Kind::AllowUsers => &mut allowed,
                 Kind::DenyUsers => &mut denied,
             };
-            *first = search.first(slice(&table.members, &group.members), *first, wide).unwrap_or(*first);
+            *first = search.first(group, *first, wide).unwrap_or(*first);
             plain
         });
         let rule = |number: u32| self.rule(number).cloned();
@@ -75,7 +75,7 @@ impl Search {
         self.groups(|group, wide| {
             let members = slice(&table.members, &group.members);
             best = match group.kind {
-                Kind::Plain => self.first(members, best, wide),
+                Kind::Plain => self.first(group, best, wide),
                 Kind::AllowUsers | Kind::DenyUsers => {
                     let by_name = common(members, named, best, |rule| self.is_for(rule, wide));
                     let before = by_name.unwrap_or(best);
@@ -94,8 +94,8 @@ impl Search {
         let table = self.rules.table();
         let mut before = NONE;
         let mut cell = |from: u32, to: u32, wide: Wide, before: &mut u32| {
-            let groups = table.cells.get(&pair(from, to)).map_or(&[][..], |cell| slice(&table.groups, cell));
-            for group in groups {
+            let Some(cell) = find_cell(table, from, to) else { return };
+            for group in slice(&table.groups, &cell.groups) {
                 if table.listeners.has(group.listeners, self.listener) && self.holding.holds(group.hours) {
                     *before = visit(group, wide);
                 }
@@ -121,7 +121,11 @@ impl Search {
     }
 
     /// The first of a group that matches, where it is before another.
-    fn first(&self, members: &[u32], before: u32, wide: Wide) -> Option<u32> {
+    fn first(&self, group: &Group, before: u32, wide: Wide) -> Option<u32> {
+        if group.first >= before || wide == Wide::No {
+            return Some(group.first).filter(|first| *first < before);
+        }
+        let members = slice(&self.rules.table().members, &group.members);
         members.iter().take_while(|rule| **rule < before).find(|rule| self.is_for(**rule, wide)).copied()
     }
 
@@ -143,6 +147,14 @@ enum Wide {
     No,
     ByClient,
     ByServer,
+}
+
+fn find_cell(table: &Table, from: u32, to: u32) -> Option<&Cell> {
+    let near = table.from_sides.get(from as usize).map(|side| &side.cells).filter(|cells| cells.len() <= FEW_CELLS);
+    match near {
+        Some(near) => slice(&table.cells, near).iter().find(|cell| cell.to == to),
+        None => table.far_cells.get(&pair(from, to)).and_then(|place| table.cells.get(*place as usize)),
+    }
 }
 
 /// A network or destination, unless all its rules come too late.

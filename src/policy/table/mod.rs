@@ -49,8 +49,10 @@ struct Table {
     destinations: Vec<Destinations>,
     /// The destinations with a port, by network and port.
     ported: Numbered<u32>,
-    /// The groups of each cell.
-    cells: Numbered<Range<u32>>,
+    /// In the order of their networks and destinations.
+    cells: Vec<Cell>,
+    /// The place of each cell whose network has many.
+    far_cells: Numbered<u32>,
     groups: Vec<Group>,
     /// The rules of all groups.
     members: Vec<u32>,
@@ -73,8 +75,16 @@ struct Side {
     partners: u64,
     /// Whether rules stand by it alone.
     wide: bool,
+    /// Its cells, for a network of a `from`.
+    cells: Range<u32>,
     /// Its part of the admissions.
     admissions: Range<u32>,
+}
+
+/// The rules for one pair.
+struct Cell {
+    to: u32,
+    groups: Range<u32>,
 }
 
 /// The destinations with one network.
@@ -101,6 +111,8 @@ struct Group {
     kind: Kind,
     listeners: u32,
     hours: u32,
+    /// The first of them, which is all that most who ask want to know.
+    first: u32,
     members: Range<u32>,
 }
 

@@ -16,6 +16,11 @@ pub(super) const fn pair(high: u32, low: u32) -> u64 {
     (high as u64) << 32 | low as u64
 }
 
+/// The two numbers of a pair.
+pub(super) const fn parts(pair: u64) -> (u32, u32) {
+    ((pair >> 32) as u32, pair as u32)
+}
+
 /// One of 64 bits for a number.
 pub(super) const fn bit(number: u32) -> u64 {
     1 << (mixed(number as u64) >> 58)
