@@ -197,7 +197,7 @@ fn walked(policy: &Policy, asker: &Asker<'_>) -> Said {
     };
     let nobody_gets_in = candidates.iter().all(|rule| rule.permission == Permission::Deny);
     if nobody_gets_in || candidates[0].users.is_none() {
-        return Said::AtOnce(verdict(candidates.first()));
+        return Said::AtOnce(verdict(candidates.last().filter(|rule| rule.users.is_none())));
     }
     let of_user = |name: &&str| verdict(candidates.iter().find(|rule| rule.is_for_user(name.as_bytes())));
     Said::AtLogin(NAMES.iter().map(of_user).collect())

@@ -78,13 +78,12 @@ impl Policy {
     pub fn decide(&self, asker: &Asker<'_>) -> Decision {
         let (search, Firsts { plain, lets_in, for_users }) = self.rules.search(asker);
         let allows = plain.as_ref().is_some_and(|rule| rule.permission == Permission::Allow);
-        match (for_users, plain) {
-            (Some(_), _) if lets_in || allows => Decision::AtLogin(Candidates(Box::new(search))),
-            // Whoever it is, it is denied.
-            (Some(first), _) => Decision::Deny(Denied::ByRule(first)),
-            (None, Some(rule)) if allows => Decision::Allow(rule),
-            (None, Some(rule)) => Decision::Deny(Denied::ByRule(rule)),
-            (None, None) => Decision::Deny(Denied::NoRule),
+        match plain {
+            // Where no user gets in, it is not worth a login.
+            _ if lets_in || (for_users && allows) => Decision::AtLogin(Candidates(Box::new(search))),
+            Some(rule) if allows => Decision::Allow(rule),
+            Some(rule) => Decision::Deny(Denied::ByRule(rule)),
+            None => Decision::Deny(Denied::NoRule),
         }
     }
 

@@ -21,7 +21,7 @@ const MOST_VALUES: usize = 4_000_000;
 const FEW_KEYS: usize = 16;
 
 /// Marks a text; `None` where the mistakes in it leave nothing that could be read further.
-pub(super) fn mark<'a>(text: &'a str, found: &'a Found) -> Option<Node<'a>> {
+pub(super) fn mark(text: &str, found: &Found) -> Option<Node> {
     let mut marker = Marker { parser: Parser::new_from_str(text), values: 0, found };
     let node = match marker.stream() {
         Ok(node) => node,
@@ -57,7 +57,7 @@ struct Marker<'a> {
 }
 
 impl<'a> Marker<'a> {
-    fn stream(&mut self) -> Result<Option<Node<'a>>, Stop> {
+    fn stream(&mut self) -> Result<Option<Node>, Stop> {
         let mut root = None;
         while let Some((event, span)) = self.next()? {
             match event {
@@ -100,7 +100,7 @@ impl<'a> Marker<'a> {
         self.found.push(span, "", fault);
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node<'a>, Stop> {
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Stop> {
         let mut at = range(span);
         self.values += 1;
         if self.values > MOST_VALUES {
@@ -115,7 +115,7 @@ impl<'a> Marker<'a> {
         let kind = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_extras(&at, anchor, tag.is_some());
-                Kind::Scalar(Scalar::new(text, style == ScalarStyle::Plain))
+                Kind::Scalar(Scalar::new(text.into(), style == ScalarStyle::Plain))
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_extras(&at, anchor, tag.is_some());
@@ -131,7 +131,7 @@ impl<'a> Marker<'a> {
             }
             Event::Alias(_) => {
                 self.tell(at.clone(), Fault::new("aliases are not taken here", "write the value itself"));
-                Kind::Scalar(Scalar::Text(Cow::Borrowed("")))
+                Kind::Scalar(Scalar::Text("".into()))
             }
             // Between these there are only values; a parser that says otherwise is not followed further.
             Event::Nothing
@@ -148,7 +148,7 @@ impl<'a> Marker<'a> {
         Ok(Node { span: at, kind })
     }
 
-    fn list(&mut self, depth: usize) -> Result<(Vec<Node<'a>>, Span), Stop> {
+    fn list(&mut self, depth: usize) -> Result<(Vec<Node>, Span), Stop> {
         let mut list = Vec::new();
         while let Some((event, span)) = self.next()? {
             if event == Event::SequenceEnd {
@@ -159,8 +159,8 @@ impl<'a> Marker<'a> {
         Err(Stop::Told)
     }
 
-    fn map(&mut self, depth: usize) -> Result<(Vec<Entry<'a>>, Span), Stop> {
-        let (mut entries, mut seen): (Vec<Entry<'a>>, _) = (Vec::new(), HashSet::new());
+    fn map(&mut self, depth: usize) -> Result<(Vec<Entry>, Span), Stop> {
+        let (mut entries, mut seen): (Vec<Entry>, _) = (Vec::new(), HashSet::new());
         while let Some((event, span)) = self.next()? {
             if event == Event::MappingEnd {
                 return Ok((entries, span));
@@ -171,11 +171,11 @@ impl<'a> Marker<'a> {
             if let Some(key) = &key {
                 let among_many = entries.len() > FEW_KEYS;
                 if among_many && seen.is_empty() {
-                    seen.extend(entries.iter().map(|entry| entry.key.clone()));
+                    seen.extend(entries.iter().map(|entry| Cow::Owned(entry.key.to_string())));
                 }
                 let twice = match among_many {
                     true => !seen.insert(key.clone()),
-                    false => entries.iter().any(|entry| entry.key == *key),
+                    false => entries.iter().any(|entry| *entry.key == **key),
                 };
                 if twice {
                     let message = format!("{} is written twice in this map", quoted(key));
@@ -184,7 +184,7 @@ impl<'a> Marker<'a> {
             }
             let Some((event, span)) = self.next()? else { break };
             let value = self.node(event, span, depth + 1)?;
-            entries.extend(key.map(|key| Entry { key, span: at, value }));
+            entries.extend(key.map(|key| Entry { key: key.into(), span: at, value }));
         }
         Err(Stop::Told)
     }

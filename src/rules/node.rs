@@ -1,6 +1,5 @@
 //! What was read of a YAML text: values, each with its place.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
@@ -10,49 +9,49 @@ use serde_yaml::Value;
 
 /// A value and where it stands, counted in characters from the start of the text.
 #[derive(Debug)]
-pub(super) struct Node<'a> {
+pub(super) struct Node {
     /// From its first character to the one behind its last; only the first of a block.
     pub(super) span: Range<usize>,
     /// What it is.
-    pub(super) kind: Kind<'a>,
+    pub(super) kind: Kind,
 }
 
 /// What a value is.
 #[derive(Debug)]
-pub(super) enum Kind<'a> {
+pub(super) enum Kind {
     /// Text, a number, nothing.
-    Scalar(Scalar<'a>),
+    Scalar(Scalar),
     /// A list.
-    List(Vec<Node<'a>>),
+    List(Vec<Node>),
     /// Keys and values.
-    Map(Vec<Entry<'a>>),
+    Map(Vec<Entry>),
 }
 
 /// Text, and what YAML takes for something else.
 #[derive(Debug)]
-pub(super) enum Scalar<'a> {
+pub(super) enum Scalar {
     /// Text.
-    Text(Cow<'a, str>),
+    Text(Box<str>),
     /// A number, a truth value, nothing.
     Other(Box<Value>),
 }
 
 /// A key and its value.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct Entry {
     /// The key.
-    pub(super) key: Cow<'a, str>,
+    pub(super) key: Box<str>,
     /// Where the key stands.
     pub(super) span: Range<usize>,
     /// Its value.
-    pub(super) value: Node<'a>,
+    pub(super) value: Node,
 }
 
-impl<'a> Node<'a> {
+impl Node {
     /// The entry of a key, where this is a map that has it.
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry<'a>> {
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.kind {
-            Kind::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            Kind::Map(entries) => entries.iter().find(|entry| &*entry.key == key),
             Kind::Scalar(_) | Kind::List(_) => None,
         }
     }
@@ -69,21 +68,20 @@ impl<'a> Node<'a> {
     /// The value without its places, for those who want to change it.
     pub(super) fn value(&self) -> Value {
         match &self.kind {
-            Kind::Scalar(Scalar::Text(text)) => Value::String(text.clone().into_owned()),
+            Kind::Scalar(Scalar::Text(text)) => Value::String(text.to_string()),
             Kind::Scalar(Scalar::Other(value)) => (**value).clone(),
-            Kind::List(list) => Value::Sequence(list.iter().map(Node::value).collect()),
+            Kind::List(list) => Value::Sequence(list.iter().map(Self::value).collect()),
             Kind::Map(map) => {
-                let entries =
-                    map.iter().map(|entry| (Value::String(entry.key.clone().into_owned()), entry.value.value()));
+                let entries = map.iter().map(|entry| (Value::String(entry.key.to_string()), entry.value.value()));
                 Value::Mapping(entries.collect())
             }
         }
     }
 }
 
-impl<'a> Scalar<'a> {
+impl Scalar {
     /// What a text without quotes says is left to serde_yaml, but for what no number looks like.
-    pub(super) fn new(text: Cow<'a, str>, is_plain: bool) -> Self {
+    pub(super) fn new(text: Box<str>, is_plain: bool) -> Self {
         match is_plain.then(|| resolved(&text)).flatten() {
             Some(value) => Self::Other(Box::new(value)),
             None => Self::Text(text),
@@ -115,7 +113,7 @@ fn may_be_number(text: &str) -> bool {
 }
 
 /// Reads as [`Node::value`] does, without making one.
-impl<'de> Deserializer<'de> for &'de Node<'_> {
+impl<'de> Deserializer<'de> for &'de Node {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -140,7 +138,7 @@ impl<'de> Deserializer<'de> for &'de Node<'_> {
     }
 }
 
-impl<'de> IntoDeserializer<'de> for &'de Node<'_> {
+impl<'de> IntoDeserializer<'de> for &'de Node {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -192,7 +190,7 @@ mod tests {
         ] {
             let whole: Value = serde_yaml::from_str(&format!("a: {text}")).unwrap();
             let expected = whole.get("a").unwrap();
-            let scalar = Scalar::new(Cow::Borrowed(text), true);
+            let scalar = Scalar::new(text.into(), true);
             let node = Node { span: 0..0, kind: Kind::Scalar(scalar) };
             assert_eq!(node.value(), *expected, "{text}");
         }

@@ -74,7 +74,7 @@ impl Found {
 /// A place in the file: a value, the keys that led to it, and where its mistakes go.
 #[derive(Clone, Debug)]
 pub(super) struct At<'a> {
-    node: Option<&'a Node<'a>>,
+    node: Option<&'a Node>,
     span: Range<usize>,
     path: Option<Rc<Path>>,
     found: &'a Found,
@@ -108,12 +108,12 @@ impl fmt::Display for Path {
 
 impl<'a> At<'a> {
     /// The whole file.
-    pub(super) fn root(node: &'a Node<'a>, found: &'a Found) -> Self {
+    pub(super) fn root(node: &'a Node, found: &'a Found) -> Self {
         Self { node: Some(node), span: node.span.clone(), path: None, found }
     }
 
     /// What stands here.
-    pub(super) const fn node(&self) -> Option<&'a Node<'a>> {
+    pub(super) const fn node(&self) -> Option<&'a Node> {
         self.node
     }
 

@@ -26,8 +26,8 @@ pub(in crate::policy) struct Firsts {
     pub(in crate::policy) plain: Option<Arc<Rule>>,
     /// That lets users in, before that.
     pub(in crate::policy) lets_in: bool,
-    /// For users, before that.
-    pub(in crate::policy) for_users: Option<Arc<Rule>>,
+    /// Whether one is for users, before that.
+    pub(in crate::policy) for_users: bool,
 }
 
 impl Rules {
@@ -51,12 +51,10 @@ impl Rules {
             *first = search.first(group, *first, wide).unwrap_or(*first);
             plain
         });
-        let rule = |number: u32| self.rule(number).cloned();
-        let for_users = allowed.min(denied);
         let firsts = Firsts {
-            plain: rule(plain),
+            plain: self.rule(plain).cloned(),
             lets_in: allowed < plain,
-            for_users: if for_users < plain { rule(for_users) } else { None },
+            for_users: allowed.min(denied) < plain,
         };
         (search, firsts)
     }
