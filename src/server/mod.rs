@@ -61,6 +61,7 @@ pub type Reread = Box<dyn Fn() -> Result<Policy, String> + Send>;
 
 /// A gate that listens.
 pub struct Gate {
+    signals: Signals,
     orders: watch::Sender<Orders>,
     acceptors: Acceptors,
     sessions: Sessions,
@@ -77,6 +78,8 @@ impl Gate {
     /// # Errors
     /// Names the first listener that cannot be had; none is open then.
     pub fn start(policy: Policy) -> Result<Self, StartError> {
+        // Before anybody hears that the gate is there: a signal that comes early must not be the end of it, nor be lost.
+        let signals = Signals::new().map_err(StartError::Signals)?;
         if let Err(error) = net::raise_file_limit() {
             report::system("the limit of open files cannot be raised", &error);
         }
@@ -88,6 +91,7 @@ impl Gate {
         let policy = Arc::new(policy);
         let (orders, _) = watch::channel(Orders { policy: Arc::clone(&policy), phase: Phase::Serving });
         let mut gate = Self {
+            signals,
             orders,
             acceptors: Acceptors::default(),
             sessions: Sessions::new(),
@@ -140,23 +144,18 @@ impl Gate {
     }
 
     /// Serves until SIGTERM or SIGINT, and then until transfers have ended or had their time. SIGHUP reloads.
-    ///
-    /// # Errors
-    /// Where signals cannot be taken.
-    pub async fn run(mut self, reread: Reread) -> Result<(), StartError> {
-        let mut signals = Signals::new().map_err(StartError::Signals)?;
+    pub async fn run(mut self, reread: Reread) {
         notify_ready();
         loop {
             tokio::select! {
-                order = signals.next() => match order {
+                order = self.signals.next() => match order {
                     Order::Reload => self.reload(&reread),
                     Order::End => break,
                 },
                 () = self.clock.changed() => self.judge_anew(),
             }
         }
-        self.drain(&mut signals).await;
-        Ok(())
+        self.drain().await;
     }
 
     /// All or nothing: a wrong file, or a listener that cannot be had, leaves everything as it was.
@@ -192,7 +191,7 @@ impl Gate {
         self.orders.send_modify(|_| {});
     }
 
-    async fn drain(mut self, signals: &mut Signals) {
+    async fn drain(mut self) {
         let limit = self.orders.borrow().policy.timeouts.drain;
         report::draining(self.sessions.count(), limit);
         self.acceptors.close();
@@ -200,7 +199,7 @@ impl Gate {
         tokio::select! {
             () = self.sessions.all_ended() => {}
             () = tokio::time::sleep(limit) => {}
-            () = signals.insist() => {}
+            () = self.signals.insist() => {}
         }
         self.orders.send_modify(|orders| orders.phase = Phase::Stopping);
         // Each session has but to say its last line.
