@@ -154,7 +154,7 @@ fn no_control_of_a_terminal_is_shown() {
 fn a_file_that_is_too_large_is_not_read() {
     let text = "é".repeat(rules::MAX_BYTES);
     for mistakes in [rules::parse(&text, "large"), rules::parse_bytes(&text.as_bytes()[..=rules::MAX_BYTES], "cut")] {
-        assert!(mistakes.unwrap_err().to_string().contains("larger than 4 MiB"));
+        assert!(mistakes.unwrap_err().to_string().contains("larger than 64 MiB"));
     }
 }
 

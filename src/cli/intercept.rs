@@ -358,7 +358,8 @@ mod tests {
                 rule("some", Allow, &["198.51.100.0/24", "2001:db8:40::/48"], &nested),
                 rule("four", Allow, &["192.0.2.0/24", "0.0.0.0/0"], &[("203.0.113.5/32", Some(2121))]),
                 rule("all", Allow, &["any"], &[("any", None)]),
-            ],
+            ]
+            .into(),
             timeouts: Timeouts::default(),
         }
     }
@@ -379,9 +380,8 @@ mod tests {
         let accept = "nft insert rule inet filter forward ct mark and 0xffffffe0 == 0x2140 accept";
         assert!(only("plain").contains(accept) && only("lan6").contains(accept));
         let mut policy = policy();
-        for rule in &mut policy.rules {
-            Arc::make_mut(rule).datapath = Datapath::Relay;
-        }
+        let relayed = policy.rules.iter().map(|rule| Arc::new(Rule { datapath: Datapath::Relay, ..(**rule).clone() }));
+        policy.rules = relayed.collect::<Vec<_>>().into();
         assert!(!script(&policy).contains("0x2140"));
     }
 
@@ -406,7 +406,9 @@ mod tests {
     #[test]
     fn a_rule_for_another_listener_hands_nothing_over() {
         let mut policy = policy();
-        Arc::make_mut(&mut policy.rules[3]).listeners = vec!["nat".to_owned()];
+        let mut rules = policy.rules.to_vec();
+        Arc::make_mut(&mut rules[3]).listeners = vec!["nat".to_owned()];
+        policy.rules = rules.into();
         policy.listeners.retain(|listener| ["nat", "one"].contains(&listener.name.as_str()));
         let script = script(&policy);
         assert_eq!(script.matches("# rule all\n").count(), 1, "{script}");

@@ -46,12 +46,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .context("the threads that the gate runs on cannot be started")?;
     runtime.block_on(async {
         let file = args.file;
-        let served = match Gate::start(policy) {
-            Ok(gate) => gate.run(Box::new(move || read(&file))).await,
-            Err(why) => Err(why),
-        };
-        Ok(match served {
-            Ok(()) => DONE,
+        Ok(match Gate::start(policy) {
+            Ok(gate) => {
+                gate.run(Box::new(move || read(&file))).await;
+                DONE
+            }
             Err(why) => {
                 super::complain(&format!("ftpgate: cannot start: {why}"));
                 not_started()

@@ -19,7 +19,7 @@ use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::ftp::line::LineReader;
 use crate::net::Names;
 use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
-use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Permission, Policy, ProxyVersion, Rule};
+use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
 use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session, Setting};
 pub use memory::Memory;
@@ -376,9 +376,7 @@ struct Allowed {
 impl Allowed {
     /// The PROXY header that the server is sent first: as the first rule wants it that may come to hold.
     fn send_proxy(&self) -> Option<ProxyVersion> {
-        let allows = |rule: &&Arc<Rule>| rule.permission == Permission::Allow;
-        let first = self.candidates.as_ref().and_then(|candidates| candidates.rules().iter().find(allows));
-        first.unwrap_or(&self.rule).send_proxy
+        self.candidates.as_ref().map_or(self.rule.send_proxy, Candidates::send_proxy)
     }
 
     fn by(decision: Decision) -> Result<Self, Denied> {

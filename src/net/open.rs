@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// How many connections may wait to be accepted at a control port.
@@ -21,10 +21,35 @@ pub const CONTROL_BACKLOG: u32 = 1024;
 /// What the kernel says: `AddrInUse` where another socket listens there, `AddrNotAvailable` where the address is not
 /// ours, `PermissionDenied` for a port under 1024 or `transparent` without the privilege.
 pub fn listen(addr: SocketAddr, transparent: bool, backlog: u32) -> io::Result<TcpListener> {
+    listen_with(addr, transparent, backlog, false)
+}
+
+/// Listens where sockets of ours listen, that are about to be closed. Clients find one or the other.
+///
+/// # Errors
+///
+/// As [`listen`]; `AddrInUse` where other sockets than these are in the way.
+pub fn listen_in_place_of(
+    ours: &[&TcpListener],
+    addr: SocketAddr,
+    transparent: bool,
+    backlog: u32,
+) -> io::Result<TcpListener> {
+    // Only for this moment: what shares a port may take a part of its clients.
+    let share = |shared| ours.iter().try_for_each(|socket| SockRef::from(*socket).set_reuse_port(shared));
+    let listening = share(true).and_then(|()| listen_with(addr, transparent, backlog, true));
+    share(false)?;
+    let listening = listening?;
+    SockRef::from(&listening).set_reuse_port(false)?;
+    Ok(listening)
+}
+
+fn listen_with(addr: SocketAddr, transparent: bool, backlog: u32, shared: bool) -> io::Result<TcpListener> {
     let socket = socket_for(addr, transparent)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    socket.set_reuse_port(shared)?;
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     TcpListener::from_std(socket.into())

@@ -1,11 +1,13 @@
 //! What becomes of a client that wants to reach a server.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Permission, Policy, Rule};
-use crate::addr::{ClientAddr, Network, ServerAddr};
+use super::table::{Firsts, Search};
+use super::{Permission, Policy, ProxyVersion, Rule};
+use crate::addr::{ClientAddr, ServerAddr};
 
 /// Who wants to reach what.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +43,12 @@ pub enum Denied {
     NoRule,
 }
 
-/// The rules that may hold for a session, by its user: in their order, the last of them the only one that is for any.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidates(Vec<Arc<Rule>>);
+/// The rules that may hold for a session, by its user. They are looked for when one is named.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Candidates {
+    search: Box<Search>,
+    send_proxy: Option<ProxyVersion>,
+}
 
 impl Candidates {
     /// The rule that holds for this user.
@@ -51,11 +56,18 @@ impl Candidates {
     /// # Errors
     /// Where it is denied.
     pub fn choose(&self, user: &[u8]) -> Result<Arc<Rule>, Denied> {
-        match self.0.iter().find(|rule| rule.is_for_user(user)) {
+        match self.search.for_user(user) {
             Some(rule) if rule.permission == Permission::Allow => Ok(Arc::clone(rule)),
             Some(rule) => Err(Denied::ByRule(Arc::clone(rule))),
             None => Err(Denied::NoRule),
         }
+    }
+
+    /// The PROXY header that the server is sent first, before anybody is logged in: as the first rule wants it that lets
+    /// somebody in.
+    #[must_use]
+    pub const fn send_proxy(&self) -> Option<ProxyVersion> {
+        self.send_proxy
     }
 
     /// The rule that holds before anybody is logged in: it allows nothing.
@@ -63,54 +75,42 @@ impl Candidates {
     pub fn nobody() -> Arc<Rule> {
         Arc::new(Rule::new("(before login)", Permission::Deny))
     }
+}
 
-    /// The rules, in their order.
-    #[must_use]
-    pub fn rules(&self) -> &[Arc<Rule>] {
-        &self.0
+impl fmt::Debug for Candidates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidates").finish_non_exhaustive()
     }
 }
 
 impl Policy {
     /// Decides whether a client may reach a server.
     pub fn decide(&self, asker: &Asker<'_>) -> Decision {
-        let mut candidates: Vec<Arc<Rule>> = Vec::new();
-        for rule in self.rules.iter().filter(|rule| rule.matches(asker)) {
-            if rule.users.is_none() && candidates.is_empty() {
-                return match rule.permission {
-                    Permission::Allow => Decision::Allow(Arc::clone(rule)),
-                    Permission::Deny => Decision::Deny(Denied::ByRule(Arc::clone(rule))),
-                };
+        let (search, Firsts { plain, lets_in, for_users }) = self.rules.search(asker);
+        let allows = plain.as_ref().is_some_and(|rule| rule.permission == Permission::Allow);
+        match plain.clone() {
+            // Where no user gets in, it is not worth a login.
+            _ if lets_in.is_some() || (for_users && allows) => {
+                let first = lets_in.or(plain);
+                let send_proxy = first.and_then(|rule| rule.send_proxy);
+                Decision::AtLogin(Candidates { search: Box::new(search), send_proxy })
             }
-            candidates.push(Arc::clone(rule));
-            if rule.users.is_none() {
-                break;
-            }
+            Some(rule) if allows => Decision::Allow(rule),
+            Some(rule) => Decision::Deny(Denied::ByRule(rule)),
+            None => Decision::Deny(Denied::NoRule),
         }
-        if candidates.iter().any(|rule| rule.permission == Permission::Allow) {
-            return Decision::AtLogin(Candidates(candidates));
-        }
-        // Whoever it is, it is denied.
-        let last = candidates.pop().filter(|rule| rule.users.is_none());
-        Decision::Deny(last.map_or(Denied::NoRule, Denied::ByRule))
     }
 
     /// Whether there is any server that `client` might be allowed at this listener.
     #[must_use]
     pub fn may_admit(&self, listener: &str, client: ClientAddr, at: Timestamp) -> bool {
-        let everything = |rule: &&Arc<Rule>| {
-            rule.permission == Permission::Deny
-                && rule.users.is_none()
-                && rule.to.iter().any(|to| to.network == Network::Any && to.port.is_none())
-        };
-        let for_client = self.rules.iter().filter(|rule| rule.is_from(listener, client) && rule.holds(at));
-        for_client.take_while(|rule| !everything(rule)).any(|rule| rule.permission == Permission::Allow)
+        self.rules.admit(listener, client, at)
     }
 
     /// When some rule begins or ceases to hold next, for its hours.
     #[must_use]
     pub fn next_change(&self, at: Timestamp) -> Option<Timestamp> {
-        self.rules.iter().filter_map(|rule| rule.hours.as_ref()?.next_change(at)).min()
+        self.rules.next_change(at)
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn decide(rules: Vec<Arc<Rule>>) -> Decision {
-        let policy = Policy { listeners: Vec::new(), rules, timeouts: Timeouts::default() };
+        let policy = Policy { listeners: Vec::new(), rules: rules.into(), timeouts: Timeouts::default() };
         policy.decide(&Asker {
             listener: "public",
             client: ClientAddr::new("192.0.2.7:50000".parse().unwrap()),
@@ -144,7 +144,6 @@ mod tests {
             rule("never", Some("z"), Allow),
         ];
         let Decision::AtLogin(candidates) = decide(rules) else { panic!("not at login") };
-        assert_eq!(candidates.rules().len(), 3);
         assert_eq!(candidates.choose(b"anna").map(|rule| rule.name.clone()), Ok("staff".to_owned()));
         assert!(matches!(candidates.choose(b"root"), Err(Denied::ByRule(rule)) if rule.name == "not-root"));
         assert!(matches!(candidates.choose(b"z"), Err(Denied::ByRule(rule)) if rule.name == "others"));

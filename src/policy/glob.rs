@@ -1,5 +1,6 @@
 //! Patterns with `*`, `?`, `[a-z]` and `{a,b}`, over bytes: names of users and of files need not be UTF-8.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,7 +11,12 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 #[derive(Clone)]
 pub struct Globs {
     written: Vec<String>,
-    set: GlobSet,
+    paths: bool,
+    /// Those that stand for themselves alone, sorted: in a rules file with a thousand users most do, and a set of patterns
+    /// is large. Names without capitals.
+    plain: Vec<Box<[u8]>>,
+    /// The others.
+    set: Option<GlobSet>,
 }
 
 impl Globs {
@@ -31,19 +37,41 @@ impl Globs {
     }
 
     fn new(written: Vec<String>, paths: bool) -> Result<Self, globset::Error> {
+        let (plain, patterns): (Vec<&String>, Vec<&String>) = written.iter().partition(|text| is_plain(text));
         let mut set = GlobSetBuilder::new();
-        for text in &written {
+        for text in &patterns {
             let mut glob = GlobBuilder::new(text);
             glob.literal_separator(paths).case_insensitive(!paths).backslash_escape(true);
             set.add(glob.build()?);
         }
-        Ok(Self { written, set: set.build()? })
+        let set = if patterns.is_empty() { None } else { Some(set.build()?) };
+        let mut plain: Vec<Box<[u8]>> = plain.into_iter().map(|text| key(text.as_bytes(), paths).into()).collect();
+        plain.sort_unstable();
+        Ok(Self { paths, plain, set, written })
     }
 
     /// Whether any of the patterns matches all of this.
     #[must_use]
     pub fn matches(&self, bytes: &[u8]) -> bool {
-        self.set.is_match(OsStr::from_bytes(bytes))
+        let is_plain = || {
+            let key = key(bytes, self.paths);
+            self.plain.binary_search_by(|plain| (**plain).cmp(&key)).is_ok()
+        };
+        (!self.plain.is_empty() && is_plain()) || self.has_pattern(bytes)
+    }
+
+    /// The names or paths that stand for themselves alone; names without capitals.
+    pub(super) fn plain(&self) -> impl Iterator<Item = &[u8]> {
+        self.plain.iter().map(|plain| &**plain)
+    }
+
+    /// Whether there are others.
+    pub(super) const fn has_patterns(&self) -> bool {
+        self.set.is_some()
+    }
+
+    fn has_pattern(&self, bytes: &[u8]) -> bool {
+        self.set.as_ref().is_some_and(|set| set.is_match(OsStr::from_bytes(bytes)))
     }
 
     /// The patterns as they were written.
@@ -51,6 +79,16 @@ impl Globs {
     pub fn written(&self) -> &[String] {
         &self.written
     }
+}
+
+/// Whether a pattern has nothing that could stand for something else.
+fn is_plain(text: &str) -> bool {
+    !text.bytes().any(|byte| b"*?[]{}\\".contains(&byte))
+}
+
+/// What two that are the same have in common.
+fn key(bytes: &[u8], paths: bool) -> Cow<'_, [u8]> {
+    if paths { Cow::Borrowed(bytes) } else { Cow::Owned(bytes.to_ascii_lowercase()) }
 }
 
 impl PartialEq for Globs {

@@ -12,8 +12,7 @@ mod hours;
 mod listener;
 pub mod paths;
 mod rule;
-
-use std::sync::Arc;
+mod table;
 
 pub use case::{Case, CaseLine, Expected};
 pub use commands::{CommandList, Commands, NotAllowed};
@@ -26,6 +25,7 @@ pub use rule::{
     AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
     ServerMode,
 };
+pub use table::Rules;
 
 /// Every listener and every rule of one rules file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Policy {
     /// Where clients are waited for, in the order of the file.
     pub listeners: Vec<Listener>,
     /// The rules, in the order of the file: the first that matches decides.
-    pub rules: Vec<Arc<Rule>>,
+    pub rules: Rules,
     /// How long the gate waits for things that no rule speaks of.
     pub timeouts: Timeouts,
 }

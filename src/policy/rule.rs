@@ -106,7 +106,7 @@ impl Rule {
 }
 
 /// Servers that a rule is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
     /// Their addresses.
     pub network: Network,

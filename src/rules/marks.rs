@@ -3,68 +3,26 @@
 //! Anchors, aliases, tags and merge keys are refused: a rules file is read by people who look for the line that
 //! lets somebody in, and that line should be where it acts. A doubled key is refused, for only one of the two can hold.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
+use super::node::{Entry, Kind, Node, Scalar};
 use super::place::{Fault, Found, quoted};
 
 /// A rules file is five levels deep; more than this is an attack on the stack.
 const DEEPEST: usize = 32;
 
-/// A value and where it stands, counted in characters from the start of the text.
-#[derive(Debug)]
-pub(super) struct Node {
-    /// From its first character to the one behind its last; only the first of a block.
-    pub(super) span: Range<usize>,
-    /// What it is.
-    pub(super) kind: Kind,
-}
-
-/// What a value is.
-#[derive(Debug)]
-pub(super) enum Kind {
-    /// Text, a number, nothing.
-    Scalar,
-    /// A list.
-    List(Vec<Node>),
-    /// Keys and values.
-    Map(Vec<Entry>),
-}
-
-/// A key and its value.
-#[derive(Debug)]
-pub(super) struct Entry {
-    key: String,
-    /// Where the key stands.
-    pub(super) span: Range<usize>,
-    /// Its value.
-    pub(super) value: Node,
-}
-
-impl Node {
-    /// The entry of a key, where this is a map that has it.
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
-        match &self.kind {
-            Kind::Map(entries) => entries.iter().find(|entry| entry.key == key),
-            Kind::Scalar | Kind::List(_) => None,
-        }
-    }
-
-    /// The keys of a map, as they were written.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        let entries = match &self.kind {
-            Kind::Map(entries) => &entries[..],
-            Kind::Scalar | Kind::List(_) => &[],
-        };
-        entries.iter().map(|entry| entry.key.as_str())
-    }
-}
+/// More values than this are an attack on the memory: a hundred thousand rules have two million.
+const MOST_VALUES: usize = 4_000_000;
+/// A map of more keys than this needs help to see whether one is there twice.
+const FEW_KEYS: usize = 16;
 
 /// Marks a text; `None` where the mistakes in it leave nothing that could be read further.
 pub(super) fn mark(text: &str, found: &Found) -> Option<Node> {
-    let mut marker = Marker { parser: Parser::new_from_str(text), found };
+    let mut marker = Marker { parser: Parser::new_from_str(text), values: 0, found };
     let node = match marker.stream() {
         Ok(node) => node,
         Err(Stop::Syntax(error)) => {
@@ -94,6 +52,7 @@ impl From<ScanError> for Stop {
 
 struct Marker<'a> {
     parser: Parser<'a, StrInput<'a>>,
+    values: usize,
     found: &'a Found,
 }
 
@@ -119,7 +78,7 @@ impl<'a> Marker<'a> {
             }
         }
         match root {
-            Some(Node { kind: Kind::Scalar, span }) if span.is_empty() => Err(self.empty()),
+            Some(Node { kind: Kind::Scalar(_), span }) if span.is_empty() => Err(self.empty()),
             None => Err(self.empty()),
             some => Ok(some),
         }
@@ -143,14 +102,20 @@ impl<'a> Marker<'a> {
 
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Stop> {
         let mut at = range(span);
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            let message = format!("there are more than {MOST_VALUES} values in this file");
+            self.tell(at, Fault::new(message, "name whole networks in place of single addresses"));
+            return Err(Stop::Told);
+        }
         if depth > DEEPEST {
             self.tell(at, Fault::new("this is nested too deeply", format!("stay within {DEEPEST} levels")));
             return Err(Stop::Told);
         }
         let kind = match event {
-            Event::Scalar(_, _, anchor, tag) => {
+            Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_extras(&at, anchor, tag.is_some());
-                Kind::Scalar
+                Kind::Scalar(Scalar::new(text.into(), style == ScalarStyle::Plain))
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_extras(&at, anchor, tag.is_some());
@@ -166,7 +131,7 @@ impl<'a> Marker<'a> {
             }
             Event::Alias(_) => {
                 self.tell(at.clone(), Fault::new("aliases are not taken here", "write the value itself"));
-                Kind::Scalar
+                Kind::Scalar(Scalar::Text("".into()))
             }
             // Between these there are only values; a parser that says otherwise is not followed further.
             Event::Nothing
@@ -195,28 +160,37 @@ impl<'a> Marker<'a> {
     }
 
     fn map(&mut self, depth: usize) -> Result<(Vec<Entry>, Span), Stop> {
-        let (mut entries, mut seen) = (Vec::new(), HashSet::new());
+        let (mut entries, mut seen): (Vec<Entry>, _) = (Vec::new(), HashSet::new());
         while let Some((event, span)) = self.next()? {
             if event == Event::MappingEnd {
                 return Ok((entries, span));
             }
-            let name =
-                if let Event::Scalar(text, style, ..) = &event { Some((text.to_string(), *style)) } else { None };
+            let name = if let Event::Scalar(text, style, ..) = &event { Some((text.clone(), *style)) } else { None };
             let at = self.node(event, span, depth + 1)?.span;
             let key = self.key(name, &at);
-            if key.as_ref().is_some_and(|key| !seen.insert(key.clone())) {
-                let message = format!("{} is written twice in this map", quoted(key.as_deref().unwrap_or_default()));
-                self.tell(at.clone(), Fault::new(message, "keep one of the two"));
+            if let Some(key) = &key {
+                let among_many = entries.len() > FEW_KEYS;
+                if among_many && seen.is_empty() {
+                    seen.extend(entries.iter().map(|entry| Cow::Owned(entry.key.to_string())));
+                }
+                let twice = match among_many {
+                    true => !seen.insert(key.clone()),
+                    false => entries.iter().any(|entry| *entry.key == **key),
+                };
+                if twice {
+                    let message = format!("{} is written twice in this map", quoted(key));
+                    self.tell(at.clone(), Fault::new(message, "keep one of the two"));
+                }
             }
             let Some((event, span)) = self.next()? else { break };
             let value = self.node(event, span, depth + 1)?;
-            entries.extend(key.map(|key| Entry { key, span: at, value }));
+            entries.extend(key.map(|key| Entry { key: key.into(), span: at, value }));
         }
         Err(Stop::Told)
     }
 
     /// A key as text; what is no text of a key is a mistake.
-    fn key(&self, written: Option<(String, ScalarStyle)>, at: &Range<usize>) -> Option<String> {
+    fn key(&self, written: Option<(Cow<'a, str>, ScalarStyle)>, at: &Range<usize>) -> Option<Cow<'a, str>> {
         let Some((key, style)) = written else {
             self.tell(
                 at.clone(),
@@ -230,7 +204,7 @@ impl<'a> Marker<'a> {
         }
         // YAML takes these for numbers, booleans and nothing.
         let word = key.starts_with(|c: char| c.is_alphabetic() || c == '_');
-        if !word || ["true", "false", "null"].contains(&key.to_ascii_lowercase().as_str()) {
+        if !word || ["true", "false", "null"].iter().any(|word| key.eq_ignore_ascii_case(word)) {
             self.tell(
                 at.clone(),
                 Fault::new(format!("{} is not a key", quoted(&key)), "keys are words, such as `name`"),

@@ -47,7 +47,8 @@ impl std::error::Error for Mistakes {}
 impl Mistakes {
     pub(super) fn new(file: &str, text: &str, mut places: Vec<Placed>) -> Self {
         places.sort_by_key(|placed| (placed.span.start, placed.span.end));
-        let mistakes = places.into_iter().map(|placed| Mistake::new(text, placed)).collect();
+        let mut reader = Reader { text, chars: 0, bytes: 0, line: 1 };
+        let mistakes = places.into_iter().map(|placed| Mistake::new(&mut reader, placed)).collect();
         Self { file: file.to_owned(), warnings: false, mistakes }
     }
 
@@ -92,9 +93,30 @@ impl fmt::Display for Mistakes {
     }
 }
 
+/// A place in a text that only goes on: a large file is not read again for each mistake.
+struct Reader<'a> {
+    text: &'a str,
+    chars: usize,
+    bytes: usize,
+    line: usize,
+}
+
+impl Reader<'_> {
+    /// Goes to a character, which must not be before this one; to the end where there is no such.
+    fn go_to(&mut self, character: usize) {
+        let rest = &self.text[self.bytes..];
+        let skipped =
+            rest.char_indices().nth(character.saturating_sub(self.chars)).map_or(rest.len(), |(byte, _)| byte);
+        self.line += rest[..skipped].matches('\n').count();
+        self.chars = self.chars.max(character);
+        self.bytes += skipped;
+    }
+}
+
 impl Mistake {
-    fn new(text: &str, Placed { span, path, fault }: Placed) -> Self {
-        let start = text.char_indices().nth(span.start).map_or(text.len(), |(byte, _)| byte);
+    fn new(reader: &mut Reader<'_>, Placed { span, path, fault }: Placed) -> Self {
+        reader.go_to(span.start);
+        let &mut Reader { text, bytes: start, line, .. } = reader;
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let source = text[line_start..].lines().next().unwrap_or_default();
@@ -103,7 +125,7 @@ impl Mistake {
         let from = (start - line_start).min(source.len());
         let to = (from + wrong).min(source.trim_end().len()).max(from);
         Self {
-            line: before.matches('\n').count() + 1,
+            line,
             column: text[line_start..start].chars().count() + 1,
             path,
             message: fault.message,

@@ -1,13 +1,13 @@
 //! The rules file: YAML text, what was written in it, and what that means.
 //!
-//! Three steps, each of which collects its mistakes instead of stopping at the first: `marks` finds where everything
-//! stands and refuses what YAML allows but a rules file does not; `read` takes the values into the types of
-//! [`schema`]; `lower` turns those into a [`Policy`]. Nothing here opens a file.
+//! Three steps, each of which collects its mistakes instead of stopping at the first: `marks` reads the values with their
+//! places and refuses what YAML allows but a rules file does not; `read` takes them into the types of [`schema`]; `lower` turns those into a [`Policy`]. Nothing here opens a file.
 
 mod lower;
 mod marks;
 mod mistake;
 mod near;
+mod node;
 mod place;
 mod read;
 mod remark;
@@ -15,18 +15,16 @@ pub mod schema;
 
 use std::str;
 
-use serde_yaml::Value;
-
 pub use mistake::{Mistake, Mistakes};
 pub use remark::{Remark, RulesFile, Subject};
 pub use schema::json as json_schema;
 
 use crate::policy::{Case, Policy};
-use marks::Node;
-use place::{At, Fault, Found, quoted};
+use node::Node;
+use place::{At, Fault, Found};
 
-/// The largest rules file that is read: a hundred thousand lines, far more than anybody keeps by hand.
-pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// The largest rules file that is read: two hundred thousand long rules, which programs write.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Reads a rules file. `file_name` is what the mistakes call it.
 ///
@@ -98,16 +96,6 @@ fn read_all(text: &str, found: &Found) -> Option<(Node, Policy, Vec<Case>)> {
         return None;
     }
     let root = marks::mark(text, found)?;
-    let value = match serde_yaml::from_str::<Value>(text) {
-        Ok(value) => value,
-        Err(error) => {
-            // The marking parser has let it pass, so this is rare; the place is the better part of the message.
-            let index = error.location().map_or(0, |at| text.get(..at.index()).map_or(0, |s| s.chars().count()));
-            let message = format!("this is not YAML: {}", quoted(&error.to_string()));
-            found.push(index..index + 1, "", Fault::new(message, "put the value in quotes, or mend its indentation"));
-            return None;
-        }
-    };
-    let (policy, cases) = lower::file(value, &At::root(&root, found))?;
+    let (policy, cases) = lower::file(&At::root(&root, found))?;
     Some((root, policy, cases))
 }

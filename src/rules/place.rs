@@ -1,10 +1,12 @@
 //! Where in the file something stands, and the list that mistakes are put on.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::Range;
+use std::rc::Rc;
 
-use super::marks::{Kind, Node};
 use super::near::nearest;
+use super::node::{Kind, Node};
 
 /// More mistakes than this are not looked for: nobody reads them, and each one costs another look at the file.
 pub(super) const MOST: usize = 100;
@@ -74,14 +76,49 @@ impl Found {
 pub(super) struct At<'a> {
     node: Option<&'a Node>,
     span: Range<usize>,
-    path: String,
+    path: Option<Rc<Path>>,
     found: &'a Found,
+}
+
+/// The keys that led to a place. Only a mistake needs it as text, so it is not made into one before.
+#[derive(Debug)]
+struct Path {
+    before: Option<Rc<Self>>,
+    last: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Key(Box<str>),
+    Index(usize),
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(before) = &self.before {
+            before.fmt(f)?;
+        }
+        match &self.last {
+            Step::Key(key) if self.before.is_none() => f.write_str(key),
+            Step::Key(key) => write!(f, ".{key}"),
+            Step::Index(index) => write!(f, "[{index}]"),
+        }
+    }
 }
 
 impl<'a> At<'a> {
     /// The whole file.
     pub(super) fn root(node: &'a Node, found: &'a Found) -> Self {
-        Self { node: Some(node), span: node.span.clone(), path: String::new(), found }
+        Self { node: Some(node), span: node.span.clone(), path: None, found }
+    }
+
+    /// What stands here.
+    pub(super) const fn node(&self) -> Option<&'a Node> {
+        self.node
+    }
+
+    fn then(&self, last: Step) -> Option<Rc<Path>> {
+        Some(Rc::new(Path { before: self.path.clone(), last }))
     }
 
     /// The value of a key; where that is empty or not there, the key or the map.
@@ -95,7 +132,7 @@ impl<'a> At<'a> {
 
     /// A key, for mistakes that are not about its value.
     pub(super) fn key_itself(&self, key: &str) -> Self {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let path = self.then(Step::Key(key.into()));
         match self.node.and_then(|node| node.entry(key)) {
             Some(entry) => Self { node: Some(&entry.value), span: entry.span.clone(), path, found: self.found },
             None => Self { node: None, path, ..self.clone() },
@@ -106,7 +143,7 @@ impl<'a> At<'a> {
     pub(super) fn index(&self, index: usize) -> Self {
         match self.node.map(|node| &node.kind) {
             Some(Kind::List(list)) => {
-                let path = format!("{}[{index}]", self.path);
+                let path = self.then(Step::Index(index));
                 let node = list.get(index);
                 let span = node.map_or_else(|| self.span.clone(), |node| node.span.clone());
                 Self { node, span, path, found: self.found }
@@ -132,7 +169,8 @@ impl<'a> At<'a> {
 
     /// Puts a mistake on the list.
     pub(super) fn fault(&self, fault: Fault) {
-        self.found.push(self.span.clone(), &self.path, fault);
+        let path = self.path.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.found.push(self.span.clone(), &path, fault);
     }
 
     /// What was read here; a fault goes on the list.

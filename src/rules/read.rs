@@ -9,9 +9,18 @@ use serde_yaml::Value;
 use super::near::nearest;
 use super::place::{At, Fault, quoted};
 
-/// Reads one value. What cannot be read is put on the list and taken out, until the rest can be read; what still stands
-/// in the file but not in the result is therefore not missing but wrong.
-pub(super) fn read<T: DeserializeOwned>(mut value: Value, at: &At<'_>) -> Option<T> {
+/// Reads what stands here. What cannot be read is put on the list and taken out, until the rest can be read; what still
+/// stands in the file but not in the result is therefore not missing but wrong.
+pub(super) fn read<T: DeserializeOwned>(at: &At<'_>) -> Option<T> {
+    if at.enough() {
+        return None;
+    }
+    let node = at.node()?;
+    if let Ok(read) = T::deserialize(node) {
+        return Some(read);
+    }
+    // Slower, but it knows where it stopped.
+    let mut value = node.value();
     while !at.enough() {
         let error = match serde_path_to_error::deserialize::<_, T>(&value) {
             Ok(read) => return Some(read),

@@ -1,7 +1,7 @@
 //! Remarks on a file that can be read: tests that fail, and what is legal but hardly meant.
 
 use super::Mistakes;
-use super::marks::Node;
+use super::node::Node;
 use super::place::{At, Fault, Found};
 use crate::policy::{Case, Policy};
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::StartError;
@@ -28,7 +28,8 @@ pub(super) struct Acceptors {
 #[derive(Debug)]
 struct Acceptor {
     socket: Arc<TcpListener>,
-    listener: Arc<Listener>,
+    /// What the file says of it now: the task that accepts looks at it for each client.
+    listener: watch::Sender<Arc<Listener>>,
     task: JoinHandle<()>,
 }
 
@@ -41,29 +42,47 @@ pub(super) struct Ready {
 impl Acceptors {
     /// Gets a socket for each listener: one that is open already, or a new one. Changes nothing yet.
     pub(super) fn open(&self, listeners: &[Listener]) -> Result<Vec<Ready>, StartError> {
-        listeners
+        let mut going: Vec<&Acceptor> = self.open.iter().collect();
+        let kept: Vec<Option<&Acceptor>> = listeners
             .iter()
             .map(|listener| {
-                let kept = self.open.iter().find(|acceptor| same_socket(&acceptor.listener, listener));
-                let socket = match kept {
-                    Some(acceptor) => Arc::clone(&acceptor.socket),
-                    None => Arc::new(bind(listener)?),
-                };
-                Ok(Ready { listener: Arc::new(listener.clone()), socket })
-            })
-            .collect()
-    }
-
-    /// Accepts on these sockets, and on no others, from now on.
-    pub(super) fn replace(&mut self, ready: Vec<Ready>, context: &Context, sessions: &Sessions) {
-        self.close();
-        self.open = ready
-            .into_iter()
-            .map(|Ready { listener, socket }| {
-                let accepting = accept(Arc::clone(&socket), Arc::clone(&listener), context.clone(), sessions.clone());
-                Acceptor { socket, listener, task: tokio::spawn(accepting) }
+                let same = |acceptor: &&Acceptor| same_socket(&acceptor.listener.borrow(), listener);
+                going.iter().position(same).map(|place| going.remove(place))
             })
             .collect();
+        let going: Vec<&TcpListener> = going.iter().map(|acceptor| &*acceptor.socket).collect();
+        let ready = |(listener, kept): (&Listener, Option<&Acceptor>)| {
+            let socket = match kept {
+                Some(acceptor) => Arc::clone(&acceptor.socket),
+                None => Arc::new(bind(listener, &going)?),
+            };
+            Ok(Ready { listener: Arc::new(listener.clone()), socket })
+        };
+        listeners.iter().zip(kept).map(ready).collect()
+    }
+
+    /// Accepts on these sockets, and on no others, from now on. One that is open already goes on without a break.
+    pub(super) fn replace(&mut self, ready: Vec<Ready>, context: &Context, sessions: &Sessions) {
+        let mut old = std::mem::take(&mut self.open);
+        let kept = |old: &mut Vec<Acceptor>, socket: &Arc<TcpListener>| {
+            let place = old.iter().position(|acceptor| Arc::ptr_eq(&acceptor.socket, socket))?;
+            Some(old.swap_remove(place))
+        };
+        for Ready { listener, socket } in ready {
+            let acceptor = match kept(&mut old, &socket) {
+                Some(acceptor) => {
+                    acceptor.listener.send_replace(listener);
+                    acceptor
+                }
+                None => {
+                    let (listener, told) = watch::channel(listener);
+                    let accepting = accept(Arc::clone(&socket), told, context.clone(), sessions.clone());
+                    Acceptor { socket, listener, task: tokio::spawn(accepting) }
+                }
+            };
+            self.open.push(acceptor);
+        }
+        // The rest ends when it has taken those who are waiting: its `listener` is gone.
     }
 
     /// Accepts nobody any more; a socket that is not passed on is closed.
@@ -84,10 +103,19 @@ const fn is_tproxy(listener: &Listener) -> bool {
     matches!(listener.stand, Stand::Transparent { interception: Interception::Tproxy, .. })
 }
 
-fn bind(listener: &Listener) -> Result<TcpListener, StartError> {
-    net::listen(listener.bind, is_tproxy(listener), net::CONTROL_BACKLOG).map_err(|error| StartError::Listen {
+/// `going` are the sockets of listeners that will be closed: one may be in the way, as `0.0.0.0:21` is of
+/// `192.0.2.1:21`.
+fn bind(listener: &Listener, going: &[&TcpListener]) -> Result<TcpListener, StartError> {
+    let (at, transparent) = (listener.bind, is_tproxy(listener));
+    let listening = match net::listen(at, transparent, net::CONTROL_BACKLOG) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !going.is_empty() => {
+            net::listen_in_place_of(going, at, transparent, net::CONTROL_BACKLOG)
+        }
+        listening => listening,
+    };
+    listening.map_err(|error| StartError::Listen {
         name: listener.name.clone(),
-        bind: listener.bind,
+        bind: at,
         advice: advice(listener, &error),
         error,
     })
@@ -106,26 +134,50 @@ fn advice(listener: &Listener, error: &io::Error) -> &'static str {
     }
 }
 
-async fn accept(socket: Arc<TcpListener>, listener: Arc<Listener>, context: Context, sessions: Sessions) {
+async fn accept(
+    socket: Arc<TcpListener>,
+    mut listener: watch::Receiver<Arc<Listener>>,
+    context: Context,
+    sessions: Sessions,
+) {
     let mut failing = false;
+    let serve = |listener: Arc<Listener>, client, address| {
+        sessions.spawn(address, driver::serve(context.clone(), listener, client));
+    };
     loop {
-        match socket.accept().await {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = removed(&mut listener) => break,
+        };
+        match accepted {
             Ok((client, address)) => {
                 failing = false;
-                let session = driver::serve(context.clone(), Arc::clone(&listener), client);
-                sessions.spawn(address, session);
+                serve(Arc::clone(&listener.borrow()), client, address);
             }
             // The client was gone before it was taken.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if !failing {
-                    report::not_accepted(&listener.name, &error);
+                    report::not_accepted(&listener.borrow().name, &error);
                 }
                 failing = true;
                 tokio::time::sleep(BACK_OFF).await;
             }
         }
     }
+    // Who is connected already came in time; those who go on coming do not keep the port open.
+    for _ in 0..net::CONTROL_BACKLOG {
+        tokio::select! {
+            biased;
+            Ok((client, address)) = socket.accept() => serve(Arc::clone(&listener.borrow()), client, address),
+            () = std::future::ready(()) => break,
+        }
+    }
+}
+
+/// Waits until the file has this listener no more.
+async fn removed(listener: &mut watch::Receiver<Arc<Listener>>) {
+    while listener.changed().await.is_ok() {}
 }
 
 /// The sessions that run.

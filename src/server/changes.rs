@@ -1,39 +1,206 @@
 //! What differs between two policies, in words.
 
-use crate::policy::Policy;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-/// One phrase for each listener and rule that came, went or changed.
+use crate::policy::{Listener, Policy, Rule, Timeouts};
+
+/// More changes than this are counted and not named: nobody reads them in one line of a log.
+const MOST: usize = 100;
+
+/// One phrase for each listener and rule that came, went or changed, with the keys that did.
 pub(super) fn between(old: &Policy, new: &Policy) -> Vec<String> {
-    let mut changes = Vec::new();
-    named(
-        "listener",
-        &old.listeners.iter().map(|listener| (listener.name.as_str(), listener)).collect::<Vec<_>>(),
-        &new.listeners.iter().map(|listener| (listener.name.as_str(), listener)).collect::<Vec<_>>(),
-        &mut changes,
-    );
-    named(
-        "rule",
-        &old.rules.iter().map(|rule| (rule.name.as_str(), rule)).collect::<Vec<_>>(),
-        &new.rules.iter().map(|rule| (rule.name.as_str(), rule)).collect::<Vec<_>>(),
-        &mut changes,
-    );
-    if changes.is_empty() && old.rules != new.rules {
-        changes.push("the order of the rules changed".to_owned());
+    let mut changes = Changes::default();
+    named("listener", listeners(old), listeners(new), listener_keys, &mut changes);
+    named("rule", rules(old), rules(new), rule_keys, &mut changes);
+    if order(old, new) != order(new, old) {
+        changes.add(|| "the order of the rules changed".to_owned());
     }
-    if old.timeouts != new.timeouts {
-        changes.push("timeouts changed".to_owned());
+    let timeouts = timeout_keys(&old.timeouts, &new.timeouts);
+    if !timeouts.is_empty() {
+        changes.add(|| format!("timeouts changed: {}", timeouts.join(", ")));
     }
-    changes
+    changes.into_phrases()
 }
 
-fn named<T: PartialEq>(kind: &str, old: &[(&str, T)], new: &[(&str, T)], changes: &mut Vec<String>) {
+#[derive(Default)]
+struct Changes {
+    phrases: Vec<String>,
+    more: usize,
+}
+
+impl Changes {
+    fn add(&mut self, phrase: impl FnOnce() -> String) {
+        if self.phrases.len() < MOST { self.phrases.push(phrase()) } else { self.more += 1 }
+    }
+
+    fn into_phrases(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.phrases.push(format!("and {} more", self.more));
+        }
+        self.phrases
+    }
+}
+
+fn listeners(policy: &Policy) -> Vec<(&str, &Listener)> {
+    policy.listeners.iter().map(|listener| (listener.name.as_str(), listener)).collect()
+}
+
+fn rules(policy: &Policy) -> Vec<(&str, &Rule)> {
+    policy.rules.iter().map(|rule| (rule.name.as_str(), &**rule)).collect()
+}
+
+/// The rules of one that the other has too.
+fn order<'a>(policy: &'a Policy, other: &Policy) -> Vec<&'a str> {
+    let others: HashMap<&str, &Rule> = rules(other).into_iter().collect();
+    policy.rules.iter().map(|rule: &Arc<Rule>| rule.name.as_str()).filter(|name| others.contains_key(name)).collect()
+}
+
+fn named<T>(
+    kind: &str,
+    old: Vec<(&str, &T)>,
+    new: Vec<(&str, &T)>,
+    keys: impl Fn(&T, &T) -> Vec<&'static str>,
+    changes: &mut Changes,
+) {
+    let mut gone: HashMap<&str, &T> = old.iter().copied().collect();
     for (name, item) in new {
-        match old.iter().find(|(old_name, _)| old_name == name) {
-            None => changes.push(format!("{kind} {name} added")),
-            Some((_, old_item)) if old_item != item => changes.push(format!("{kind} {name} changed")),
-            Some(_) => {}
+        match gone.remove(name) {
+            None => changes.add(|| format!("{kind} {name} added")),
+            Some(before) => {
+                let keys = keys(before, item);
+                if !keys.is_empty() {
+                    changes.add(|| format!("{kind} {name} changed: {}", keys.join(", ")));
+                }
+            }
         }
     }
-    let gone = old.iter().filter(|(name, _)| !new.iter().any(|(new_name, _)| new_name == name));
-    changes.extend(gone.map(|(name, _)| format!("{kind} {name} removed")));
+    for (name, _) in old.into_iter().filter(|(name, _)| gone.contains_key(name)) {
+        changes.add(|| format!("{kind} {name} removed"));
+    }
+}
+
+/// Those whose values differ.
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    keys.into_iter().filter_map(|(key, same)| (!same).then_some(key)).collect()
+}
+
+fn rule_keys(old: &Rule, new: &Rule) -> Vec<&'static str> {
+    // Whole, so that no key of tomorrow is forgotten here.
+    let Rule {
+        name: _,
+        listeners,
+        from,
+        to,
+        users,
+        hours,
+        permission,
+        commands,
+        paths,
+        inbound,
+        outbound,
+        server_mode,
+        datapath,
+        pinhole_timeout,
+        at_session_end,
+        foreign_address,
+        send_proxy,
+    } = new;
+    differing([
+        ("listener", old.listeners == *listeners),
+        ("from", old.from == *from),
+        ("to", old.to == *to),
+        ("users", old.users == *users),
+        ("hours", old.hours == *hours),
+        ("action", old.permission == *permission),
+        ("commands", old.commands.list == commands.list),
+        ("read_only", old.commands.read_only == commands.read_only),
+        ("paths", old.paths == *paths),
+        ("inbound", old.inbound == *inbound),
+        ("outbound", old.outbound == *outbound),
+        ("server_mode", old.server_mode == *server_mode),
+        ("datapath", old.datapath == *datapath),
+        ("pinhole_timeout", old.pinhole_timeout == *pinhole_timeout),
+        ("at_session_end", old.at_session_end == *at_session_end),
+        ("foreign_address", old.foreign_address == *foreign_address),
+        ("send_proxy", old.send_proxy == *send_proxy),
+    ])
+}
+
+fn listener_keys(old: &Listener, new: &Listener) -> Vec<&'static str> {
+    let Listener { name: _, bind, stand, advertise, proxies } = new;
+    differing([
+        ("bind", old.bind == *bind),
+        ("where it stands", old.stand == *stand),
+        ("advertise", old.advertise == *advertise),
+        ("proxy_from", old.proxies == *proxies),
+    ])
+}
+
+fn timeout_keys(old: &Timeouts, new: &Timeouts) -> Vec<&'static str> {
+    let Timeouts { connect, greeting, drain } = new;
+    differing([
+        ("connect", old.connect == *connect),
+        ("greeting", old.greeting == *greeting),
+        ("drain", old.drain == *drain),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::parse;
+
+    const START: &str =
+        "version: 1\nlisteners:\n  - {name: front, bind: \"127.0.0.1:21\", server: \"127.0.0.1:2121\"}\nrules:\n";
+
+    fn policy(rules: &str) -> Policy {
+        parse(&format!("{START}{rules}"), "test").unwrap()
+    }
+
+    fn rule(name: impl std::fmt::Display, more: &str) -> String {
+        format!("  - {{name: {name}, from: any, to: any, action: allow, inbound: 10001{more}}}\n")
+    }
+
+    #[test]
+    fn each_rule_is_named_with_its_keys() {
+        let old = policy(&[rule("a", ""), rule("b", ""), rule("c", ""), rule("d", "")].concat());
+        let new = policy(
+            &[
+                rule("d", ", read_only: true"),
+                rule("a", ", users: x, paths: [{path: /x, allow: any}]"),
+                rule("e", ""),
+                rule("c", ""),
+            ]
+            .concat(),
+        );
+        let changes = [
+            "rule d changed: read_only",
+            "rule a changed: users, paths",
+            "rule e added",
+            "rule b removed",
+            "the order of the rules changed",
+        ];
+        assert_eq!(between(&old, &new), changes);
+        assert_eq!(between(&old, &old), [""; 0]);
+    }
+
+    #[test]
+    fn listeners_and_timeouts_are_named_too() {
+        let old = policy(&rule("a", ""));
+        let text = format!("{START}{}timeouts: {{drain: 5s}}\n", rule("a", ""));
+        let new = text.replace("front", "back").replace("127.0.0.1:2121", "127.0.0.1:2122");
+        let changes = ["listener back added", "listener front removed", "timeouts changed: drain"];
+        assert_eq!(between(&old, &parse(&new, "test").unwrap()), changes);
+        let moved = START.replace("127.0.0.1:2121", "127.0.0.1:2122");
+        let moved = parse(&format!("{moved}{}", rule("a", "")), "test").unwrap();
+        assert_eq!(between(&old, &moved), ["listener front changed: where it stands"]);
+    }
+
+    #[test]
+    fn many_changes_are_counted() {
+        let rules = |more: &str| policy(&(0..5_000).map(|n| rule(format_args!("r{n}"), more)).collect::<String>());
+        let changes = between(&rules(""), &rules(", datapath: relay"));
+        assert_eq!((changes.len(), changes[MOST].as_str()), (MOST + 1, "and 4900 more"));
+    }
 }

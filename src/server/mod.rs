@@ -2,10 +2,12 @@
 
 mod accept;
 mod changes;
+mod clock;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -15,6 +17,7 @@ use crate::pinhole::{Datapaths, Unavailable};
 use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
+use clock::Clock;
 
 /// Why the gate could not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +61,11 @@ pub type Reread = Box<dyn Fn() -> Result<Policy, String> + Send>;
 
 /// A gate that listens.
 pub struct Gate {
+    signals: Signals,
     orders: watch::Sender<Orders>,
     acceptors: Acceptors,
     sessions: Sessions,
+    clock: Clock,
     datapaths: Datapaths,
     memory: Memory,
     names: Names,
@@ -73,6 +78,8 @@ impl Gate {
     /// # Errors
     /// Names the first listener that cannot be had; none is open then.
     pub fn start(policy: Policy) -> Result<Self, StartError> {
+        // Before anybody hears that the gate is there: a signal that comes early must not be the end of it, nor be lost.
+        let signals = Signals::new().map_err(StartError::Signals)?;
         if let Err(error) = net::raise_file_limit() {
             report::system("the limit of open files cannot be raised", &error);
         }
@@ -84,9 +91,11 @@ impl Gate {
         let policy = Arc::new(policy);
         let (orders, _) = watch::channel(Orders { policy: Arc::clone(&policy), phase: Phase::Serving });
         let mut gate = Self {
+            signals,
             orders,
             acceptors: Acceptors::default(),
             sessions: Sessions::new(),
+            clock: Clock::new(Timestamp::now, &policy),
             datapaths,
             memory: Memory::default(),
             names: Names::default(),
@@ -135,17 +144,18 @@ impl Gate {
     }
 
     /// Serves until SIGTERM or SIGINT, and then until transfers have ended or had their time. SIGHUP reloads.
-    ///
-    /// # Errors
-    /// Where signals cannot be taken.
-    pub async fn run(mut self, reread: Reread) -> Result<(), StartError> {
-        let mut signals = Signals::new().map_err(StartError::Signals)?;
+    pub async fn run(mut self, reread: Reread) {
         notify_ready();
-        while signals.next().await == Order::Reload {
-            self.reload(&reread);
+        loop {
+            tokio::select! {
+                order = self.signals.next() => match order {
+                    Order::Reload => self.reload(&reread),
+                    Order::End => break,
+                },
+                () = self.clock.changed() => self.judge_anew(),
+            }
         }
-        self.drain(&mut signals).await;
-        Ok(())
+        self.drain().await;
     }
 
     /// All or nothing: a wrong file, or a listener that cannot be had, leaves everything as it was.
@@ -164,6 +174,7 @@ impl Gate {
         let old = Arc::clone(&self.orders.borrow().policy);
         let policy = Arc::new(policy);
         self.orders.send_modify(|orders| orders.policy = Arc::clone(&policy));
+        self.clock.judge_by(&policy);
         self.look_up_names(&policy);
         let context = self.context();
         self.acceptors.replace(sockets, &context, &self.sessions);
@@ -173,7 +184,14 @@ impl Gate {
         }
     }
 
-    async fn drain(mut self, signals: &mut Signals) {
+    /// A rule began or ceased to hold: running sessions are held against the rules as after a reload.
+    fn judge_anew(&mut self) {
+        let policy = Arc::clone(&self.orders.borrow().policy);
+        self.clock.judge_by(&policy);
+        self.orders.send_modify(|_| {});
+    }
+
+    async fn drain(mut self) {
         let limit = self.orders.borrow().policy.timeouts.drain;
         report::draining(self.sessions.count(), limit);
         self.acceptors.close();
@@ -181,7 +199,7 @@ impl Gate {
         tokio::select! {
             () = self.sessions.all_ended() => {}
             () = tokio::time::sleep(limit) => {}
-            () = signals.insist() => {}
+            () = self.signals.insist() => {}
         }
         self.orders.send_modify(|orders| orders.phase = Phase::Stopping);
         // Each session has but to say its last line.

@@ -12,3 +12,4 @@ mod reload;
 mod support;
 mod text;
 mod trouble;
+mod unnoticed;

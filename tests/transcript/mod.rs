@@ -243,7 +243,7 @@ fn candidates(text: &str) -> Result<Option<Candidates>, String> {
     if rules.is_empty() {
         return Ok(None);
     }
-    let policy = Policy { listeners: Vec::new(), rules, timeouts: Timeouts::default() };
+    let policy = Policy { listeners: Vec::new(), rules: rules.into(), timeouts: Timeouts::default() };
     let asker = Asker {
         listener: "public",
         client: ClientAddr::new(([198, 51, 100, 7], 50000).into()),

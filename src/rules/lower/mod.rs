@@ -13,7 +13,7 @@ mod who;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde_yaml::Value;
+use serde::de::IgnoredAny;
 
 use super::place::{At, Fault, quoted};
 use super::read::read;
@@ -21,13 +21,15 @@ use super::schema::{File, List, Listener, Name, Rule, Test, Version, Written};
 use crate::policy::{Case, Policy};
 
 /// What the whole file means: its rules, and its tests of them.
-pub(super) fn file(value: Value, at: &At<'_>) -> Option<(Policy, Vec<Case>)> {
+pub(super) fn file(at: &At<'_>) -> Option<(Policy, Vec<Case>)> {
     // Before anything else: what belongs in another version cannot be judged by the keys of this one.
-    if let Some(other) = value.get("version").and_then(Value::as_u64).filter(|&version| version != 1) {
+    let number = at.key("version").node().and_then(|node| node.value().as_u64());
+    if let Some(other) = number.filter(|&version| version != 1) {
         at.key("version").fault(version_unknown(&other.to_string()));
         return None;
     }
-    let file: File<Value, Value, Value> = read(value, at)?;
+    // Listeners, rules and tests are read one by one.
+    let file: File<IgnoredAny, IgnoredAny, IgnoredAny> = read(at)?;
     version(file.version, at);
     let timeouts = match file.timeouts.0 {
         Some(timeouts) => wait::timeouts(timeouts, &at.key("timeouts")),
@@ -37,20 +39,18 @@ pub(super) fn file(value: Value, at: &At<'_>) -> Option<(Policy, Vec<Case>)> {
     let names: Option<Vec<String>> =
         listeners.as_ref().map(|listeners| listeners.iter().map(|listener| listener.name.clone()).collect());
     let rules = rules(file.rules, names.as_deref(), at);
-    let policy = Policy { listeners: listeners?, rules: rules?, timeouts: timeouts? };
+    let policy = Policy { listeners: listeners?, rules: rules?.into(), timeouts: timeouts? };
     let cases = cases(file.tests, &policy, at)?;
     Some((policy, cases))
 }
 
-fn cases(written: Written<List<Value>>, policy: &Policy, at: &At<'_>) -> Option<Vec<Case>> {
+fn cases(written: Written<List<IgnoredAny>>, policy: &Policy, at: &At<'_>) -> Option<Vec<Case>> {
     let Some(List(list)) = written.0 else { return Some(Vec::new()) };
     let at = at.key("tests");
-    let read: Vec<_> = list
-        .into_iter()
-        .enumerate()
-        .map(|(index, value)| {
+    let read: Vec<_> = (0..list.len())
+        .map(|index| {
             let at = at.index(index);
-            case::case(read::<Test>(value, &at)?, policy, &at)
+            case::case(read::<Test>(&at)?, policy, &at)
         })
         .collect();
     read.into_iter().collect()
@@ -68,14 +68,14 @@ fn version_unknown(version: &str) -> Fault {
     Fault::new(message, "write `version: 1`, or use an ftpgate that knows it")
 }
 
-fn listeners(written: Written<List<Value>>, at: &At<'_>) -> Option<Vec<crate::policy::Listener>> {
+fn listeners(written: Written<List<IgnoredAny>>, at: &At<'_>) -> Option<Vec<crate::policy::Listener>> {
     let list = items(written, "listeners", at, "add one with `name:`, `bind:` and `server:`")?;
     let mut names = Names::default();
     let mut binds = listener::Binds::default();
     let read: Vec<_> = list
         .into_iter()
-        .map(|(value, at)| {
-            let written = read::<Listener>(value, &at)?;
+        .map(|at| {
+            let written = read::<Listener>(&at)?;
             names.check(&written.name, &at);
             listener::listener(written, &mut binds, &at)
         })
@@ -85,7 +85,7 @@ fn listeners(written: Written<List<Value>>, at: &At<'_>) -> Option<Vec<crate::po
 }
 
 fn rules(
-    written: Written<List<Value>>,
+    written: Written<List<IgnoredAny>>,
     listeners: Option<&[String]>,
     at: &At<'_>,
 ) -> Option<Vec<Arc<crate::policy::Rule>>> {
@@ -98,8 +98,8 @@ fn rules(
     let mut names = Names::default();
     let read: Vec<_> = list
         .into_iter()
-        .map(|(value, at)| {
-            let written = read::<Rule>(value, &at)?;
+        .map(|at| {
+            let written = read::<Rule>(&at)?;
             names.check(&written.name, &at);
             rule::rule(written, listeners, &at).map(Arc::new)
         })
@@ -107,20 +107,20 @@ fn rules(
     read.into_iter().collect()
 }
 
-/// The entries of a list that must not be empty, each with its place.
+/// The places of the entries of a list that must not be empty.
 fn items<'a>(
-    written: Written<List<Value>>,
+    written: Written<List<IgnoredAny>>,
     key: &str,
     at: &At<'a>,
     help: &str,
-) -> Option<impl IntoIterator<Item = (Value, At<'a>)> + use<'a>> {
+) -> Option<impl IntoIterator<Item = At<'a>> + use<'a>> {
     let List(list) = required(written, key, at, help)?;
     let at = at.key(key);
     if list.is_empty() {
         at.mistake(format!("`{key}` is empty"), help);
         return None;
     }
-    Some(list.into_iter().enumerate().map(move |(index, value)| (value, at.index(index))))
+    Some((0..list.len()).map(move |index| at.index(index)))
 }
 
 /// What a key says that must be there. One that is there but could not be read is on the list of mistakes already.

@@ -77,6 +77,11 @@ impl Gate {
         line.unwrap_or_else(|| panic!("no line has all of {words:?}"))
     }
 
+    /// How many lines of the log have this.
+    pub fn count(&self, word: &str) -> usize {
+        self.lines.lock().unwrap().iter().filter(|line| line.contains(word)).count()
+    }
+
     pub fn log(&self) -> String {
         self.lines.lock().unwrap().join("\n")
     }
