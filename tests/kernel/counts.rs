@@ -50,7 +50,7 @@ fn a_cut_transfer_is_estimated() {
     assert_reset(ours);
     server.say("426 Broken");
     client.expect("426 Broken");
-    let line = stage.logged(&["event=\"transfer\"", "outcome=\"cut_by_server\""]);
+    let line = stage.logged(&["event=\"transfer\"", "outcome=\"cut_by_server\"", "estimated=true"]);
     let bytes = line.split("bytes=").nth(1).unwrap().split(' ').next().unwrap();
     let bytes: u64 = bytes.parse().unwrap();
     assert!((490_000..=510_000).contains(&bytes), "{line}");

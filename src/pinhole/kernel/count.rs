@@ -24,23 +24,32 @@ pub(super) struct Counters {
     pub(super) closed_first: [bool; 2],
 }
 
+/// What was carried one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Carried {
+    pub(super) bytes: u64,
+    /// It is not known exactly.
+    pub(super) is_estimate: bool,
+}
+
 /// A header of TCP with time stamps, as it is on nearly every packet.
 const USUAL_TCP_HEADER: u64 = 32;
 /// By how much an estimate may be wrong: headers of another length, what was sent again.
 const SLACK: u64 = 1 << 20;
 
 impl Counters {
-    /// Bytes that arrived: by the one that came, and by the other.
-    pub(super) fn payload(&self) -> [u64; 2] {
+    /// What arrived: by the one that came, and by the other.
+    pub(super) fn payload(&self) -> [Carried; 2] {
         [0, 1].map(|direction| {
             let estimate = self.estimate(direction);
-            self.noted(direction).map_or(estimate, |noted| nearest(noted, estimate).unwrap_or(estimate))
+            let exact = self.noted(direction).and_then(|noted| nearest(noted, estimate));
+            Carried { bytes: exact.unwrap_or(estimate), is_estimate: exact.is_none() }
         })
     }
 
     /// Whether nothing but headers went this way, as far as that can be told.
     pub(super) fn is_empty(&self, direction: usize) -> bool {
-        self.payload().get(direction).is_none_or(|bytes| *bytes == 0)
+        self.payload().get(direction).is_none_or(|carried| carried.bytes == 0)
     }
 
     fn estimate(&self, direction: usize) -> u64 {
@@ -91,10 +100,14 @@ mod tests {
         }
     }
 
+    fn exactly(bytes: [u64; 2]) -> [Carried; 2] {
+        bytes.map(|bytes| Carried { bytes, is_estimate: false })
+    }
+
     #[test]
     fn a_transfer_closed_in_order_is_counted_exactly() {
         let download = counters();
-        assert_eq!(download.payload(), [0, 1000]);
+        assert_eq!(download.payload(), exactly([0, 1000]));
         // The one that came closed first and had heard nothing.
         let upload = Counters {
             notes: [100, 200, 201, 1102],
@@ -102,7 +115,7 @@ mod tests {
             seen: [Counter { packets: 4, bytes: 1216 }, Counter::default()],
             ..counters()
         };
-        assert_eq!(upload.payload(), [1000, 0]);
+        assert_eq!(upload.payload(), exactly([1000, 0]));
     }
 
     #[test]
@@ -113,16 +126,17 @@ mod tests {
             seen: [Counter::default(), Counter { packets: 1_000_000, bytes: long + 60_000_000 }],
             ..counters()
         };
-        assert_eq!(counters.payload()[1], long);
+        assert_eq!(counters.payload()[1], Carried { bytes: long, is_estimate: false });
     }
 
     #[test]
     fn what_was_cut_is_estimated() {
+        let estimate = [0, 1000].map(|bytes| Carried { bytes, is_estimate: true });
         let cut = Counters { notes: [100, 200, 0, 0], ..counters() };
-        assert_eq!(cut.payload(), [0, 1000]);
+        assert_eq!(cut.payload(), estimate);
         assert!(cut.is_empty(0) && !cut.is_empty(1));
         // Labels of somebody else's.
         let strange = Counters { notes: [1, 2, 0x7fff_0000, 0x7000_0000], ..counters() };
-        assert_eq!(strange.payload(), [0, 1000]);
+        assert_eq!(strange.payload(), estimate);
     }
 }

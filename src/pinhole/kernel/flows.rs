@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::conntrack::{Flow, Sighting, TcpState};
-use super::count::Counters;
+use super::count::{Carried, Counters};
 use super::element::{Entrance, Passage};
 use super::life::Stage;
 use crate::addr::Side;
@@ -201,11 +201,14 @@ impl Flows {
 impl Life {
     /// Tells the session that its connection is over.
     fn tell(self, how: HowEnded, counters: Option<Counters>) {
-        let [by_comer, by_other] = counters.map_or([0; 2], |counters| counters.payload());
+        let unknown = Carried { bytes: 0, is_estimate: !matches!(how, HowEnded::NotReached { .. }) };
+        let [by_comer, by_other] = counters.map_or([unknown; 2], |counters| counters.payload());
         let (to_server, to_client) = match self.comer {
-            Side::Client => (by_comer, by_other),
-            Side::Server => (by_other, by_comer),
+            Side::Client => (by_comer.bytes, by_other.bytes),
+            Side::Server => (by_other.bytes, by_comer.bytes),
         };
-        let _ = self.events.send(DataEvent::Ended { id: self.id, end: DataEnd { to_server, to_client, how } });
+        let is_estimate = by_comer.is_estimate || by_other.is_estimate;
+        let end = DataEnd { to_server, to_client, is_estimate, how };
+        let _ = self.events.send(DataEvent::Ended { id: self.id, end });
     }
 }
