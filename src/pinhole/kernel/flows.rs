@@ -34,6 +34,8 @@ pub(super) struct Life {
     /// The side that is to come.
     pub(super) comer: Side,
     pub(super) stage: Stage,
+    /// Whether both sides were seen to close with neither having heard the other do so.
+    pub(super) closed_at_once: bool,
     /// Holds the port until somebody came.
     pub(super) reservation: Option<Reservation>,
 }
@@ -90,7 +92,10 @@ impl Flows {
         };
         let life = self.lives.get_mut(&serial)?;
         let mut sighting = *sighting;
-        if matches!(sighting.state, Some(TcpState::Reset | TcpState::TimeWait)) {
+        life.closed_at_once |= sighting.closed_at_once;
+        let may_be_last = matches!(sighting.state, Some(TcpState::Reset | TcpState::TimeWait))
+            || sighting.notes.is_some() && life.stage.is_settled();
+        if may_be_last {
             sighting.counters = look(&flow).or(sighting.counters);
         }
         let turn = life.stage.see(&sighting, life.comer);
@@ -201,6 +206,9 @@ impl Flows {
 impl Life {
     /// Tells the session that its connection is over.
     fn tell(self, how: HowEnded, counters: Option<Counters>) {
+        // What was unheard then may have been heard when the counters were looked at.
+        let closed_at_once = self.closed_at_once;
+        let counters = counters.map(|now| Counters { closed_at_once: now.closed_at_once || closed_at_once, ..now });
         let unknown = Carried { bytes: 0, is_estimate: !matches!(how, HowEnded::NotReached { .. }) };
         let [by_comer, by_other] = counters.map_or([unknown; 2], |counters| counters.payload());
         let (to_server, to_client) = match self.comer {

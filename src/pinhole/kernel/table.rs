@@ -274,8 +274,10 @@ impl Table<'_> {
         self.rule("ours", "what moves", |e| {
             mark_is(e, u32::MAX, mark::OURS);
             tcp_flags(e, SYN | FIN | RST, Is::Equal, 0);
+            e.ct(Ct::Labels, SCRATCH).compare(heard_by(0), Is::Equal, &[0; 8]);
             e.accept();
         });
+        self.note_speech_after_the_last_word();
         self.note_sequences();
         self.rule("ours", "what was cut", |e| {
             mark_is(e, Mark::CUT, Mark::CUT);
@@ -294,8 +296,23 @@ impl Table<'_> {
         self.rule("ours", "all else", |e| e.accept());
     }
 
+    /// One side has said its last and the other, which has not, goes on: how far the first had heard it by then tells
+    /// nothing, and all bits of that note are set.
+    fn note_speech_after_the_last_word(&mut self) {
+        for ((direction, other), is_data) in [(0, 1), (1, 0)].into_iter().flat_map(|way| DATA.map(|data| (way, data))) {
+            self.rule("ours", "it goes on where the other has ended", |e| {
+                direction_is(e, direction);
+                e.ct(Ct::Labels, SCRATCH).compare(heard_by(direction), Is::Equal, &[0; 4]);
+                e.compare(heard_by(other), Is::Not, &[0; 4]);
+                is_data(e);
+                e.constant(SCRATCH, &[0; 16]).constant(heard_by(other), &[0xff; 4]).add_ct_labels(SCRATCH);
+            });
+        }
+    }
+
     /// Where each direction begins, and how far each side had heard the other when it said its last: this tells how
-    /// many bytes arrived, which conntrack cannot, for it counts headers and what was sent again. See `count`.
+    /// many bytes arrived, which conntrack cannot, for it counts headers and what was sent again. See `count`. Each is
+    /// noted once: what is said again may have another number, and labels can only be added to.
     fn note_sequences(&mut self) {
         const SEQUENCE_AT: u32 = 4;
         const ACKNOWLEDGED_AT: u32 = 8;
@@ -309,6 +326,7 @@ impl Table<'_> {
             self.rule("ours", what, |e| {
                 tcp_flags(e, flag, Is::Not, 0);
                 direction_is(e, direction);
+                e.ct(Ct::Labels, SCRATCH).compare(Register::nth(word), Is::Equal, &[0; 4]);
                 e.constant(SCRATCH, &[0; 16]);
                 e.payload(Header::Transport, at, 4, Register::nth(word)).add_ct_labels(SCRATCH);
             });
@@ -322,15 +340,11 @@ impl Table<'_> {
             tcp_flags(e, RST, Is::Not, 0);
             e.accept();
         });
-        let long = |e: &mut Expressions<'_>| {
-            e.meta(Meta::Length, SCRATCH).swap_bytes(SCRATCH);
-            e.compare(SCRATCH, Is::Greater, &LONGEST_EMPTY.to_be_bytes());
-        };
-        // The last of what was written has this flag, however short it is; a mere acknowledgement never has.
-        let pushed = |e: &mut Expressions<'_>| tcp_flags(e, PSH | FIN, Is::Not, 0);
+        let ends: fn(&mut Expressions<'_>) = |e| tcp_flags(e, FIN, Is::Not, 0);
+        let [long, pushed] = DATA;
         let directions = [(0, Mark::TOLD_REPLY), (1, Mark::TOLD_ORIGINAL)].into_iter();
-        let data: [fn(&mut Expressions<'_>); 2] = [long, pushed];
-        for ((direction, bit), is_data) in directions.flat_map(|told| data.map(|is_data| (told, is_data))) {
+        let says = [long, pushed, ends];
+        for ((direction, bit), is_data) in directions.flat_map(|told| says.map(|is_data| (told, is_data))) {
             self.rule("cut", "the first data becomes a reset", |e| {
                 direction_is(e, direction);
                 mark_is(e, bit, 0);
@@ -352,6 +366,21 @@ impl Table<'_> {
             e.ct(Ct::Bytes, SCRATCH).compare(SCRATCH, Is::Not, &0_u64.to_ne_bytes()).accept();
         });
     }
+}
+
+/// What a packet with data is known by: its length, or a flag that the last of what was written has, however short it
+/// is, and a mere acknowledgement never.
+const DATA: [fn(&mut Expressions<'_>); 2] = [
+    |e| {
+        e.meta(Meta::Length, SCRATCH).swap_bytes(SCRATCH);
+        e.compare(SCRATCH, Is::Greater, &LONGEST_EMPTY.to_be_bytes());
+    },
+    |e| tcp_flags(e, PSH, Is::Not, 0),
+];
+
+/// Where the labels, loaded from the first register on, have how far this direction's side had heard the other.
+const fn heard_by(direction: u8) -> Register {
+    Register::nth(2 + direction as u32)
 }
 
 /// Loads source, destination and destination port.
