@@ -4,6 +4,7 @@
 //! sides have spoken, and how it ends.
 
 mod changes;
+mod condition;
 mod conntrack;
 mod count;
 mod element;
