@@ -215,7 +215,7 @@ impl World {
             _ => HowEnded::Aborted,
         };
         known.at = At::Over;
-        let (id, end) = (known.pinhole.id, DataEnd { to_server: 1, to_client: 2, how });
+        let (id, end) = (known.pinhole.id, DataEnd { to_server: 1, to_client: 2, is_estimate: false, how });
         self.handle(Input::DataEnded(id, end));
     }
 

@@ -64,9 +64,9 @@ pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
             transfer(client, server, &shared.pipes, closed).await
         }
         Err(NotJoined::NotReached(side, error)) => {
-            DataEnd { to_server: 0, to_client: 0, how: HowEnded::NotReached { side, error } }
+            DataEnd { to_server: 0, to_client: 0, is_estimate: false, how: HowEnded::NotReached { side, error } }
         }
-        Err(NotJoined::Empty) => DataEnd { to_server: 0, to_client: 0, how: HowEnded::Complete },
+        Err(NotJoined::Empty) => DataEnd { to_server: 0, to_client: 0, is_estimate: false, how: HowEnded::Complete },
         Err(NotJoined::Closed) => return,
     };
     let _ = events.send(DataEvent::Ended { id, end });
@@ -199,7 +199,7 @@ async fn transfer(
             Err(side) => HowEnded::CutBy(side),
         },
     };
-    DataEnd { to_server: up.moved.into_inner(), to_client: down.moved.into_inner(), how }
+    DataEnd { to_server: up.moved.into_inner(), to_client: down.moved.into_inner(), is_estimate: false, how }
 }
 
 /// One direction.

@@ -280,7 +280,7 @@ async fn each_side_may_end_first_and_the_other_goes_on() {
         drop(second);
         assert_eq!(read(&mut first).await, Ok(b"and the answer".to_vec()));
         let (to_server, to_client) = if client_first { (5, 14) } else { (14, 5) };
-        assert_eq!(lab.end().await, DataEnd { to_server, to_client, how: HowEnded::Complete });
+        assert_eq!(lab.end().await, DataEnd { to_server, to_client, is_estimate: false, how: HowEnded::Complete });
     }
 }
 
@@ -340,7 +340,10 @@ async fn a_peer_that_has_ended_and_goes_away_cuts_nothing() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(read(&mut server).await, Ok(block));
     drop(server);
-    assert_eq!(lab.end().await, DataEnd { to_server: 200_000, to_client: 0, how: HowEnded::Complete });
+    assert_eq!(
+        lab.end().await,
+        DataEnd { to_server: 200_000, to_client: 0, is_estimate: false, how: HowEnded::Complete }
+    );
 }
 
 #[tokio::test]
@@ -352,7 +355,7 @@ async fn an_aborted_transfer_is_reset_on_both_sides() {
     opened.guard.close();
     assert_eq!(read(&mut client).await, RESET);
     assert_eq!(read(&mut server).await, RESET);
-    assert_eq!(lab.end().await, DataEnd { to_server: 0, to_client: 4, how: HowEnded::Aborted });
+    assert_eq!(lab.end().await, DataEnd { to_server: 0, to_client: 4, is_estimate: false, how: HowEnded::Aborted });
 }
 
 #[tokio::test]
@@ -362,7 +365,7 @@ async fn a_failed_dial_resets_the_accepted_side() {
     let opened = lab.open_legs(lab.listens(local(1), FIVE), lab.dials(closed)).unwrap();
     assert_eq!(lab.try_port(local(1), port(&opened, Side::Client)).await, RESET);
     let how = HowEnded::NotReached { side: Side::Server, error: ErrorKind::ConnectionRefused };
-    let end = DataEnd { to_server: 0, to_client: 0, how };
+    let end = DataEnd { to_server: 0, to_client: 0, is_estimate: false, how };
     assert_eq!(lab.event().await, DataEvent::Ended { id: PinholeId(1), end });
 }
 
@@ -393,7 +396,10 @@ async fn a_client_whose_server_has_nothing_gets_an_end() {
             None => lab.connect(local(1), at).await.unwrap(),
         };
         assert_eq!(read(&mut client).await, Ok(Vec::new()));
-        assert_eq!(lab.end().await, DataEnd { to_server: 0, to_client: 0, how: HowEnded::Complete });
+        assert_eq!(
+            lab.end().await,
+            DataEnd { to_server: 0, to_client: 0, is_estimate: false, how: HowEnded::Complete }
+        );
     }
 }
 

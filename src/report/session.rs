@@ -134,17 +134,18 @@ impl SessionLog {
     fn transferred(&mut self, transfer: &Transfer) {
         self.transfers += 1;
         self.bytes = self.bytes.saturating_add(transfer.bytes);
-        let Transfer { way, modes, carrier, command, rule, bytes, took, outcome } = transfer;
+        let Transfer { way, modes, carrier, command, rule, bytes, is_estimate, took, outcome } = transfer;
         let (way, mode, name) = (names::way(*way), names::mode(modes.client), names::outcome(*outcome));
         let (datapath, why) = carrier.names();
         let server_mode = (modes.server != modes.client).then(|| names::mode(modes.server));
+        let estimated = is_estimate.then_some(true);
         let (seconds, reply) = (took.as_secs_f64(), names::reply(*outcome));
         if matches!(outcome, Outcome::Ended | Outcome::NoData | Outcome::Refused(_)) {
             info!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, server_mode,
-                datapath, why, bytes, seconds, outcome = name, reply, command, "transfer");
+                datapath, why, bytes, estimated, seconds, outcome = name, reply, command, "transfer");
         } else {
             warn!(event = "transfer", session = self.id, client = %self.client, rule, way, mode, server_mode,
-                datapath, why, bytes, seconds, outcome = name, reply, command, "transfer");
+                datapath, why, bytes, estimated, seconds, outcome = name, reply, command, "transfer");
         }
     }
 

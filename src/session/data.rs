@@ -416,6 +416,7 @@ impl Session {
             Way::Upload => end.to_server,
             Way::Download | Way::Listing => end.to_client,
         });
+        let is_estimate = ending.data.is_some_and(|end| end.is_estimate);
         let took = now.saturating_duration_since(since);
         let outcome = ending.outcome();
         self.act(Action::Report(Event::Transferred(Transfer {
@@ -425,6 +426,7 @@ impl Session {
             command,
             rule,
             bytes,
+            is_estimate,
             took,
             outcome,
         })));

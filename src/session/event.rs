@@ -104,6 +104,8 @@ pub struct Transfer {
     pub rule: String,
     /// Bytes that arrived in the direction of the transfer.
     pub bytes: u64,
+    /// Whether that is not known exactly.
+    pub is_estimate: bool,
     /// From the command to the end.
     pub took: Duration,
     /// How it ended.

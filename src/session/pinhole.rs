@@ -79,6 +79,8 @@ pub struct DataEnd {
     pub to_server: u64,
     /// Bytes that went from the server to the client.
     pub to_client: u64,
+    /// Whether one of these is not known exactly.
+    pub is_estimate: bool,
     /// How it ended.
     pub how: HowEnded,
 }

@@ -121,7 +121,7 @@ impl Follower {
     fn move_data(&mut self, reply: &str) {
         if let Some(id) = self.last.filter(|_| reply.starts_with("226 ")) {
             self.give(Input::DataStarted(id));
-            let end = DataEnd { to_server: 0, to_client: 0, how: HowEnded::Complete };
+            let end = DataEnd { to_server: 0, to_client: 0, is_estimate: false, how: HowEnded::Complete };
             self.give(Input::DataEnded(id, end));
             self.last = None;
         }

@@ -193,7 +193,7 @@ impl Datapath {
 }
 
 fn ended(id: PinholeId, how: HowEnded) -> Input {
-    Input::DataEnded(id, DataEnd { to_server: 3, to_client: 5, how })
+    Input::DataEnded(id, DataEnd { to_server: 3, to_client: 5, is_estimate: false, how })
 }
 
 fn moves(hole: &mut Hole, events: &mut VecDeque<Input>) -> bool {

@@ -202,7 +202,7 @@ fn data_end(how: &str, bytes: &str) -> Result<DataEnd, String> {
     };
     let (up, down) = bytes.split_once('/').ok_or("bytes are UP/DOWN")?;
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
-    Ok(DataEnd { to_server: number(up)?, to_client: number(down)?, how })
+    Ok(DataEnd { to_server: number(up)?, to_client: number(down)?, is_estimate: false, how })
 }
 
 /// `introduced USER anna at ftp.example.com`, or `introduced at ftp.example.com`.

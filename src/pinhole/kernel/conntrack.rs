@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::count::{Counter, Counters};
+use super::count::{Counter, Counters, Notes};
 use super::element::Entrance;
 use super::family::Family;
 use super::mark::{self, Mark};
@@ -67,13 +67,27 @@ pub(super) struct Sighting {
     pub(super) is_new: bool,
     /// It is forgotten now.
     pub(super) is_gone: bool,
+    /// `None` where they did not change.
+    pub(super) notes: Option<Notes>,
+    /// Both have closed, and who closed first has not been heard to do so.
+    pub(super) closed_at_once: bool,
     pub(super) counters: Option<Counters>,
 }
 
 impl Sighting {
     /// A connection that is not there any more, and was not seen to go.
     pub(super) const fn of_the_gone(flow: Flow) -> Self {
-        Self { flow, to: None, mark: Mark(mark::OURS), state: None, is_new: false, is_gone: true, counters: None }
+        Self {
+            flow,
+            to: None,
+            mark: Mark(mark::OURS),
+            state: None,
+            is_new: false,
+            is_gone: true,
+            notes: None,
+            closed_at_once: false,
+            counters: None,
+        }
     }
 }
 
@@ -90,6 +104,10 @@ pub(super) fn sighting(message: &Message<'_>) -> Option<Sighting> {
     let flow = read_flow(find(attributes, &[TUPLE])?, message.family())?;
     let tcp = find(attributes, &[PROTOCOL_STATE, 1]);
     let state = tcp.and_then(|tcp| find(tcp, &[1])).and_then(<[u8]>::first).and_then(|state| read_state(*state));
+    let flags = read_flags(tcp.unwrap_or_default());
+    let notes = find(attributes, &[LABELS]).map(read_notes);
+    let closed_at_once = notes.is_some_and(|notes| notes.both_have_ended())
+        && flags.iter().any(|flags| flags & (CLOSED_FIRST | UNHEARD) == CLOSED_FIRST | UNHEARD);
     let reply = find(attributes, &[REPLY]).and_then(|reply| read_flow(reply, message.family()));
     Some(Sighting {
         flow,
@@ -98,7 +116,15 @@ pub(super) fn sighting(message: &Message<'_>) -> Option<Sighting> {
         state,
         is_new: message.is_creation,
         is_gone: message.kind == DELETE,
-        counters: read_counters(attributes, tcp, Family::of(flow.at.ip())),
+        notes,
+        closed_at_once,
+        counters: read_counters(attributes).map(|seen| Counters {
+            family: Family::of(flow.at.ip()),
+            seen,
+            notes: notes.unwrap_or_default(),
+            closed_first: flags.map(|flags| flags & CLOSED_FIRST != 0),
+            closed_at_once,
+        }),
     })
 }
 
@@ -125,25 +151,26 @@ fn read_flow(tuple: &[u8], family: u8) -> Option<Flow> {
     Some(Flow { from: SocketAddr::new(address([1, 3])?, port(2)?), at: SocketAddr::new(address([2, 4])?, port(3)?) })
 }
 
-fn read_counters(attributes: &[u8], tcp: Option<&[u8]>, family: Family) -> Option<Counters> {
-    /// Of the flags: who has closed first.
-    const CLOSED_FIRST: u8 = 0x04;
+/// Of the flags of a side: it has closed first.
+const CLOSED_FIRST: u8 = 0x04;
+/// The other has not acknowledged the last that it said.
+const UNHEARD: u8 = 0x10;
+
+fn read_flags(tcp: &[u8]) -> [u8; 2] {
+    [4, 5].map(|kind| find(tcp, &[kind]).and_then(|flags| flags.first().copied()).unwrap_or(0))
+}
+
+fn read_notes(labels: &[u8]) -> Notes {
+    let mut words = labels.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_be_bytes));
+    Notes(std::array::from_fn(|_| words.next().unwrap_or(0)))
+}
+
+fn read_counters(attributes: &[u8]) -> Option<[Counter; 2]> {
     let counter = |kind| {
         let number = |part| Some(u64::from_be_bytes(find(attributes, &[kind, part])?.try_into().ok()?));
         Some(Counter { packets: number(1)?, bytes: number(2)? })
     };
-    let labels = find(attributes, &[LABELS]).unwrap_or_default();
-    let mut words = labels.chunks_exact(4).map(|word| word.try_into().map_or(0, u32::from_be_bytes));
-    let closed_first = |kind| {
-        let flags = tcp.and_then(|tcp| find(tcp, &[kind])).and_then(<[u8]>::first);
-        flags.is_some_and(|flags| flags & CLOSED_FIRST != 0)
-    };
-    Some(Counters {
-        family,
-        seen: [counter(COUNTERS[0])?, counter(COUNTERS[1])?],
-        notes: std::array::from_fn(|_| words.next().unwrap_or(0)),
-        closed_first: [closed_first(4), closed_first(5)],
-    })
+    Some([counter(COUNTERS[0])?, counter(COUNTERS[1])?])
 }
 
 /// Asks conntrack, and tells it.

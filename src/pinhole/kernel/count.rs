@@ -2,7 +2,8 @@
 //!
 //! conntrack counts packets with their headers, and what was sent again as often as it was sent. The table's rules
 //! note in the connection's labels where each side began, and how far it had heard the other when it said its last:
-//! where a connection was closed in order, that is exact.
+//! where a connection was closed in order, that is exact. It is not where one side has closed and the other goes on,
+//! for nothing tells how far the first has heard it since.
 
 use super::family::Family;
 
@@ -18,10 +19,42 @@ pub(super) struct Counter {
 pub(super) struct Counters {
     pub(super) family: Family,
     pub(super) seen: [Counter; 2],
-    /// The first sequence number of each, then how far each had heard the other at its end; 0: not known.
-    pub(super) notes: [u32; 4],
+    pub(super) notes: Notes,
     /// Which of them has closed first.
     pub(super) closed_first: [bool; 2],
+    /// Both have closed, and neither had heard the other do so.
+    pub(super) closed_at_once: bool,
+}
+
+/// The connection's labels: the first sequence number of each, then how far each had heard the other at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Notes(pub(super) [u32; 4]);
+
+/// What was carried one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Carried {
+    pub(super) bytes: u64,
+    /// It is not known exactly.
+    pub(super) is_estimate: bool,
+}
+
+/// Not noted.
+const NOTHING: u32 = 0;
+/// Noted, and then the other went on.
+const NOT_ALL: u32 = u32::MAX;
+
+impl Notes {
+    /// Whether each side has said its last.
+    pub(super) const fn both_have_ended(&self) -> bool {
+        let Self([_, _, heard, heard_by_other]) = *self;
+        heard != NOTHING && heard_by_other != NOTHING
+    }
+
+    /// Whether a side may yet say its last. Where nothing was noted from the beginning, nothing will be.
+    pub(super) const fn may_go_on(&self) -> bool {
+        let Self([first, other, ..]) = *self;
+        !self.both_have_ended() && (first != NOTHING || other != NOTHING)
+    }
 }
 
 /// A header of TCP with time stamps, as it is on nearly every packet.
@@ -30,17 +63,18 @@ const USUAL_TCP_HEADER: u64 = 32;
 const SLACK: u64 = 1 << 20;
 
 impl Counters {
-    /// Bytes that arrived: by the one that came, and by the other.
-    pub(super) fn payload(&self) -> [u64; 2] {
+    /// What arrived: by the one that came, and by the other.
+    pub(super) fn payload(&self) -> [Carried; 2] {
         [0, 1].map(|direction| {
             let estimate = self.estimate(direction);
-            self.noted(direction).map_or(estimate, |noted| nearest(noted, estimate).unwrap_or(estimate))
+            let exact = self.noted(direction).and_then(|noted| nearest(noted, estimate));
+            Carried { bytes: exact.unwrap_or(estimate), is_estimate: exact.is_none() }
         })
     }
 
     /// Whether nothing but headers went this way, as far as that can be told.
     pub(super) fn is_empty(&self, direction: usize) -> bool {
-        self.payload().get(direction).is_none_or(|bytes| *bytes == 0)
+        self.payload().get(direction).is_none_or(|carried| carried.bytes == 0)
     }
 
     fn estimate(&self, direction: usize) -> u64 {
@@ -56,13 +90,15 @@ impl Counters {
 
     /// The lower 32 bits of the number, where the other side has closed too.
     fn noted(&self, direction: usize) -> Option<u32> {
-        let first = *self.notes.get(direction)?;
-        let heard = *self.notes.get(2 + (1 - direction))?;
-        if first == 0 || heard == 0 {
+        let Notes(notes) = self.notes;
+        let first = *notes.get(direction)?;
+        let heard = *notes.get(2 + (1 - direction))?;
+        if first == NOTHING || heard == NOTHING || heard == NOT_ALL {
             return None;
         }
         // The first number is the SYN's; the end is another, and heard only by the side that closed after it.
-        let both_ends = if *self.closed_first.get(direction)? { 2 } else { 1 };
+        let end_was_heard = *self.closed_first.get(direction)? && !self.closed_at_once;
+        let both_ends = if end_was_heard { 2 } else { 1 };
         Some(heard.wrapping_sub(first).wrapping_sub(both_ends))
     }
 }
@@ -86,43 +122,79 @@ mod tests {
         Counters {
             family: Family::V4,
             seen: [Counter { packets: 5, bytes: 268 }, Counter { packets: 4, bytes: 1216 }],
-            notes: [100, 200, 1202, 101],
+            notes: Notes([100, 200, 1202, 101]),
             closed_first: [false, true],
+            closed_at_once: false,
         }
+    }
+
+    fn exactly(bytes: [u64; 2]) -> [Carried; 2] {
+        bytes.map(|bytes| Carried { bytes, is_estimate: false })
     }
 
     #[test]
     fn a_transfer_closed_in_order_is_counted_exactly() {
         let download = counters();
-        assert_eq!(download.payload(), [0, 1000]);
+        assert_eq!(download.payload(), exactly([0, 1000]));
         // The one that came closed first and had heard nothing.
         let upload = Counters {
-            notes: [100, 200, 201, 1102],
+            notes: Notes([100, 200, 201, 1102]),
             closed_first: [true, false],
             seen: [Counter { packets: 4, bytes: 1216 }, Counter::default()],
             ..counters()
         };
-        assert_eq!(upload.payload(), [1000, 0]);
+        assert_eq!(upload.payload(), exactly([1000, 0]));
+    }
+
+    #[test]
+    fn an_end_that_was_not_heard_is_not_taken_off() {
+        let notes = Notes([100, 200, 1201, 101]);
+        let at_once = Counters { notes, closed_at_once: true, ..counters() };
+        assert_eq!(at_once.payload(), exactly([0, 1000]));
+        // The one that came knew how much there would be, and closed first.
+        let knowing = Counters { notes: Notes([100, 200, 1201, 102]), closed_first: [true, false], ..counters() };
+        assert_eq!(knowing.payload(), exactly([0, 1000]));
     }
 
     #[test]
     fn numbers_go_round() {
         let long = 5 * (1 << 32) + 17;
         let counters = Counters {
-            notes: [0xffff_ff00, 0xffff_fff0, 0xffff_fff0_u32.wrapping_add(17 + 2), 0xffff_ff02],
+            notes: Notes([0xffff_ff00, 0xffff_fff0, 0xffff_fff0_u32.wrapping_add(17 + 2), 0xffff_ff02]),
             seen: [Counter::default(), Counter { packets: 1_000_000, bytes: long + 60_000_000 }],
             ..counters()
         };
-        assert_eq!(counters.payload()[1], long);
+        assert_eq!(counters.payload()[1], Carried { bytes: long, is_estimate: false });
     }
 
     #[test]
     fn what_was_cut_is_estimated() {
-        let cut = Counters { notes: [100, 200, 0, 0], ..counters() };
-        assert_eq!(cut.payload(), [0, 1000]);
+        let estimate = [0, 1000].map(|bytes| Carried { bytes, is_estimate: true });
+        let cut = Counters { notes: Notes([100, 200, 0, 0]), ..counters() };
+        assert_eq!(cut.payload(), estimate);
         assert!(cut.is_empty(0) && !cut.is_empty(1));
         // Labels of somebody else's.
-        let strange = Counters { notes: [1, 2, 0x7fff_0000, 0x7000_0000], ..counters() };
-        assert_eq!(strange.payload(), [0, 1000]);
+        let strange = Counters { notes: Notes([1, 2, 0x7fff_0000, 0x7000_0000]), ..counters() };
+        assert_eq!(strange.payload(), estimate);
+    }
+
+    #[test]
+    fn who_goes_on_after_the_others_last_word_is_estimated() {
+        let half_closed =
+            Counters { notes: Notes([100, 200, NOT_ALL, 102]), closed_first: [true, false], ..counters() };
+        assert_eq!(half_closed.payload()[1], Carried { bytes: 1000, is_estimate: true });
+        assert!(!half_closed.is_empty(1));
+    }
+
+    #[test]
+    fn both_have_ended_when_both_are_noted() {
+        for (notes, ended, may_go_on) in [
+            ([1, 1, 0, 0], false, true),
+            ([1, 1, 0, 5], false, true),
+            ([1, 1, 5, 5], true, false),
+            ([0; 4], false, false),
+        ] {
+            assert_eq!((Notes(notes).both_have_ended(), Notes(notes).may_go_on()), (ended, may_go_on), "{notes:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::conntrack::{Flow, Sighting, TcpState};
-use super::count::Counters;
+use super::count::{Carried, Counters};
 use super::element::{Entrance, Passage};
 use super::life::Stage;
 use crate::addr::Side;
@@ -34,6 +34,8 @@ pub(super) struct Life {
     /// The side that is to come.
     pub(super) comer: Side,
     pub(super) stage: Stage,
+    /// Whether both sides were seen to close with neither having heard the other do so.
+    pub(super) closed_at_once: bool,
     /// Holds the port until somebody came.
     pub(super) reservation: Option<Reservation>,
 }
@@ -90,7 +92,10 @@ impl Flows {
         };
         let life = self.lives.get_mut(&serial)?;
         let mut sighting = *sighting;
-        if matches!(sighting.state, Some(TcpState::Reset | TcpState::TimeWait)) {
+        life.closed_at_once |= sighting.closed_at_once;
+        let may_be_last = matches!(sighting.state, Some(TcpState::Reset | TcpState::TimeWait))
+            || sighting.notes.is_some() && life.stage.is_settled();
+        if may_be_last {
             sighting.counters = look(&flow).or(sighting.counters);
         }
         let turn = life.stage.see(&sighting, life.comer);
@@ -201,11 +206,17 @@ impl Flows {
 impl Life {
     /// Tells the session that its connection is over.
     fn tell(self, how: HowEnded, counters: Option<Counters>) {
-        let [by_comer, by_other] = counters.map_or([0; 2], |counters| counters.payload());
+        // What was unheard then may have been heard when the counters were looked at.
+        let closed_at_once = self.closed_at_once;
+        let counters = counters.map(|now| Counters { closed_at_once: now.closed_at_once || closed_at_once, ..now });
+        let unknown = Carried { bytes: 0, is_estimate: !matches!(how, HowEnded::NotReached { .. }) };
+        let [by_comer, by_other] = counters.map_or([unknown; 2], |counters| counters.payload());
         let (to_server, to_client) = match self.comer {
-            Side::Client => (by_comer, by_other),
-            Side::Server => (by_other, by_comer),
+            Side::Client => (by_comer.bytes, by_other.bytes),
+            Side::Server => (by_other.bytes, by_comer.bytes),
         };
-        let _ = self.events.send(DataEvent::Ended { id: self.id, end: DataEnd { to_server, to_client, how } });
+        let is_estimate = by_comer.is_estimate || by_other.is_estimate;
+        let end = DataEnd { to_server, to_client, is_estimate, how };
+        let _ = self.events.send(DataEvent::Ended { id: self.id, end });
     }
 }

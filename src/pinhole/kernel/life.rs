@@ -26,6 +26,8 @@ pub(super) enum Stage {
         flow: Flow,
         /// One of them has said all.
         closing: bool,
+        /// conntrack holds that both have, and have heard so. It takes one that says so twice for both.
+        settled: bool,
     },
 }
 
@@ -46,6 +48,11 @@ impl Stage {
         }
     }
 
+    /// Whether conntrack holds it to be over.
+    pub(super) const fn is_settled(&self) -> bool {
+        matches!(self, Self::Moving { settled: true, .. })
+    }
+
     /// Takes a sighting of this connection; `comer` is the side that came.
     pub(super) fn see(&mut self, sighting: &Sighting, comer: Side) -> Turn {
         let mut turn = Turn::default();
@@ -53,17 +60,21 @@ impl Stage {
         if let (Self::Came { flow, .. }, Some(TcpState::Open | TcpState::Closing | TcpState::TimeWait)) = (*self, state)
         {
             turn.started = true;
-            *self = Self::Moving { flow, closing: false };
+            *self = Self::Moving { flow, closing: false, settled: false };
         }
         turn.over = match (&mut *self, state) {
             (Self::Came { .. }, Some(TcpState::Reset)) => Some(refused(sighting.mark, comer)),
             (Self::Came { .. }, _) if sighting.is_gone => Some(not_reached(comer, ErrorKind::TimedOut)),
             (Self::Moving { .. }, Some(TcpState::Reset)) => Some(reset(sighting, comer)),
-            (Self::Moving { .. }, Some(TcpState::TimeWait)) => Some(HowEnded::Complete),
-            (Self::Moving { closing, .. }, state) => {
-                *closing |= state == Some(TcpState::Closing);
-                // Somebody else has deleted a connection that was not at its end.
-                sighting.is_gone.then_some(if *closing { HowEnded::Complete } else { HowEnded::Aborted })
+            (Self::Moving { closing, settled, .. }, state) => {
+                *closing |= matches!(state, Some(TcpState::Closing | TcpState::TimeWait));
+                *settled |= state == Some(TcpState::TimeWait);
+                if *settled && sighting.counters.is_some_and(|counters| !counters.notes.may_go_on()) {
+                    Some(HowEnded::Complete)
+                } else {
+                    // Somebody else has deleted a connection that was not at its end.
+                    sighting.is_gone.then_some(if *closing { HowEnded::Complete } else { HowEnded::Aborted })
+                }
             }
             (Self::Waiting | Self::Came { .. }, _) => None,
         };
@@ -96,7 +107,7 @@ fn reset(sighting: &Sighting, comer: Side) -> HowEnded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pinhole::kernel::count::{Counter, Counters};
+    use crate::pinhole::kernel::count::{Counter, Counters, Notes};
     use crate::pinhole::kernel::family::Family;
     use crate::pinhole::kernel::mark::OURS;
 
@@ -116,8 +127,21 @@ mod tests {
             state: Some(state),
             is_new: false,
             is_gone: false,
+            notes: None,
+            closed_at_once: false,
             counters: None,
         }
+    }
+
+    fn looked_at(sighting: Sighting, notes: [u32; 4]) -> Sighting {
+        let counters = Counters {
+            family: Family::V4,
+            seen: [Counter { packets: 10, bytes: 9000 }, Counter { packets: 5, bytes: 5 * 52 + 8 }],
+            notes: Notes(notes),
+            closed_first: [true, false],
+            closed_at_once: false,
+        };
+        Sighting { counters: Some(counters), ..sighting }
     }
 
     fn gone() -> Sighting {
@@ -137,13 +161,29 @@ mod tests {
     #[test]
     fn it_starts_once_and_ends_in_order() {
         use TcpState::{Closing, Open, SynSent, TimeWait};
-        let turns = told(came(), &[SynSent, Open, Open, Closing, Closing, TimeWait].map(|state| saw(state, 0)));
+        let before = [SynSent, Open, Open, Closing, Closing].map(|state| saw(state, 0));
+        let end = looked_at(saw(TimeWait, 0), [1, 1, 2, 8493]);
+        let turns = told(came(), &[&before[..], &[end]].concat());
         assert_eq!(
             turns.iter().map(|turn| turn.started).collect::<Vec<_>>(),
             [false, true, false, false, false, false]
         );
         assert_eq!(turns.iter().filter_map(|turn| turn.over).collect::<Vec<_>>(), [HowEnded::Complete]);
         assert!(turns.last().unwrap().over.is_some());
+    }
+
+    #[test]
+    fn who_says_its_last_twice_has_not_ended_for_both() {
+        use TcpState::{Closing, Open, Reset, TimeWait};
+        let noted = Sighting { state: None, ..saw(Open, 0) };
+        let early = [saw(Open, 0), saw(Closing, 0), saw(Closing, 0), looked_at(saw(TimeWait, 0), [1, 1, 2, 0])];
+        assert_eq!(end(came(), &early), None);
+        let then = |last| end(came(), &[&early[..], &[last]].concat());
+        assert_eq!(then(looked_at(noted, [1, 1, 2, 8493])), Some(HowEnded::Complete));
+        assert_eq!(then(saw(Reset, Mark::RESET_BY_REPLY)), Some(HowEnded::CutBy(Side::Server)));
+        assert_eq!(then(gone()), Some(HowEnded::Complete));
+        // A kernel that notes nothing.
+        assert_eq!(end(came(), &[saw(Open, 0), looked_at(saw(TimeWait, 0), [0; 4])]), Some(HowEnded::Complete));
     }
 
     #[test]
@@ -166,21 +206,19 @@ mod tests {
 
     #[test]
     fn a_reset_after_the_last_word_cuts_nothing() {
-        let counters = |back: Counter| Counters {
-            family: Family::V4,
-            seen: [Counter { packets: 10, bytes: 9000 }, back],
-            notes: [1, 1, 0, 0],
-            closed_first: [true, false],
+        let reset = |notes, bytes: u64| {
+            let mut reset = looked_at(saw(TcpState::Reset, Mark::RESET_BY_ORIGINAL), notes);
+            reset.counters.as_mut().unwrap().seen[1] = Counter { packets: 5, bytes: 5 * 52 + 8 + bytes };
+            end(came(), &[saw(TcpState::Open, 0), reset])
         };
-        let reset = |back| {
-            let counters = Some(counters(back));
-            end(
-                came(),
-                &[saw(TcpState::Open, 0), Sighting { counters, ..saw(TcpState::Reset, Mark::RESET_BY_ORIGINAL) }],
-            )
-        };
-        assert_eq!(reset(Counter { packets: 5, bytes: 5 * 52 + 8 }), Some(HowEnded::Complete));
-        assert_eq!(reset(Counter { packets: 5, bytes: 5 * 52 + 800 }), Some(HowEnded::CutBy(Side::Client)));
+        let (harmless, cut) = (Some(HowEnded::Complete), Some(HowEnded::CutBy(Side::Client)));
+        // By estimate, and as noted, whatever was sent again.
+        assert_eq!(reset([1, 1, 0, 0], 0), harmless);
+        assert_eq!(reset([1, 1, 0, 0], 792), cut);
+        assert_eq!(reset([1, 1, 2, 0], 12), harmless);
+        assert_eq!(reset([1, 1, 802, 0], 800), cut);
+        // The other has gone on since.
+        assert_eq!(reset([1, 1, u32::MAX, 0], 800), cut);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! sides have spoken, and how it ends.
 
 mod changes;
+mod condition;
 mod conntrack;
 mod count;
 mod element;
@@ -202,8 +203,15 @@ impl Kernel {
             Side::Server => (None, Some(port)),
         };
         let answer = Answer { events: events.clone(), id: pinhole.id, client_port, server_port };
-        let life =
-            Life { id: pinhole.id, events, passage, comer, stage: Stage::Waiting, reservation: Some(reservation) };
+        let life = Life {
+            id: pinhole.id,
+            events,
+            passage,
+            comer,
+            stage: Stage::Waiting,
+            closed_at_once: false,
+            reservation: Some(reservation),
+        };
         if let Some(seen_as) = seen_as.filter(|seen_as| seen_as.port() != 0) {
             // That there was none is the rule.
             let _ = self.shared.conntrack().make_room(&Flow { from: to, at: seen_as });

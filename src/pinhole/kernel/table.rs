@@ -26,7 +26,11 @@
 //! The first packet of a connection takes its pinhole out of `unused` in the packet path, so that a second connection
 //! finds none, with nobody in user space woken. The mark carries what came of the connection; see [`Mark`].
 
-use super::expression::{Ct, Expressions, Header, Is, Meta, Nat, Register};
+use super::condition::{
+    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, heard_by, is_any_tcp, is_new, is_tcp, mark_is,
+    original_who_where, tcp_flags, who_where,
+};
+use super::expression::{Ct, Expressions, Header, Is, Nat, Register};
 use super::family::Family;
 use super::mark::{self, Mark};
 use super::netlink::{Head, Writer, number};
@@ -36,17 +40,8 @@ const NEW_CHAIN: u16 = number::NFTABLES | 3;
 const NEW_RULE: u16 = number::NFTABLES | 6;
 const NEW_SET: u16 = number::NFTABLES | 9;
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
-/// The longest packet without data: 60 bytes of IPv4 header or 40 of IPv6, and 60 of TCP's.
-const LONGEST_EMPTY: u32 = 120;
 /// Elements of a set: more than there are ports to announce.
 const MOST_ELEMENTS: u32 = 1 << 20;
-
-const SCRATCH: Register = Register::nth(0);
 
 /// The sets of the table, one of each for a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,8 +269,10 @@ impl Table<'_> {
         self.rule("ours", "what moves", |e| {
             mark_is(e, u32::MAX, mark::OURS);
             tcp_flags(e, SYN | FIN | RST, Is::Equal, 0);
+            e.ct(Ct::Labels, SCRATCH).compare(heard_by(0), Is::Equal, &[0; 8]);
             e.accept();
         });
+        self.note_speech_after_the_last_word();
         self.note_sequences();
         self.rule("ours", "what was cut", |e| {
             mark_is(e, Mark::CUT, Mark::CUT);
@@ -294,8 +291,23 @@ impl Table<'_> {
         self.rule("ours", "all else", |e| e.accept());
     }
 
+    /// One side has said its last and the other, which has not, goes on: how far the first had heard it by then tells
+    /// nothing, and all bits of that note are set.
+    fn note_speech_after_the_last_word(&mut self) {
+        for ((direction, other), is_data) in [(0, 1), (1, 0)].into_iter().flat_map(|way| DATA.map(|data| (way, data))) {
+            self.rule("ours", "it goes on where the other has ended", |e| {
+                direction_is(e, direction);
+                e.ct(Ct::Labels, SCRATCH).compare(heard_by(direction), Is::Equal, &[0; 4]);
+                e.compare(heard_by(other), Is::Not, &[0; 4]);
+                is_data(e);
+                e.constant(SCRATCH, &[0; 16]).constant(heard_by(other), &[0xff; 4]).add_ct_labels(SCRATCH);
+            });
+        }
+    }
+
     /// Where each direction begins, and how far each side had heard the other when it said its last: this tells how
-    /// many bytes arrived, which conntrack cannot, for it counts headers and what was sent again. See `count`.
+    /// many bytes arrived, which conntrack cannot, for it counts headers and what was sent again. See `count`. Each is
+    /// noted once: what is said again may have another number, and labels can only be added to.
     fn note_sequences(&mut self) {
         const SEQUENCE_AT: u32 = 4;
         const ACKNOWLEDGED_AT: u32 = 8;
@@ -309,6 +321,7 @@ impl Table<'_> {
             self.rule("ours", what, |e| {
                 tcp_flags(e, flag, Is::Not, 0);
                 direction_is(e, direction);
+                e.ct(Ct::Labels, SCRATCH).compare(Register::nth(word), Is::Equal, &[0; 4]);
                 e.constant(SCRATCH, &[0; 16]);
                 e.payload(Header::Transport, at, 4, Register::nth(word)).add_ct_labels(SCRATCH);
             });
@@ -322,15 +335,11 @@ impl Table<'_> {
             tcp_flags(e, RST, Is::Not, 0);
             e.accept();
         });
-        let long = |e: &mut Expressions<'_>| {
-            e.meta(Meta::Length, SCRATCH).swap_bytes(SCRATCH);
-            e.compare(SCRATCH, Is::Greater, &LONGEST_EMPTY.to_be_bytes());
-        };
-        // The last of what was written has this flag, however short it is; a mere acknowledgement never has.
-        let pushed = |e: &mut Expressions<'_>| tcp_flags(e, PSH | FIN, Is::Not, 0);
+        let ends: fn(&mut Expressions<'_>) = |e| tcp_flags(e, FIN, Is::Not, 0);
+        let [long, pushed] = DATA;
         let directions = [(0, Mark::TOLD_REPLY), (1, Mark::TOLD_ORIGINAL)].into_iter();
-        let data: [fn(&mut Expressions<'_>); 2] = [long, pushed];
-        for ((direction, bit), is_data) in directions.flat_map(|told| data.map(|is_data| (told, is_data))) {
+        let says = [long, pushed, ends];
+        for ((direction, bit), is_data) in directions.flat_map(|told| says.map(|is_data| (told, is_data))) {
             self.rule("cut", "the first data becomes a reset", |e| {
                 direction_is(e, direction);
                 mark_is(e, bit, 0);
@@ -352,58 +361,6 @@ impl Table<'_> {
             e.ct(Ct::Bytes, SCRATCH).compare(SCRATCH, Is::Not, &0_u64.to_ne_bytes()).accept();
         });
     }
-}
-
-/// Loads source, destination and destination port.
-fn who_where(e: &mut Expressions<'_>, family: Family) {
-    let length = family.address_length();
-    e.payload(Header::Network, family.source_at(), length, SCRATCH);
-    e.payload(Header::Network, family.destination_at(), length, family.after_address());
-    e.payload(Header::Transport, 2, 2, family.after_addresses());
-}
-
-/// The same of the connection's first packet.
-fn original_who_where(e: &mut Expressions<'_>, family: Family) {
-    let (source, destination) = match family {
-        Family::V4 => (Ct::OriginalSource4, Ct::OriginalDestination4),
-        Family::V6 => (Ct::OriginalSource6, Ct::OriginalDestination6),
-    };
-    e.ct(source, SCRATCH).ct(destination, family.after_address()).ct(Ct::OriginalPort, family.after_addresses());
-}
-
-fn is_new(e: &mut Expressions<'_>) {
-    const NEW: u32 = 8;
-    e.ct(Ct::State, SCRATCH).bits(SCRATCH, &NEW.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
-}
-
-fn is_tcp(e: &mut Expressions<'_>, family: Family) {
-    e.meta(Meta::Family, SCRATCH).compare(SCRATCH, Is::Equal, &[family.number()]);
-    is_any_tcp(e);
-}
-
-fn is_any_tcp(e: &mut Expressions<'_>) {
-    const TCP: u8 = 6;
-    e.meta(Meta::Protocol, SCRATCH).compare(SCRATCH, Is::Equal, &[TCP]);
-}
-
-fn tcp_flags(e: &mut Expressions<'_>, mask: u8, is: Is, flags: u8) {
-    e.payload(Header::Transport, 13, 1, SCRATCH).bits(SCRATCH, &[mask], &[0]).compare(SCRATCH, is, &[flags]);
-}
-
-fn direction_is(e: &mut Expressions<'_>, direction: u8) {
-    e.ct(Ct::Direction, SCRATCH).compare(SCRATCH, Is::Equal, &[direction]);
-}
-
-fn mark_is(e: &mut Expressions<'_>, mask: u32, mark: u32) {
-    e.ct(Ct::Mark, SCRATCH);
-    if mask != u32::MAX {
-        e.bits(SCRATCH, &mask.to_ne_bytes(), &[0; 4]);
-    }
-    e.compare(SCRATCH, Is::Equal, &mark.to_ne_bytes());
-}
-
-fn add_to_mark(e: &mut Expressions<'_>, bit: u32) {
-    e.ct(Ct::Mark, SCRATCH).bits(SCRATCH, &(!bit).to_ne_bytes(), &bit.to_ne_bytes()).set_ct_mark(SCRATCH);
 }
 
 /// `nft` shows types by these numbers.

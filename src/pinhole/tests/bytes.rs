@@ -40,7 +40,7 @@ async fn both_ways(pipes: PipePool) {
     ends.0.await.unwrap();
     ends.1.await.unwrap();
     let how = HowEnded::Complete;
-    assert_eq!(lab.end().await, DataEnd { to_server: BIG as u64, to_client: BIG as u64, how });
+    assert_eq!(lab.end().await, DataEnd { to_server: BIG as u64, to_client: BIG as u64, is_estimate: false, how });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,82 @@
+//! What rules ask of a packet, in the expressions that say it.
+
+use super::expression::{Ct, Expressions, Header, Is, Meta, Register};
+use super::family::Family;
+
+pub(super) const FIN: u8 = 0x01;
+pub(super) const SYN: u8 = 0x02;
+pub(super) const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
+pub(super) const ACK: u8 = 0x10;
+/// The longest packet without data: 60 bytes of IPv4 header or 40 of IPv6, and 60 of TCP's.
+const LONGEST_EMPTY: u32 = 120;
+
+/// Where rules keep what they load, and for as many registers after it as that takes.
+pub(super) const SCRATCH: Register = Register::nth(0);
+
+/// What a packet with data is known by: its length, or a flag that the last of what was written has, however short it
+/// is, and a mere acknowledgement never.
+pub(super) const DATA: [fn(&mut Expressions<'_>); 2] = [
+    |e| {
+        e.meta(Meta::Length, SCRATCH).swap_bytes(SCRATCH);
+        e.compare(SCRATCH, Is::Greater, &LONGEST_EMPTY.to_be_bytes());
+    },
+    |e| tcp_flags(e, PSH, Is::Not, 0),
+];
+
+/// Where the labels, loaded from the first register on, have how far this direction's side had heard the other.
+pub(super) const fn heard_by(direction: u8) -> Register {
+    Register::nth(2 + direction as u32)
+}
+
+/// Loads source, destination and destination port.
+pub(super) fn who_where(e: &mut Expressions<'_>, family: Family) {
+    let length = family.address_length();
+    e.payload(Header::Network, family.source_at(), length, SCRATCH);
+    e.payload(Header::Network, family.destination_at(), length, family.after_address());
+    e.payload(Header::Transport, 2, 2, family.after_addresses());
+}
+
+/// The same of the connection's first packet.
+pub(super) fn original_who_where(e: &mut Expressions<'_>, family: Family) {
+    let (source, destination) = match family {
+        Family::V4 => (Ct::OriginalSource4, Ct::OriginalDestination4),
+        Family::V6 => (Ct::OriginalSource6, Ct::OriginalDestination6),
+    };
+    e.ct(source, SCRATCH).ct(destination, family.after_address()).ct(Ct::OriginalPort, family.after_addresses());
+}
+
+pub(super) fn is_new(e: &mut Expressions<'_>) {
+    const NEW: u32 = 8;
+    e.ct(Ct::State, SCRATCH).bits(SCRATCH, &NEW.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
+}
+
+pub(super) fn is_tcp(e: &mut Expressions<'_>, family: Family) {
+    e.meta(Meta::Family, SCRATCH).compare(SCRATCH, Is::Equal, &[family.number()]);
+    is_any_tcp(e);
+}
+
+pub(super) fn is_any_tcp(e: &mut Expressions<'_>) {
+    const TCP: u8 = 6;
+    e.meta(Meta::Protocol, SCRATCH).compare(SCRATCH, Is::Equal, &[TCP]);
+}
+
+pub(super) fn tcp_flags(e: &mut Expressions<'_>, mask: u8, is: Is, flags: u8) {
+    e.payload(Header::Transport, 13, 1, SCRATCH).bits(SCRATCH, &[mask], &[0]).compare(SCRATCH, is, &[flags]);
+}
+
+pub(super) fn direction_is(e: &mut Expressions<'_>, direction: u8) {
+    e.ct(Ct::Direction, SCRATCH).compare(SCRATCH, Is::Equal, &[direction]);
+}
+
+pub(super) fn mark_is(e: &mut Expressions<'_>, mask: u32, mark: u32) {
+    e.ct(Ct::Mark, SCRATCH);
+    if mask != u32::MAX {
+        e.bits(SCRATCH, &mask.to_ne_bytes(), &[0; 4]);
+    }
+    e.compare(SCRATCH, Is::Equal, &mark.to_ne_bytes());
+}
+
+pub(super) fn add_to_mark(e: &mut Expressions<'_>, bit: u32) {
+    e.ct(Ct::Mark, SCRATCH).bits(SCRATCH, &(!bit).to_ne_bytes(), &bit.to_ne_bytes()).set_ct_mark(SCRATCH);
+}
