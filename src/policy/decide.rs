@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Permission, Policy, Rule};
 use crate::addr::{ClientAddr, Network, ServerAddr};
+use crate::ftp::line::without_telnet;
 
 /// Who wants to reach what.
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +47,20 @@ pub enum Denied {
 pub struct Candidates(Vec<Arc<Rule>>);
 
 impl Candidates {
-    /// The rule that holds for this user.
+    /// The rule that holds for this user, in either way that servers read a stray IAC in its name.
     ///
     /// # Errors
     /// Where it is denied.
     pub fn choose(&self, user: &[u8]) -> Result<Arc<Rule>, Denied> {
+        let rule = self.choose_as_read(user)?;
+        match without_telnet(user).map(|plain| self.choose_as_read(plain.trim_ascii())) {
+            Some(Err(denied)) => Err(denied),
+            Some(Ok(other)) if other != rule => Err(Denied::NoRule),
+            Some(Ok(_)) | None => Ok(rule),
+        }
+    }
+
+    fn choose_as_read(&self, user: &[u8]) -> Result<Arc<Rule>, Denied> {
         match self.0.iter().find(|rule| rule.is_for_user(user)) {
             Some(rule) if rule.permission == Permission::Allow => Ok(Arc::clone(rule)),
             Some(rule) => Err(Denied::ByRule(Arc::clone(rule))),

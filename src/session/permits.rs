@@ -4,11 +4,19 @@ use super::Session;
 use super::refusal::Refusal;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::effect::{Deed, Effect};
+use crate::ftp::line;
 use crate::policy::paths;
 
 impl Session {
-    /// Whether a command may go on to the server, as far as its verb and its path tell.
+    /// Whether a command may go on to the server, as far as its verb and its path tell: in either way that servers
+    /// read a stray IAC.
     pub(super) fn permit(&self, command: &Command<'_>) -> Result<(), Refusal> {
+        self.permit_as_read(command)?;
+        let plain = line::without_telnet(command.argument);
+        plain.map_or(Ok(()), |plain| self.permit_as_read(&Command { argument: plain.trim_ascii(), ..*command }))
+    }
+
+    fn permit_as_read(&self, command: &Command<'_>) -> Result<(), Refusal> {
         let name = command.name();
         let deed = Deed::of(&name, command.argument);
         if self.login.is_due() && !needs_no_login(command.verb, deed.effect) {
