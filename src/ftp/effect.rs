@@ -104,10 +104,12 @@ fn without_options(mut argument: &[u8]) -> Option<&[u8]> {
     Some(argument).filter(|argument| !argument.is_empty())
 }
 
-/// `MDTM 20260101120000 path` sets the time, in the reading of some servers.
+/// `MDTM 20260101120000 path` sets the time, in the reading of some servers; Serv-U takes `20260101120000+60` too.
 fn timestamp_and_path(argument: &[u8]) -> Option<&[u8]> {
-    let digits = argument.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    argument.get(digits..).filter(|rest| digits >= 8 && rest.starts_with(b" ")).and_then(after_blank)
+    let stamp = argument.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let digits = stamp.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_stamp = digits >= 8 && stamp.iter().all(|byte| byte.is_ascii_digit() || b"+-.".contains(byte));
+    if is_stamp { after_blank(argument) } else { None }
 }
 
 fn after_blank(argument: &[u8]) -> Option<&[u8]> {
@@ -143,6 +145,8 @@ mod tests {
             (b"STAT", b"-l /x", Effect::List, Some(b"/x")),
             (b"MDTM", b"x", Effect::List, Some(b"x")),
             (b"MDTM", b"20260101120000 x", Effect::Upload, Some(b"x")),
+            (b"MDTM", b"20260101120000+60 x", Effect::Upload, Some(b"x")),
+            (b"MDTM", b"20260101.csv", Effect::List, Some(b"20260101.csv")),
             (b"MDTM", b"2026 x", Effect::List, Some(b"2026 x")),
             (b"MFMT", b"20260101120000 a b", Effect::Upload, Some(b"a b")),
             (b"SITE", b"CHMOD 644 x", Effect::Unknown, Some(b"CHMOD 644 x")),
