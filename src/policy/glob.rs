@@ -11,6 +11,8 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 pub struct Globs {
     written: Vec<String>,
     set: GlobSet,
+    /// The same without capitals.
+    loose: GlobSet,
 }
 
 impl Globs {
@@ -31,19 +33,48 @@ impl Globs {
     }
 
     fn new(written: Vec<String>, paths: bool) -> Result<Self, globset::Error> {
-        let mut set = GlobSetBuilder::new();
-        for text in &written {
-            let mut glob = GlobBuilder::new(text);
-            glob.literal_separator(paths).case_insensitive(!paths).backslash_escape(true);
-            set.add(glob.build()?);
-        }
-        Ok(Self { written, set: set.build()? })
+        let set = |loose: bool| {
+            let mut set = GlobSetBuilder::new();
+            for text in &written {
+                let mut glob = GlobBuilder::new(text);
+                glob.literal_separator(paths).case_insensitive(loose).backslash_escape(true);
+                set.add(glob.build()?);
+            }
+            set.build()
+        };
+        let loose = set(true)?;
+        Ok(Self { set: if paths { set(false)? } else { loose.clone() }, loose, written })
     }
 
     /// Whether any of the patterns matches all of this.
     #[must_use]
     pub fn matches(&self, bytes: &[u8]) -> bool {
         self.set.is_match(OsStr::from_bytes(bytes))
+    }
+
+    /// Whether any of them matches all of this where capitals are no different.
+    #[must_use]
+    pub fn matches_loosely(&self, bytes: &[u8]) -> bool {
+        self.loose.is_match(OsStr::from_bytes(bytes))
+    }
+
+    /// Whether what they match may have anything in the place of each `*`: then they match all that a pattern stands for
+    /// which they match as if it were a name.
+    #[must_use]
+    pub fn are_wide(&self) -> bool {
+        self.written.iter().all(|text| !text.contains(['?', '[', '{', '\\']))
+    }
+
+    /// Whether any of them might match something in this directory, whose name ends with a slash, or below it.
+    #[must_use]
+    pub fn may_match_in(&self, directory: &[u8]) -> bool {
+        self.written.iter().any(|text| {
+            let fixed = text.split(['*', '?', '[', '{', '\\']).next().unwrap_or_default().as_bytes();
+            let common = fixed.len().min(directory.len());
+            fixed.get(..common).is_some_and(|fixed| {
+                directory.get(..common).is_some_and(|directory| fixed.eq_ignore_ascii_case(directory))
+            })
+        })
     }
 
     /// The patterns as they were written.
