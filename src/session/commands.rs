@@ -59,7 +59,7 @@ impl Session {
             Verb::Rein => {
                 self.epsv_all = false;
                 self.close_stale(now, None);
-                self.expect(now, Expected::LoggedOut);
+                self.await_logout(now);
             }
             Verb::User => return self.user(now, command.argument, &line.bytes),
             Verb::Secret => self.await_login(now),
