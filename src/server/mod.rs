@@ -6,6 +6,7 @@ mod changes;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -15,6 +16,9 @@ use crate::pinhole::{Datapaths, Unavailable};
 use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
+
+/// How long a wait for a time of the day goes on without a look at the clock.
+const CLOCK: Duration = Duration::from_secs(30);
 
 /// Why the gate could not start.
 #[derive(Debug, thiserror::Error)]
@@ -141,11 +145,31 @@ impl Gate {
     pub async fn run(mut self, reread: Reread) -> Result<(), StartError> {
         let mut signals = Signals::new().map_err(StartError::Signals)?;
         notify_ready();
-        while signals.next().await == Order::Reload {
-            self.reload(&reread);
+        loop {
+            tokio::select! {
+                order = signals.next() => match order {
+                    Order::Reload => self.reload(&reread),
+                    Order::End => break,
+                },
+                () = self.hours_change() => self.orders.send_modify(|_the_same_rules_in_other_hours| {}),
+            }
         }
         self.drain(&mut signals).await;
         Ok(())
+    }
+
+    /// Waits until some rule begins or ceases to hold, for its hours: running sessions are then judged anew.
+    async fn hours_change(&self) {
+        let next = self.orders.borrow().policy.next_change(Timestamp::now());
+        let Some(next) = next else { return std::future::pending().await };
+        loop {
+            let left = Duration::try_from(next.duration_since(Timestamp::now())).unwrap_or_default();
+            if left.is_zero() {
+                return;
+            }
+            // The clock may be set, or the machine sleep.
+            tokio::time::sleep(left.min(CLOCK)).await;
+        }
     }
 
     /// All or nothing: a wrong file, or a listener that cannot be had, leaves everything as it was.
