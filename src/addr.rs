@@ -4,7 +4,7 @@
 //! its own here: client C, front F (what the client connected to), back B (what the server sees us as), server S.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -99,9 +99,29 @@ role! {
 }
 
 /// Whether an address may be dialled on a peer's word: not loopback, unspecified, link-local, multicast or broadcast,
-/// written as IPv4 or as IPv4-mapped IPv6.
+/// written as IPv4 or as IPv6 that leads there.
 #[must_use]
-pub const fn is_dialable(ip: IpAddr) -> bool {
+pub fn is_dialable(ip: IpAddr) -> bool {
+    embedded_v4(ip).is_none_or(|ip| is_dialable(ip.into())) && is_host(ip)
+}
+
+/// The IPv4 address that an IPv6 address leads to by way of a translator or tunnel: NAT64's well-known prefix (RFC 6052
+/// section 2.1), 6to4 (RFC 3056 section 2), and IPv4-compatible addresses (RFC 4291 section 2.5.5.1).
+#[must_use]
+pub fn embedded_v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(ip) = ip.to_canonical() else { return None };
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(joined(high, low)),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(joined(high, low)),
+        _ => None,
+    }
+}
+
+fn joined(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))
+}
+
+const fn is_host(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             !(ip.octets()[0] == 127
@@ -353,11 +373,21 @@ mod tests {
     #[test]
     fn some_addresses_are_never_dialled() {
         let never = "127.0.0.1 127.255.0.9 0.0.0.0 0.1.2.3 169.254.1.1 224.0.0.1 239.1.2.3 255.255.255.255 :: ::1 \
-                     fe80::1 febf::1 ff02::1 ::ffff:127.0.0.1 ::ffff:0.0.0.0 ::ffff:169.254.0.1 ::ffff:224.0.0.1";
+                     fe80::1 febf::1 ff02::1 ::ffff:127.0.0.1 ::ffff:0.0.0.0 ::ffff:169.254.0.1 ::ffff:224.0.0.1 \
+                     64:ff9b::127.0.0.1 64:ff9b::a9fe:a9fe 2002:7f00:1::1 2002:a9fe:101:: ::127.0.0.1 ::169.254.0.1";
         for ip in never.split_whitespace() {
             assert!(!is_dialable(ip.parse().unwrap()), "{ip}");
         }
-        for ip in ["10.0.0.1", "203.0.113.5", "169.253.0.1", "2001:db8::1", "fd00::1", "::ffff:10.0.0.1"] {
+        for ip in [
+            "10.0.0.1",
+            "203.0.113.5",
+            "169.253.0.1",
+            "2001:db8::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:a00:1::1",
+        ] {
             assert!(is_dialable(ip.parse().unwrap()), "{ip}");
         }
     }

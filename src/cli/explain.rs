@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{DONE, no, read};
+use super::{DONE, no, read_untested};
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::trial::{Answer, Question, Verdict};
 
@@ -65,8 +65,8 @@ struct Explanation {
 /// # Errors
 /// Where standard output is gone.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let policy = match read(&args.file) {
-        Ok(policy) => policy,
+    let policy = match read_untested(&args.file) {
+        Ok(written) => written.policy,
         Err(why) => {
             super::complain(&why);
             return Ok(no());

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::policy::Policy;
+use crate::rules::RulesFile;
 
 /// Done.
 pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
@@ -65,8 +66,7 @@ pub(crate) fn not_started() -> ExitCode {
 /// Reads a rules file and runs its tests; the text says what is wrong with it.
 pub(crate) fn read(file: &Path) -> Result<Policy, String> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| format!("ftpgate: cannot read {name}: {error}"))?;
-    parse(&bytes, &name)
+    parse(&contents(file, &name)?, &name)
 }
 
 /// Reads what is in a rules file and runs its tests; the text says what is wrong with it.
@@ -78,7 +78,36 @@ pub(crate) fn parse(bytes: &[u8], name: &str) -> Result<Policy, String> {
     }
 }
 
+/// Reads a rules file whose tests may fail, for those who look for the reason.
+pub(crate) fn read_untested(file: &Path) -> Result<RulesFile, String> {
+    let name = file.display().to_string();
+    crate::rules::written_bytes(&contents(file, &name)?, &name).map_err(|mistakes| mistakes.to_string())
+}
+
+fn contents(file: &Path, name: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("ftpgate: cannot read {name}: {error}"))
+}
+
 /// Says on standard error what went wrong. That standard error is gone is nobody's fault.
 pub(crate) fn complain(what: &str) {
     let _lost = writeln!(std::io::stderr().lock(), "{what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_tests_fail_can_be_explained_and_not_loaded() {
+        let file = std::env::temp_dir().join(format!("ftpgate-read-{}.yaml", std::process::id()));
+        let text = "version: 1\n\
+            listeners: [{ name: a, bind: \"127.0.0.1:21\", server: \"10.0.2.2\" }]\n\
+            rules: [{ name: b, from: any, to: any, action: allow, inbound: any }]\n\
+            tests: [{ client: 192.0.2.7, expect: deny }]\n";
+        std::fs::write(&file, text).unwrap();
+        let (read, untested) = (read(&file), read_untested(&file));
+        std::fs::remove_file(&file).unwrap();
+        assert!(read.is_err_and(|why| why.contains("this test expects `deny`")));
+        assert_eq!(untested.map(|written| written.cases.len()), Ok(1));
+    }
 }

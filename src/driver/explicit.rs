@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::peer::Heard;
 use super::route::{Caller, Destination, Routed, unreachable};
 use super::{Allowed, Phase, asker};
-use crate::addr::{ServerAddr, Side, is_dialable};
+use crate::addr::{ServerAddr, Side, embedded_v4, is_dialable};
 use crate::ftp::command::loggable;
 use crate::net::{self, NameError};
 use crate::policy::{Advertised, Policy};
@@ -193,6 +193,9 @@ fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<All
 
 /// Whether an address is this machine's, or that of a NAT in front of it which would lead back here.
 fn is_gate(caller: &Caller<'_>, policy: &Policy, ip: IpAddr) -> bool {
+    if embedded_v4(ip).is_some_and(|ip| is_gate(caller, policy, ip.into())) {
+        return true;
+    }
     let mut advertised = policy.listeners.iter().flat_map(|listener| &listener.advertise);
     net::is_local(ip)
         || advertised.any(|advertise| advertise.advertised == Advertised::Address(ip))

@@ -120,7 +120,7 @@ impl Command<'_> {
 }
 
 impl Verb {
-    fn of(upper: &[u8]) -> Self {
+    pub(super) fn of(upper: &[u8]) -> Self {
         match upper {
             b"PORT" => Self::Port,
             b"EPRT" => Self::Eprt,

@@ -1,6 +1,7 @@
 //! What a command does at the server, as far as its verb tells.
 
 use super::command::Verb;
+use super::line::without_telnet;
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +75,27 @@ pub const fn is_basic(verb: Verb, effect: Effect) -> bool {
     matches!(effect, Effect::Session | Effect::Navigate) || matches!(verb, Verb::Security)
 }
 
+/// No server is known that reads less of a line at a time.
+const SHORTEST_BUFFER: usize = 255;
+
+/// Whether some server may take the end of this long line for a command of its own.
+///
+/// Those of the BSD family read 511 bytes at a time, and take what is left for the next command (CVE-2008-4247).
+#[must_use]
+pub fn may_hide_command(line: &[u8]) -> bool {
+    let hides = |line: &[u8]| (SHORTEST_BUFFER..line.len()).any(|at| line.get(at..).is_some_and(begins_with_verb));
+    line.len() > SHORTEST_BUFFER && (hides(line) || without_telnet(line).is_some_and(|plain| hides(&plain)))
+}
+
+fn begins_with_verb(text: &[u8]) -> bool {
+    const LONGEST: usize = 7;
+    let end = text.iter().take(LONGEST + 1).position(|byte| !byte.is_ascii_alphanumeric());
+    let Some(verb) = text.get(..end.unwrap_or(text.len())).filter(|verb| verb.len() <= LONGEST) else { return false };
+    let verb = verb.to_ascii_uppercase();
+    text.get(verb.len()).is_none_or(|byte| matches!(byte, b' ' | b'\t'))
+        && (Verb::of(&verb) != Verb::Other || Deed::of(&verb, b"").effect != Effect::Unknown)
+}
+
 /// `LIST -la path`: servers take what begins with a hyphen for options.
 fn without_options(mut argument: &[u8]) -> Option<&[u8]> {
     while argument.starts_with(b"-") {
@@ -82,10 +104,12 @@ fn without_options(mut argument: &[u8]) -> Option<&[u8]> {
     Some(argument).filter(|argument| !argument.is_empty())
 }
 
-/// `MDTM 20260101120000 path` sets the time, in the reading of some servers.
+/// `MDTM 20260101120000 path` sets the time, in the reading of some servers; Serv-U takes `20260101120000+60` too.
 fn timestamp_and_path(argument: &[u8]) -> Option<&[u8]> {
-    let digits = argument.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    argument.get(digits..).filter(|rest| digits >= 8 && rest.starts_with(b" ")).and_then(after_blank)
+    let stamp = argument.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let digits = stamp.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_stamp = digits >= 8 && stamp.iter().all(|byte| byte.is_ascii_digit() || b"+-.".contains(byte));
+    if is_stamp { after_blank(argument) } else { None }
 }
 
 fn after_blank(argument: &[u8]) -> Option<&[u8]> {
@@ -98,6 +122,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_short_buffer_would_make_of_a_line_is_seen() {
+        let long = |length: usize, end: &str| format!("SIZE /{}{end}", "a".repeat(length - 6)).into_bytes();
+        for end in ["PORT 10,0,0,9,4,1", "dele /x", "STOU", "xSITE\tEXEC", "PASV"] {
+            assert!(may_hide_command(&long(511, end)), "{end}");
+        }
+        assert!(may_hide_command(&[long(511, "DE"), b"\xffZLE /x".to_vec()].concat()));
+        for end in ["/file.txt", "STOUT", "", "/DELEx", "PORT-1"] {
+            assert!(!may_hide_command(&long(511, end)), "{end}");
+        }
+        assert!(!may_hide_command(b"SIZE DELE x"));
+    }
+
+    #[test]
     fn paths_are_found() {
         for (verb, argument, effect, path) in [
             (&b"RETR"[..], &b"a b"[..], Effect::Download, Some(&b"a b"[..])),
@@ -108,6 +145,8 @@ mod tests {
             (b"STAT", b"-l /x", Effect::List, Some(b"/x")),
             (b"MDTM", b"x", Effect::List, Some(b"x")),
             (b"MDTM", b"20260101120000 x", Effect::Upload, Some(b"x")),
+            (b"MDTM", b"20260101120000+60 x", Effect::Upload, Some(b"x")),
+            (b"MDTM", b"20260101.csv", Effect::List, Some(b"20260101.csv")),
             (b"MDTM", b"2026 x", Effect::List, Some(b"2026 x")),
             (b"MFMT", b"20260101120000 a b", Effect::Upload, Some(b"a b")),
             (b"SITE", b"CHMOD 644 x", Effect::Unknown, Some(b"CHMOD 644 x")),

@@ -281,6 +281,21 @@ impl LineReader {
     }
 }
 
+/// How servers of the BSD family read what is left of a line's Telnet: IAC and the byte behind it are nothing, a
+/// doubled IAC is one byte. `None` where that is what is written.
+#[must_use]
+pub fn without_telnet(bytes: &[u8]) -> Option<Vec<u8>> {
+    memchr(IAC, bytes)?;
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.iter();
+    while let Some(&byte) = rest.next() {
+        if byte != IAC || rest.next() == Some(&IAC) {
+            plain.push(byte);
+        }
+    }
+    Some(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +326,12 @@ mod tests {
     fn latin_1_and_lone_iac_pass() {
         let mut reader = LineReader::commands();
         assert_eq!(read(&mut reader, b"RETR \xe9\xff\xffb\xffc\r\n"), [ok("RETR \\xe9\\xff\\xffb\\xffc")]);
+    }
+
+    #[test]
+    fn what_iac_may_hide_is_read_too() {
+        assert_eq!(without_telnet(b"SITE EX\xffZEC \xff\xffa\xff"), Some(b"SITE EXEC \xffa".to_vec()));
+        assert_eq!(without_telnet(b"SITE \xe9"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::table::{Firsts, Search};
 use super::{Permission, Policy, ProxyVersion, Rule};
 use crate::addr::{ClientAddr, ServerAddr};
+use crate::ftp::line::without_telnet;
 
 /// Who wants to reach what.
 #[derive(Clone, Copy, Debug)]
@@ -51,11 +52,20 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// The rule that holds for this user.
+    /// The rule that holds for this user, in either way that servers read a stray IAC in its name.
     ///
     /// # Errors
     /// Where it is denied.
     pub fn choose(&self, user: &[u8]) -> Result<Arc<Rule>, Denied> {
+        let rule = self.choose_as_read(user)?;
+        match without_telnet(user).map(|plain| self.choose_as_read(plain.trim_ascii())) {
+            Some(Err(denied)) => Err(denied),
+            Some(Ok(other)) if other != rule => Err(Denied::NoRule),
+            Some(Ok(_)) | None => Ok(rule),
+        }
+    }
+
+    fn choose_as_read(&self, user: &[u8]) -> Result<Arc<Rule>, Denied> {
         match self.search.for_user(user) {
             Some(rule) if rule.permission == Permission::Allow => Ok(Arc::clone(rule)),
             Some(rule) => Err(Denied::ByRule(Arc::clone(rule))),

@@ -17,6 +17,8 @@ pub struct Globs {
     plain: Vec<Box<[u8]>>,
     /// The others.
     set: Option<GlobSet>,
+    /// The same without capitals, for paths.
+    loose: Option<GlobSet>,
 }
 
 impl Globs {
@@ -38,16 +40,11 @@ impl Globs {
 
     fn new(written: Vec<String>, paths: bool) -> Result<Self, globset::Error> {
         let (plain, patterns): (Vec<&String>, Vec<&String>) = written.iter().partition(|text| is_plain(text));
-        let mut set = GlobSetBuilder::new();
-        for text in &patterns {
-            let mut glob = GlobBuilder::new(text);
-            glob.literal_separator(paths).case_insensitive(!paths).backslash_escape(true);
-            set.add(glob.build()?);
-        }
-        let set = if patterns.is_empty() { None } else { Some(set.build()?) };
+        let set = if patterns.is_empty() { None } else { Some(set_of(&patterns, paths, !paths)?) };
+        let loose = if paths { Some(set_of(&written, true, true)?) } else { None };
         let mut plain: Vec<Box<[u8]>> = plain.into_iter().map(|text| key(text.as_bytes(), paths).into()).collect();
         plain.sort_unstable();
-        Ok(Self { paths, plain, set, written })
+        Ok(Self { paths, plain, set, loose, written })
     }
 
     /// Whether any of the patterns matches all of this.
@@ -74,11 +71,45 @@ impl Globs {
         self.set.as_ref().is_some_and(|set| set.is_match(OsStr::from_bytes(bytes)))
     }
 
+    /// Whether any of them matches all of this where capitals are no different.
+    #[must_use]
+    pub fn matches_loosely(&self, bytes: &[u8]) -> bool {
+        self.loose.as_ref().map_or_else(|| self.matches(bytes), |set| set.is_match(OsStr::from_bytes(bytes)))
+    }
+
+    /// Whether what they match may have anything in the place of each `*`: then they match all that a pattern stands for
+    /// which they match as if it were a name.
+    #[must_use]
+    pub fn are_wide(&self) -> bool {
+        self.written.iter().all(|text| !text.contains(['?', '[', '{', '\\']))
+    }
+
+    /// Whether any of them might match something in this directory, whose name ends with a slash, or below it.
+    #[must_use]
+    pub fn may_match_in(&self, directory: &[u8]) -> bool {
+        self.written.iter().any(|text| {
+            let fixed = text.split(['*', '?', '[', '{', '\\']).next().unwrap_or_default().as_bytes();
+            let common = fixed.len().min(directory.len());
+            fixed.get(..common).is_some_and(|fixed| {
+                directory.get(..common).is_some_and(|directory| fixed.eq_ignore_ascii_case(directory))
+            })
+        })
+    }
+
     /// The patterns as they were written.
     #[must_use]
     pub fn written(&self) -> &[String] {
         &self.written
     }
+}
+
+fn set_of<T: AsRef<str>>(patterns: &[T], paths: bool, loose: bool) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for text in patterns {
+        let mut glob = GlobBuilder::new(text.as_ref());
+        set.add(glob.literal_separator(paths).case_insensitive(loose).backslash_escape(true).build()?);
+    }
+    set.build()
 }
 
 /// Whether a pattern has nothing that could stand for something else.

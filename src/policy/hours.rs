@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::civil::{Date, Time, Weekday};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan as _};
 
 /// The spans of time in which a rule holds: any of these.
@@ -62,7 +62,16 @@ impl Span {
     /// A time that the clocks skip is the moment at which they do.
     fn on(&self, day: Date) -> Option<(Timestamp, Timestamp)> {
         let end = if self.until > self.from { day } else { day.tomorrow().ok()? };
-        let moment = |day: Date, time: Time| self.zone.to_timestamp(day.to_datetime(time)).ok();
+        let moment = |day: Date, time: Time| {
+            let shown = self.zone.to_ambiguous_timestamp(day.to_datetime(time));
+            match shown.offset() {
+                AmbiguousOffset::Gap { .. } => {
+                    let before = shown.earlier().ok()?;
+                    Some(self.zone.following(before).next()?.timestamp())
+                }
+                AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => shown.compatible().ok(),
+            }
+        };
         Some((moment(day, self.from)?, moment(end, self.until)?))
     }
 }
@@ -117,6 +126,21 @@ mod tests {
             ("2026-01-10T21:30:00Z", false),
         ] {
             assert_eq!(hours.contain(at(moment)), holds, "{moment}");
+        }
+    }
+
+    #[test]
+    fn what_the_clocks_skip_is_no_time() {
+        // At 01:00 UTC they go from 02:00 to 03:00.
+        let until = hours([0, 0, 0, 0, 0, 0, 1], "01:00", "02:30");
+        let from = hours([0, 0, 0, 0, 0, 0, 1], "02:30", "04:00");
+        for (moment, before, after) in [
+            ("2026-03-29T00:59:59Z", true, false),
+            ("2026-03-29T01:00:00Z", false, true),
+            ("2026-03-29T01:59:59Z", false, true),
+            ("2026-03-29T02:00:00Z", false, false),
+        ] {
+            assert_eq!((until.contain(at(moment)), from.contain(at(moment))), (before, after), "{moment}");
         }
     }
 

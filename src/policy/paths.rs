@@ -44,39 +44,81 @@ impl Uses {
 }
 
 /// Whether this may be done with an absolute, plain path: what no entry matches may not.
+///
+/// An entry that forbids is taken widely: for servers that know no capitals, or leave dots and blanks at the end of a
+/// name away. Where the last name has wildcards, it may be done with whatever they may stand for, or not at all.
 #[must_use]
 pub fn may(rules: &[PathRule], path: &[u8], effect: Effect) -> bool {
     // A directory is in the reach of `/out/**` too: clients go there first, and list it.
-    let inside = [path.trim_ascii_end(), b"/"].concat();
-    let reaches = |rule: &&PathRule| {
-        rule.paths.matches(path) || matches!(effect, Effect::Navigate | Effect::List) && rule.paths.matches(&inside)
+    let is_reach = matches!(effect, Effect::Navigate | Effect::List);
+    let with_inside = |path: &[u8]| {
+        let inside = is_reach.then(|| [path.trim_ascii_end(), b"/"].concat());
+        [Some(path.to_vec()), inside].into_iter().flatten().collect::<Vec<_>>()
     };
-    rules.iter().find(reaches).is_some_and(|rule| rule.uses.has(effect))
+    let (exact, loose) = (with_inside(path), with_inside(&without_ends(path)));
+    let unfolded = memchr::memrchr(b'/', path).map(|at| path.split_at(at + 1)).filter(|(_, name)| is_wild(name));
+    for rule in rules {
+        let may = rule.uses.has(effect);
+        if exact.iter().any(|path| rule.paths.matches(path)) {
+            return may && (unfolded.is_none() || rule.paths.are_wide());
+        }
+        let forbids = loose.iter().any(|path| rule.paths.matches_loosely(path))
+            || unfolded.is_some_and(|(directory, _)| rule.paths.may_match_in(directory));
+        if forbids && !may {
+            return false;
+        }
+    }
+    false
+}
+
+/// A path without the dots and blanks at the end of each name.
+fn without_ends(path: &[u8]) -> Vec<u8> {
+    let end = |name: &[u8]| name.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
+    let names = path.split(|byte| *byte == b'/').map(|name| name.get(..end(name)).unwrap_or_default());
+    names.collect::<Vec<_>>().join(&b'/')
+}
+
+fn is_wild(name: &[u8]) -> bool {
+    name.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
 }
 
 /// The plain absolute form of a path that is named in a directory: no `.`, no `..`, no doubled or trailing slash.
 ///
 /// `None` where that cannot be told without knowing the server: a relative path in a directory that is not known, a
-/// backslash, a home directory, or wildcards that a server might unfold into something else.
+/// `..` behind a name, which may be a link to elsewhere, a backslash, a home directory, a drive or data set, or wildcards
+/// that a server might unfold into something else.
 #[must_use]
 pub fn plain(directory: Option<&[u8]>, named: &[u8]) -> Option<Vec<u8>> {
-    if named.contains(&b'\\') || named.contains(&b'{') || named.contains(&b'}') || named.starts_with(b"~") {
+    let is_foreign = |byte: &u8| matches!(byte, b'\\' | b'{' | b'}');
+    if named.iter().any(is_foreign) || matches!(named.first(), Some(b'~' | b'\'' | b'"')) {
         return None;
     }
-    let base: &[u8] = if named.starts_with(b"/") { b"" } else { directory.filter(|base| base.starts_with(b"/"))? };
-    let mut parts: Vec<&[u8]> = Vec::new();
-    let wild = |part: &[u8]| part.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
-    for part in base.split(|byte| *byte == b'/').chain(named.split(|byte| *byte == b'/')) {
-        if parts.last().is_some_and(|last| wild(last)) && !part.is_empty() {
-            return None;
-        }
+    let base: &[u8] = if named.starts_with(b"/") {
+        b""
+    } else {
+        directory.filter(|base| base.starts_with(b"/") && !begins_with_drive(named))?
+    };
+    let mut parts: Vec<&[u8]> = base.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
+    let mut name: Option<&[u8]> = None;
+    for part in named.split(|byte| *byte == b'/') {
         match part {
-            b"" | b"." => {}
-            b".." => drop(parts.pop()),
-            part => parts.push(part),
+            b"" | b"." => continue,
+            b".." if name.is_none() => drop(parts.pop()),
+            part if name.is_some_and(is_wild) || part.iter().all(|byte| matches!(byte, b'.' | b' ')) => return None,
+            part => {
+                name = Some(part);
+                parts.push(part);
+            }
         }
     }
     Some([b"/", parts.join(&b'/').as_slice()].concat())
+}
+
+/// `C:x`, `C:/x`, `ata0:/x`, `DISK:[x]`: where that leads has nothing to do with the current directory.
+fn begins_with_drive(named: &[u8]) -> bool {
+    let first = named.split(|byte| *byte == b'/').next().unwrap_or_default();
+    let is_letter = first.first().is_some_and(u8::is_ascii_alphabetic) && first.get(1) == Some(&b':');
+    is_letter || first.ends_with(b":") || first.windows(2).any(|two| two == b":[")
 }
 
 #[cfg(test)]
@@ -90,7 +132,8 @@ mod tests {
             (&b"x"[..], Some(&b"/home/anna/x"[..])),
             (b"/x//y/", Some(b"/x/y")),
             (b"../../../etc", Some(b"/etc")),
-            (b"a/./b/../c", Some(b"/home/anna/a/c")),
+            (b"a/./b//c", Some(b"/home/anna/a/b/c")),
+            (b"./../b", Some(b"/home/b")),
             (b"", Some(b"/home/anna")),
             (b"..", Some(b"/home")),
             (b"/", Some(b"/")),
@@ -100,12 +143,25 @@ mod tests {
             (b"{a,..}", None),
             (b"~root", None),
             (b"a\\..\\b", None),
+            // A link may lead elsewhere, and there `..` too.
+            (b"a/../b", None),
+            (b"/a/..", None),
+            (b"a/.. /b", None),
+            (b"...", None),
+            // z/OS, Windows, VxWorks, VMS.
+            (b"'SYS1.PARMLIB'", None),
+            (b"C:/x", None),
+            (b"c:x", None),
+            (b"ata0:/x", None),
+            (b"DKA0:[SYS]X.Y", None),
+            (b"12:30.csv", Some(b"/home/anna/12:30.csv")),
         ] {
             assert_eq!(plain(cwd, named).as_deref(), plain_path, "{:?}", String::from_utf8_lossy(named));
         }
         assert_eq!(plain(None, b"x"), None);
         assert_eq!(plain(None, b"/x").as_deref(), Some(&b"/x"[..]));
         assert_eq!(plain(Some(b"A.DATASET"), b"x"), None);
+        assert_eq!(plain(Some(b"/a[1]"), b"b/c").as_deref(), Some(&b"/a[1]/b/c"[..]));
     }
 
     #[test]
@@ -129,6 +185,17 @@ mod tests {
             ("/out/a.csv", Effect::Download, true),
             ("/out/a.txt", Effect::Download, false),
             ("/out", Effect::List, false),
+            // What an entry forbids, under the names that Windows has for it.
+            ("/in/SECRET/x", Effect::Upload, false),
+            ("/in/secret./x", Effect::Upload, false),
+            ("/in/secret /x", Effect::Upload, false),
+            ("/in/Secrets/x", Effect::Upload, true),
+            ("/IN/a", Effect::Upload, false),
+            // What the wildcards may stand for.
+            ("/in/s*", Effect::List, false),
+            ("/in/secrets/*", Effect::List, true),
+            ("/out/2026[01].csv", Effect::Download, true),
+            ("/out/*", Effect::Download, false),
             ("/elsewhere", Effect::List, false),
         ] {
             assert_eq!(may(&rules, path.as_bytes(), effect), allowed, "{path} {effect:?}");

@@ -10,6 +10,7 @@ use super::refusal::Refusal;
 use super::{Action, CloseReason, MAX_FAULTS, Session};
 use crate::addr::Side;
 use crate::ftp::command::{Command, NotACommand, Verb, loggable};
+use crate::ftp::effect::may_hide_command;
 use crate::ftp::host_port::{self, EpsvArgument, Family};
 use crate::ftp::line::{Line, LineFault};
 use crate::policy::{ForeignAddress, ServerMode};
@@ -23,6 +24,9 @@ impl Session {
             Err(NotACommand::Http) => return self.close_with_421(now, CloseReason::HttpClient),
             Err(NotACommand::ProxyHeader) => return self.close_with_421(now, CloseReason::ProxyHeader),
         };
+        if may_hide_command(&line.bytes) {
+            return self.fault(now, Refusal::HiddenCommand, &line.bytes);
+        }
         match self.command(now, command, line) {
             Ok(()) => {}
             Err(refusal) => self.refuse(now, refusal, &line.bytes),
@@ -55,7 +59,7 @@ impl Session {
             Verb::Rein => {
                 self.epsv_all = false;
                 self.close_stale(now, None);
-                self.expect(now, Expected::LoggedOut);
+                self.await_logout(now);
             }
             Verb::User => return self.user(now, command.argument, &line.bytes),
             Verb::Secret => self.await_login(now),

@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use super::Session;
 use super::negotiation::ANSWER;
 use super::pending::Expected;
+use super::{Control, Session};
 use crate::addr::Side;
 use crate::ftp::reply::{self, Code};
 
@@ -17,6 +17,8 @@ pub(super) struct Directory {
     known: Option<Box<[u8]>>,
     /// An answer is awaited on which it depends what the client may do, until then at most.
     settling: Option<Instant>,
+    /// The server is to be asked once it has ended its transfer.
+    is_owed: bool,
 }
 
 impl Directory {
@@ -44,13 +46,32 @@ impl Directory {
 impl Session {
     /// Asks the server which directory it is in, where that matters and can be asked now.
     pub(super) fn find_directory(&mut self, now: Instant) {
-        if self.rule.paths.is_empty() || self.login.is_due() || self.data.is_busy() {
-            return self.directory.forget();
-        }
         self.directory.forget();
+        if self.rule.paths.is_empty() || self.login.is_due() || self.control != Control::Relaying {
+            return;
+        }
+        if self.pending.awaits_transfer() {
+            // It might not answer before that ends, and the client could not even abort it.
+            self.directory.is_owed = true;
+            return;
+        }
         self.directory.settle(now);
         self.expect(now, Expected::Directory);
         self.forward(Side::Server, b"PWD".to_vec());
+    }
+
+    /// The rules changed: the server is where it was, and is not asked in the midst of RNFR or REST where that is known.
+    pub(super) fn keep_directory(&mut self, now: Instant) {
+        if self.directory.known.is_none() && self.is_logged_in() && !self.pending.awaits_directory() {
+            self.find_directory(now);
+        }
+    }
+
+    /// The server ended a transfer.
+    pub(super) fn ask_what_is_owed(&mut self, now: Instant) {
+        if self.directory.is_owed {
+            self.find_directory(now);
+        }
     }
 
     /// The server answered CWD or CDUP.
@@ -83,7 +104,8 @@ fn quoted(text: &[u8]) -> Option<Vec<u8>> {
                 path.push(b'"');
                 rest = more;
             }
-            None => return Some(path),
+            // A server that does not double them has a name with one in it.
+            None => return (!rest.contains(&b'"')).then_some(path),
         }
     }
 }
@@ -99,6 +121,9 @@ mod tests {
             (b"\"/a \"\"b\"\"\" is cwd", Some(b"/a \"b\"")),
             (b"\"\"", Some(b"")),
             (b"\"/cut", None),
+            (b"\"/a\"b\" is cwd", None),
+            (b"\"/a\" b\" is cwd", None),
+            (b"\"/a\" is cwd.", Some(b"/a")),
             (b"/home", None),
         ] {
             assert_eq!(quoted(text).as_deref(), path);

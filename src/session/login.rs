@@ -51,10 +51,23 @@ impl Session {
 
     /// USER, PASS or ACCT goes to the server: what the client may do next depends on the answer.
     pub(super) fn await_login(&mut self, now: Instant) {
-        self.expect(now, Expected::Login);
+        self.await_who(now, Expected::Login);
+    }
+
+    /// REIN goes to the server.
+    pub(super) fn await_logout(&mut self, now: Instant) {
+        self.await_who(now, Expected::LoggedOut);
+    }
+
+    fn await_who(&mut self, now: Instant, expected: Expected) {
+        self.expect(now, expected);
         if self.login.is_decisive() || !self.rule.paths.is_empty() {
             self.directory.settle(now);
         }
+    }
+
+    pub(super) fn is_logged_in(&self) -> bool {
+        self.login.user.is_some()
     }
 
     /// The server answered USER, PASS or ACCT.
@@ -62,7 +75,8 @@ impl Session {
         self.directory.settled();
         match code.number() {
             230 | 232 => {
-                let Some(trying) = self.login.trying.take() else { return };
+                // Who was let in by USER already may be led elsewhere by PASS.
+                let Some(trying) = self.login.trying.take() else { return self.find_directory(now) };
                 let (user, rule) = *trying;
                 self.login.user = Some(user.into_boxed_slice());
                 if self.login.is_decisive() {
@@ -137,6 +151,6 @@ impl Session {
         }
         self.login.candidates = candidates.map(Box::new);
         self.rule = rule;
-        self.find_directory(now);
+        self.keep_directory(now);
     }
 }

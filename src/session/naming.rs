@@ -10,6 +10,7 @@ use super::refusal::Refusal;
 use super::{CloseReason, MAX_FAULTS};
 use crate::addr::is_host_name;
 use crate::ftp::command::{Command, NotACommand, Verb};
+use crate::ftp::effect::may_hide_command;
 use crate::ftp::line::LineFault;
 
 /// The port of a server that is named without one.
@@ -74,6 +75,7 @@ impl Naming {
     /// Takes a line.
     pub fn line(&mut self, line: &[u8]) -> Step {
         match Command::parse(line) {
+            Ok(_) if may_hide_command(line) => self.fault(Refusal::HiddenCommand),
             Ok(command) => self.command(command),
             Err(NotACommand::Empty) => self.fault(Refusal::EmptyLine),
             Err(NotACommand::Garbage) => self.fault(Refusal::Garbage),
@@ -286,6 +288,8 @@ mod tests {
         assert_eq!(naming.line(b"\x01\x02"), Step::Refuse(Refusal::Garbage));
         assert_eq!(naming.failed(), None);
         assert_eq!(naming.bad_line(LineFault::Nul), Step::Leave("421 Too many attempts."));
+        let long = [b"USER ".as_slice(), &[b'a'; 506], b"DELE x@host"].concat();
+        assert_eq!(Naming::default().line(&long), Step::Refuse(Refusal::HiddenCommand));
         assert!(matches!(Naming::default().line(b"GET / HTTP/1.1"), Step::Leave(_)));
         assert!(matches!(Naming::default().bad_line(LineFault::Tls), Step::Leave(_)));
     }

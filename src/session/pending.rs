@@ -171,6 +171,17 @@ impl Pending {
         }
     }
 
+    /// Whether a transfer has not had its final reply.
+    pub(super) fn awaits_transfer(&self) -> bool {
+        self.queue.iter().any(|expected| matches!(expected, Expected::Transfer { .. }))
+    }
+
+    /// Whether an answer is to come that tells the directory, or after which it is asked for.
+    pub(super) fn awaits_directory(&self) -> bool {
+        let asks = |expected: &Expected| matches!(expected, Expected::Directory | Expected::Moved | Expected::Login);
+        self.queue.iter().any(asks)
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<&Expected> {
         self.queue.get(index)
     }

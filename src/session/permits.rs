@@ -4,11 +4,19 @@ use super::Session;
 use super::refusal::Refusal;
 use crate::ftp::command::{Command, Verb};
 use crate::ftp::effect::{Deed, Effect};
+use crate::ftp::line;
 use crate::policy::paths;
 
 impl Session {
-    /// Whether a command may go on to the server, as far as its verb and its path tell.
+    /// Whether a command may go on to the server, as far as its verb and its path tell: in either way that servers
+    /// read a stray IAC.
     pub(super) fn permit(&self, command: &Command<'_>) -> Result<(), Refusal> {
+        self.permit_as_read(command)?;
+        let plain = line::without_telnet(command.argument);
+        plain.map_or(Ok(()), |plain| self.permit_as_read(&Command { argument: plain.trim_ascii(), ..*command }))
+    }
+
+    fn permit_as_read(&self, command: &Command<'_>) -> Result<(), Refusal> {
         let name = command.name();
         let deed = Deed::of(&name, command.argument);
         if self.login.is_due() && !needs_no_login(command.verb, deed.effect) {
@@ -19,10 +27,10 @@ impl Session {
             .commands
             .check(command.verb, &name, command.argument)
             .map_err(|why| Refusal::CommandNotAllowed { why, effect })?;
-        if self.rule.paths.is_empty() { Ok(()) } else { self.permit_path(&name, deed) }
+        if self.rule.paths.is_empty() { Ok(()) } else { self.permit_path(&name, command.argument, deed) }
     }
 
-    fn permit_path(&self, name: &[u8], deed: Deed<'_>) -> Result<(), Refusal> {
+    fn permit_path(&self, name: &[u8], argument: &[u8], deed: Deed<'_>) -> Result<(), Refusal> {
         let effect = deed.effect;
         let named = match (effect, deed.path) {
             (Effect::Session, _) => return Ok(()),
@@ -35,6 +43,28 @@ impl Session {
             _ if deed.is_here() => b"",
             _ => return Ok(()),
         };
+        if matches!(name, b"LIST" | b"NLST" | b"STAT") {
+            self.permit_words(argument, effect)?;
+        }
+        self.permit_named(named, effect)
+    }
+
+    /// Old servers hand what follows LIST to `ls`: each of its words is a path then, or options.
+    fn permit_words(&self, argument: &[u8], effect: Effect) -> Result<(), Refusal> {
+        for word in argument.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+            match word.strip_prefix(b"-") {
+                // Where R would lead, nobody has looked.
+                Some(options) if options.contains(&b'R') || !options.iter().all(u8::is_ascii_alphanumeric) => {
+                    return Err(Refusal::PathUnknown { effect });
+                }
+                Some(_) => {}
+                None => self.permit_named(word, effect)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn permit_named(&self, named: &[u8], effect: Effect) -> Result<(), Refusal> {
         let path = paths::plain(self.directory.known(), named).ok_or(Refusal::PathUnknown { effect })?;
         if paths::may(&self.rule.paths, &path, effect) { Ok(()) } else { Err(Refusal::PathNotAllowed { effect }) }
     }

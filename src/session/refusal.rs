@@ -82,6 +82,8 @@ pub enum Refusal {
     NotByKernel(WhyRelay),
     /// A line that is too long.
     LineTooLong,
+    /// A long line whose end some servers would take for a command of its own.
+    HiddenCommand,
     /// A line with NUL, a CR within, or a verb with bytes that no verb has.
     Garbage,
     /// An empty line.
@@ -152,6 +154,7 @@ impl Refusal {
             Self::KernelRefused(_) => "kernel_refused",
             Self::NotByKernel(_) => "not_by_kernel",
             Self::LineTooLong => "line_too_long",
+            Self::HiddenCommand => "hidden_command",
             Self::Garbage => "garbage",
             Self::EmptyLine => "empty_line",
             Self::UnaskedPassiveReply => "unasked_passive_reply",
@@ -214,7 +217,7 @@ impl Refusal {
             | Self::NotByKernel(_) => {
                 format!("425 Can't open data connection: {}.", self.name())
             }
-            Self::LineTooLong => "500 Line too long.".into(),
+            Self::LineTooLong | Self::HiddenCommand => "500 Line too long.".into(),
             Self::Garbage | Self::EmptyLine => "500 This is not a command.".into(),
             Self::UnaskedPassiveReply | Self::UnaskedReply => {
                 "451 The server's answer does not fit the command.".into()
@@ -281,6 +284,10 @@ impl Refusal {
             Self::KernelRefused(kind) => format!("nftables did not take the pinhole: {kind}; `dmesg` may say more"),
             Self::NotByKernel(why) => format!("{}: `datapath: auto` would relay it", why.text()),
             Self::LineTooLong | Self::Garbage | Self::EmptyLine => "the client does not speak FTP as it should".into(),
+            Self::HiddenCommand => {
+                "an attack, or a long path with the word of a command in it: let the client change the directory first"
+                    .into()
+            }
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
             Self::UnaskedReply => "the server answered a command twice; the client was told once".into(),
             Self::UserDenied => {

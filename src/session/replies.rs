@@ -213,7 +213,9 @@ impl Session {
         let index = std::mem::take(&mut self.answering).index();
         let lines = std::mem::take(&mut self.collected);
         if code.is_preliminary() {
-            lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+            if index.and_then(|index| self.pending.get(index)) != Some(&Expected::Directory) {
+                lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+            }
             if let Some(index) = index {
                 self.pending.begun(index);
                 self.data.begun();
@@ -233,7 +235,7 @@ impl Session {
     fn answered(&mut self, now: Instant, command: Option<Expected>, code: Code, lines: Vec<Vec<u8>>) {
         // A 227 or 229 that nobody asked for was swallowed; the command that it answered needs another answer.
         let swallowed = is_passive(code) && command != Some(Expected::Passive);
-        if swallowed && command.is_some() {
+        if swallowed && command.as_ref().is_some_and(|command| *command != Expected::Directory) {
             self.forward(Side::Client, Refusal::UnaskedPassiveReply.reply().into_bytes());
         }
         let success = code.is_success() && !swallowed;
@@ -248,8 +250,18 @@ impl Session {
             }
             Some(Expected::Login) => self.login_answered(now, code),
             Some(Expected::Moved) => self.moved(now, code),
-            Some(Expected::Directory) => self.directory_told(code, &lines),
-            Some(Expected::LoggedOut) if success => self.logged_out(),
+            Some(Expected::Directory) => {
+                self.directory_told(code, &lines);
+                if code.number() == 421 {
+                    lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+                }
+            }
+            Some(Expected::LoggedOut) => {
+                self.directory.settled();
+                if success {
+                    self.logged_out();
+                }
+            }
             Some(Expected::Passive) => self.asked(now, code, lines),
             Some(Expected::Active(id)) => self.offered(now, id, code, lines),
             // What has begun to pass cannot be taken back.
@@ -269,16 +281,17 @@ impl Session {
                 let told = format!("{} {excuse}", code.number());
                 self.forward(Side::Client, told.into_bytes());
                 self.transfer_answered(now, code);
+                self.ask_what_is_owed(now);
             }
             Some(Expected::Transfer { .. }) => {
                 lines.into_iter().for_each(|line| self.forward(Side::Client, line));
                 self.transfer_answered(now, code);
+                self.ask_what_is_owed(now);
             }
             Some(Expected::EpsvAll) => self.epsv_all &= success,
             Some(Expected::Quit) if success => self.control = Control::Leaving { until: now + LEAVE },
             Some(
                 Expected::Plain { .. }
-                | Expected::LoggedOut
                 | Expected::Abort
                 | Expected::Status
                 | Expected::Features

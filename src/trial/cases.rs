@@ -1,11 +1,13 @@
 //! The tests of a rules file, held against its rules.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::{Question, Verdict};
-use crate::policy::{Case, Expected, Listener, Permission, Policy, Stand};
+use crate::addr::ServerAddr;
+use crate::policy::{Case, Expected, Listener, Permission, Policy, Rule, Stand};
 
 /// A test that does not come out as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,10 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
     let Some((listener, server)) = place(policy, case) else {
         return fails(None, "no listener leads there".to_owned(), "name `listener` and `server`".to_owned());
     };
+    if case.at.is_none() && depends_on_hours(policy, listener, case, server) {
+        let help = "add `at: \"2026-01-12 09:00 Europe/Berlin\"`, for a file whose tests fail is not loaded";
+        return fails(None, "what comes of this test depends on the hour".to_owned(), help.to_owned());
+    }
     let question = Question {
         policy,
         listener,
@@ -83,8 +89,20 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
     None
 }
 
+/// Whether a rule with hours is looked at before the one that decides at any hour.
+fn depends_on_hours(policy: &Policy, listener: &Listener, case: &Case, server: ServerAddr) -> bool {
+    let matches = |rule: &&Arc<Rule>| {
+        rule.is_from(&listener.name, case.client)
+            && rule.to.iter().any(|to| to.contains(server))
+            && case.user.as_ref().is_none_or(|user| rule.is_for_user(user.as_bytes()))
+    };
+    let decides = |rule: &Rule| rule.users.is_none() || case.user.is_some();
+    let first = policy.rules.iter().filter(matches).find(|rule| rule.hours.is_some() || decides(rule));
+    first.is_some_and(|rule| rule.hours.is_some())
+}
+
 /// The listener and the server of a test.
-fn place<'a>(policy: &'a Policy, case: &Case) -> Option<(&'a Listener, crate::addr::ServerAddr)> {
+fn place<'a>(policy: &'a Policy, case: &Case) -> Option<(&'a Listener, ServerAddr)> {
     let name = case.listener.as_deref();
     if let Some(server) = case.server {
         return Question::listener(policy, name, server).map(|listener| (listener, server));
@@ -133,6 +151,7 @@ tests:
   - { client: 198.51.100.7, user: anna, expect: deny }
   - client: 192.0.2.7
     user: anna
+    at: "2026-01-12 09:00 Europe/Berlin"
     home: /in
     expect: allow
     rule: staff
@@ -164,7 +183,7 @@ tests:
   - { client: 192.0.2.7, user: root, expect: allow }
   - { client: 192.0.2.7, user: bert, expect: deny }
   - { client: 192.0.2.7, user: bert, expect: allow, rule: staff }
-  - { client: 192.0.2.7, expect: allow }
+  - { client: 192.0.2.7, at: "2026-01-12 09:00 Europe/Berlin", expect: allow }
   - { client: 198.51.100.7, user: x, expect: allow }
   - client: 192.0.2.7
     user: bert
@@ -175,6 +194,8 @@ tests:
   - { client: 192.0.2.7, user: bert, expect: allow, lines: [{ line: "DELE x", expect: path_not_allowed }] }
   - { client: 192.0.2.7, user: bert, expect: allow, lines: [{ line: "SIZE x", expect: refuse }] }
   - { client: 192.0.2.7, server: "10.9.9.9", user: bert, expect: allow }
+  - { client: 192.0.2.7, user: anna, expect: allow }
+  - { client: 192.0.2.7, expect: deny }
 "#);
         let expected = [
             (0, None, "this test expects `allow`, and rule no-root denies it"),
@@ -186,6 +207,8 @@ tests:
             (6, Some(0), "this line expects `path_not_allowed`, and it is refused (read_only)"),
             (7, Some(0), "this line expects `refuse`, and it is allowed"),
             (8, None, "no listener leads there"),
+            (9, None, "what comes of this test depends on the hour"),
+            (10, None, "what comes of this test depends on the hour"),
         ];
         assert_eq!(failed, expected.map(|(case, line, message)| (case, line, message.to_owned())));
     }

@@ -77,6 +77,7 @@ fn the_gate_itself_and_what_is_no_host_are_not_dialled() {
         ("255.255.255.255", "destination_not_dialable"),
         ("localhost", "destination_not_dialable"),
         ("10.1.0.1", "destination_is_gate"),
+        ("64:ff9b::10.1.0.1", "destination_is_gate"),
         ("10.2.0.1:2121", "destination_is_gate"),
         ("2001:db8:1::1", "destination_is_gate"),
         ("10.2.0.7", "destination_is_gate"),

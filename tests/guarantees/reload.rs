@@ -93,3 +93,24 @@ fn a_transfer_of_a_session_that_is_denied_is_reset() {
     assert_reset(theirs);
     gate.logged(&["event=\"transfer\"", "outcome=\"aborted\""]);
 }
+
+/// Takes a minute, for hours have no seconds.
+#[test]
+fn a_session_ends_with_the_hours_of_its_rule() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let now = jiff::Timestamp::now();
+    let end = jiff::Timestamp::from_second((now.as_second() + 3) / 60 * 60 + 60).unwrap();
+    let clock = |at: jiff::Timestamp| at.strftime("%H:%M").to_string();
+    let span = format!("daily {}-{} UTC", clock(now), clock(end));
+    gate.write_rules(&gate.rules.yaml().replace("action: allow\n", &format!("action: allow\n    hours: \"{span}\"\n")));
+    gate.signal(Signal::HUP);
+    gate.logged(&["event=\"reloaded\""]);
+    client.noop_with(&mut server);
+    while jiff::Timestamp::now() < end {
+        assert!(!gate.log().contains("event=\"session_ended\""));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    gate.logged(&["event=\"session_ended\"", "reason=\"denied\""]);
+    client.expect_code("421");
+}

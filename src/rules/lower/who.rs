@@ -93,6 +93,9 @@ fn span(text: &str) -> Result<Span, Fault> {
         let help = "write a name of the time zone database, such as \"Europe/Berlin\" or \"UTC\"";
         Fault::new(format!("there is no time zone {}", quoted(zone)), help)
     })?;
+    if from == "24:00" {
+        return fault("no day begins at 24:00", "write \"00:00\", and the day that follows");
+    }
     Ok(Span { days: days(on)?, from: time(from)?, until: time(until)?, zone, written: words.join(" ") })
 }
 
@@ -157,6 +160,7 @@ mod tests {
             "Mon 8:00-18:00 UTC",
             "Mon 08:00-18:00 Mars/Olympus",
             "Mon 08:00 UTC",
+            "Mon 24:00-06:00 UTC",
             "Mon, 08:00-18:00 UTC",
         ] {
             assert!(span(wrong).is_err(), "{wrong}");
