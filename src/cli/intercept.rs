@@ -358,6 +358,7 @@ mod tests {
                 rule("all", Allow, &["any"], &[("any", None)]),
             ],
             timeouts: Timeouts::default(),
+            limits: crate::policy::GateLimits::default(),
         }
     }
 

@@ -117,7 +117,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Globs, Timeouts};
+    use crate::policy::{GateLimits, Globs, Timeouts};
 
     fn rule(name: &str, users: Option<&str>, permission: Permission) -> Arc<Rule> {
         let users = users.map(|users| Globs::for_names(vec![users.to_owned()]).unwrap());
@@ -125,7 +125,8 @@ mod tests {
     }
 
     fn decide(rules: Vec<Arc<Rule>>) -> Decision {
-        let policy = Policy { listeners: Vec::new(), rules, timeouts: Timeouts::default() };
+        let policy =
+            Policy { listeners: Vec::new(), rules, timeouts: Timeouts::default(), limits: GateLimits::default() };
         policy.decide(&Asker {
             listener: "public",
             client: ClientAddr::new("192.0.2.7:50000".parse().unwrap()),

@@ -8,6 +8,7 @@ mod commands;
 mod decide;
 mod glob;
 mod hours;
+pub mod limits;
 mod listener;
 pub mod paths;
 mod rule;
@@ -19,6 +20,7 @@ pub use commands::{CommandList, Commands, NotAllowed};
 pub use decide::{Asker, Candidates, Decision, Denied};
 pub use glob::Globs;
 pub use hours::{Hours, Span};
+pub use limits::{GateLimits, Limit, Reached, RuleLimits, SessionLimits, Together, Whose};
 pub use listener::{Advertise, Advertised, Interception, Listener, Proxies, ProxyVersion, Source, Stand};
 pub use rule::{
     AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
@@ -34,6 +36,8 @@ pub struct Policy {
     pub rules: Vec<Arc<Rule>>,
     /// How long the gate waits for things that no rule speaks of.
     pub timeouts: Timeouts,
+    /// How much of the gate clients may have.
+    pub limits: GateLimits,
 }
 
 /// How long the gate waits.

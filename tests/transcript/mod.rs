@@ -9,8 +9,8 @@ use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, PortRange, PortRanges
 use ftpgate::ftp::line::{LineFault, LineReader};
 use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
-    Asker, AtSessionEnd, Candidates, CommandList, Commands, Decision, Denied, ForeignAddress, ForeignAddresses, Globs,
-    Inbound, Outbound, Permission, Policy, Rule, ServerMode, Timeouts,
+    Asker, AtSessionEnd, Candidates, CommandList, Commands, Decision, Denied, ForeignAddress, ForeignAddresses,
+    GateLimits, Globs, Inbound, Outbound, Permission, Policy, Rule, ServerMode, Timeouts,
 };
 use ftpgate::session::{
     Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
@@ -243,7 +243,7 @@ fn candidates(text: &str) -> Result<Option<Candidates>, String> {
     if rules.is_empty() {
         return Ok(None);
     }
-    let policy = Policy { listeners: Vec::new(), rules, timeouts: Timeouts::default() };
+    let policy = Policy { listeners: Vec::new(), rules, timeouts: Timeouts::default(), limits: GateLimits::default() };
     let asker = Asker {
         listener: "public",
         client: ClientAddr::new(([198, 51, 100, 7], 50000).into()),
