@@ -30,9 +30,10 @@ pub struct TurnedAway {
 #[derive(Debug)]
 pub struct Place {
     counts: Counts,
-    /// In which crowds it is counted.
-    gate: [Key; 2],
-    rule: Vec<Key>,
+    /// From where its client comes.
+    origin: Origin,
+    /// The rule under which it is counted.
+    rule: Option<Arc<Rule>>,
 }
 
 impl Counts {
@@ -45,21 +46,36 @@ impl Counts {
     /// # Errors
     /// It may not be, and nothing is counted.
     pub fn admit(&self, limits: &GateLimits, client: ClientAddr, now: Instant) -> Result<Place, TurnedAway> {
-        let mut gate = [Key { rule: None, client: None }, Key { rule: None, client: Some(Origin::of(client.ip())) }];
+        let [mut all, mut own] = of_gate(Origin::of(client.ip()));
         let mut crowds = self.lock();
-        let [all, own] = &mut gate;
-        judge(&mut crowds, all, &limits.all, now, || Whose::Gate)?;
-        let crowd = crowds.of(own, now);
+        judge(&mut crowds, &mut all, &limits.all, now, || Whose::Gate)?;
+        let crowd = crowds.of(&mut own, now);
         if limits.failed_logins.is_some() && crowd.paused.is_some_and(|until| now < until) {
             let value = humantime::format_duration(limits.pause).to_string();
             return Err(turned_away(crowd, now, Limit::Pause, value, Whose::GateClient));
         }
-        judge(&mut crowds, own, &limits.client, now, || Whose::GateClient)?;
-        count(&mut crowds, all, &limits.all, now);
-        count(&mut crowds, own, &limits.client, now);
+        judge(&mut crowds, &mut own, &limits.client, now, || Whose::GateClient)?;
+        count(&mut crowds, &mut all, &limits.all, now);
+        count(&mut crowds, &mut own, &limits.client, now);
         drop(crowds);
-        Ok(Place { counts: self.clone(), gate, rule: Vec::new() })
+        Ok(Place { counts: self.clone(), origin: own.client.unwrap_or(Origin::Others), rule: None })
     }
+}
+
+/// Where a session is counted under any rule.
+const fn of_gate(origin: Origin) -> [Key; 2] {
+    [Key { rule: None, client: None }, Key { rule: None, client: Some(origin) }]
+}
+
+/// Where it is counted under this one: nowhere where that allows nothing, as before login.
+fn of_rule(rule: &Rule, origin: Origin) -> Vec<Key> {
+    if rule.permission == Permission::Deny {
+        return Vec::new();
+    }
+    let name: Arc<str> = rule.name.as_str().into();
+    let all = Key { rule: Some(Arc::clone(&name)), client: None };
+    let own = Key { rule: Some(name), client: Some(origin) };
+    if rule.limits.client.is_none() { vec![all] } else { vec![all, own] }
 }
 
 /// Whether one more may be.
@@ -101,15 +117,21 @@ fn count(crowds: &mut Crowds, key: &mut Key, limits: &Together, now: Instant) {
 }
 
 impl Place {
+    /// Whether the session is counted under this rule.
+    #[must_use]
+    pub fn is_under(&self, rule: &Arc<Rule>) -> bool {
+        self.rule.as_ref().is_some_and(|under| Arc::ptr_eq(under, rule))
+    }
+
     /// This rule holds for the session from now on.
     ///
     /// # Errors
     /// Its limits are reached; the session has its place under the rule before.
-    pub fn enter(&mut self, rule: &Rule, now: Instant) -> Result<(), TurnedAway> {
+    pub fn enter(&mut self, rule: &Arc<Rule>, now: Instant) -> Result<(), TurnedAway> {
         if self.is_under(rule) {
             return Ok(());
         }
-        let mut keys = self.keys(rule);
+        let mut keys = of_rule(rule, self.origin);
         let mut crowds = self.counts.lock();
         for (key, limits) in keys.iter_mut().zip([&rule.limits.all, &rule.limits.client]) {
             let whose = if key.client.is_some() { Whose::RuleClient } else { Whose::Rule };
@@ -118,44 +140,39 @@ impl Place {
         for (key, limits) in keys.iter_mut().zip([&rule.limits.all, &rule.limits.client]) {
             count(&mut crowds, key, limits, now);
         }
-        release(&mut crowds, &std::mem::replace(&mut self.rule, keys));
+        drop(crowds);
+        self.leave_rule();
+        self.rule = Some(Arc::clone(rule));
         Ok(())
     }
 
     /// This rule holds for the session from now on, and nobody asks whether it may be: the rules have changed.
-    pub fn follow(&mut self, rule: &Rule, now: Instant) {
-        if !self.is_under(rule) {
-            let mut keys = self.keys(rule);
-            let mut crowds = self.counts.lock();
-            for key in &mut keys {
-                let crowd = crowds.of(key, now);
-                crowd.sessions = crowd.sessions.saturating_add(1);
-            }
-            release(&mut crowds, &std::mem::replace(&mut self.rule, keys));
+    pub fn follow(&mut self, rule: &Arc<Rule>, now: Instant) {
+        if self.is_under(rule) {
+            return;
         }
+        let mut crowds = self.counts.lock();
+        for mut key in of_rule(rule, self.origin) {
+            let crowd = crowds.of(&mut key, now);
+            crowd.sessions = crowd.sessions.saturating_add(1);
+        }
+        drop(crowds);
+        self.leave_rule();
+        self.rule = Some(Arc::clone(rule));
     }
 
-    fn is_under(&self, rule: &Rule) -> bool {
-        let [all, ..] = self.rule.as_slice() else { return false };
-        all.rule.as_deref() == Some(rule.name.as_str()) && (self.rule.len() == 2) == has_clients(rule)
-    }
-
-    /// Where a session under this rule is counted: nowhere under one that allows nothing, such as that before login.
-    fn keys(&self, rule: &Rule) -> Vec<Key> {
-        if rule.permission == Permission::Deny {
-            return Vec::new();
+    fn leave_rule(&mut self) {
+        if let Some(rule) = self.rule.take() {
+            release(&mut self.counts.lock(), &of_rule(&rule, self.origin));
         }
-        let name: Arc<str> = rule.name.as_str().into();
-        let all = Key { rule: Some(Arc::clone(&name)), client: None };
-        let own = Key { rule: Some(name), client: self.gate[1].client };
-        if has_clients(rule) { vec![all, own] } else { vec![all] }
     }
 
     /// A login failed: whether the address is turned away from now on.
     pub fn login_failed(&self, limits: &GateLimits, now: Instant) -> Option<Reached> {
         let most = limits.failed_logins?;
         let mut crowds = self.counts.lock();
-        let crowd = crowds.known(&self.gate[1])?;
+        let [_, own] = of_gate(self.origin);
+        let crowd = crowds.known(&own)?;
         let rate = Rate::of(most, limits.pause);
         let _ = crowd.failed.take(now, rate, 1);
         if crowd.failed.may_take(now, rate, 1).is_ok() {
@@ -166,9 +183,15 @@ impl Place {
         Some(Reached { limit: Limit::FailedLogins, value: most.to_string(), whose: Whose::GateClient })
     }
 
-    /// What a data connection of the session has to keep to; `own` is what its session has had.
+    /// What a data connection of the session has to keep to; `had` are what is left of its session's own rates.
     #[must_use]
-    pub fn terms(&self, gate: &GateLimits, rule: &Rule, own: impl FnOnce() -> [SharedBucket; 2]) -> Terms {
+    pub fn terms(
+        &self,
+        gate: &GateLimits,
+        rule: &Rule,
+        now: Instant,
+        had: impl FnOnce() -> [SharedBucket; 2],
+    ) -> Terms {
         let limits = &rule.limits;
         let session =
             Together { upload: limits.session.upload, download: limits.session.download, ..Together::default() };
@@ -179,19 +202,20 @@ impl Place {
             }
         };
         let mut crowds = self.counts.lock();
-        let [all, client] = &self.gate;
-        for (pacer, limits, key) in [
-            (Pacer::Gate, &gate.all, Some(all)),
-            (Pacer::GateClient, &gate.client, Some(client)),
-            (Pacer::RuleClient, &limits.client, self.rule.get(1)),
+        let [all, own] = of_gate(self.origin);
+        let of_client = Key { rule: Some(rule.name.as_str().into()), ..own.clone() };
+        for (pacer, limits, mut key) in [
+            (Pacer::Gate, &gate.all, all),
+            (Pacer::GateClient, &gate.client, own),
+            (Pacer::RuleClient, &limits.client, of_client),
         ] {
-            if let Some(crowd) = key.filter(|_| limits.has_pace()).and_then(|key| crowds.known(key)) {
-                add(pacer, limits, crowd.paces());
+            if limits.has_pace() {
+                add(pacer, limits, crowds.of(&mut key, now).paces());
             }
         }
         drop(crowds);
         if session.has_pace() {
-            add(Pacer::Session, &session, &own());
+            add(Pacer::Session, &session, &had());
         }
         let [up, down] = meters.map(Pace::new);
         Terms { up, down, size: limits.session.transfer_size, stall: limits.session.stall_timeout }
@@ -200,9 +224,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut crowds = self.counts.lock();
-        release(&mut crowds, &self.gate);
-        release(&mut crowds, &self.rule);
+        self.leave_rule();
+        release(&mut self.counts.lock(), &of_gate(self.origin));
     }
 }
 
@@ -212,10 +235,6 @@ fn release(crowds: &mut Crowds, keys: &[Key]) {
             crowd.sessions = crowd.sessions.saturating_sub(1);
         }
     }
-}
-
-fn has_clients(rule: &Rule) -> bool {
-    !rule.limits.client.is_none()
 }
 
 impl Pacer {
@@ -254,10 +273,10 @@ mod tests {
         GateLimits { all, client, ..GateLimits::default() }
     }
 
-    fn rule(name: &str, all: Together, client: Together) -> Rule {
+    fn rule(name: &str, all: Together, client: Together) -> Arc<Rule> {
         let mut rule = Rule::new(name, Permission::Allow);
         (rule.limits.all, rule.limits.client) = (all, client);
-        rule
+        Arc::new(rule)
     }
 
     fn why<T: std::fmt::Debug>(refused: Result<T, TurnedAway>) -> (Limit, Whose) {
@@ -372,13 +391,13 @@ mod tests {
         let mut place = counts.admit(&limits, client(1), now).unwrap();
         let plain = rule("plain", Together::default(), Together::default());
         place.enter(&plain, now).unwrap();
-        let terms = place.terms(&limits, &plain, Default::default);
+        let terms = place.terms(&limits, &plain, now, Default::default);
         assert!(!terms.up.is_none() && terms.down.is_none() && !terms.is_none());
-        let other = counts.admit(&limits, client(2), now).unwrap().terms(&limits, &plain, Default::default);
+        let other = counts.admit(&limits, client(2), now).unwrap().terms(&limits, &plain, now, Default::default);
         let turns: Vec<bool> = [&terms, &other, &terms, &other, &terms]
             .map(|terms| terms.up.reserve(now, 1 << 20).slowest.is_some())
             .into();
         assert_eq!(turns, [false, false, false, false, true]);
-        assert!(place.terms(&GateLimits::default(), &plain, Default::default).is_none());
+        assert!(place.terms(&GateLimits::default(), &plain, now, Default::default).is_none());
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Bucket, SharedBucket};
 
-/// How many client addresses are told apart. Those that come when it is full, and it cannot be made smaller, share one
+/// How many client addresses are told apart, and again under each rule that asks for it. Those that come when it is full, and it cannot be made smaller, share one
 /// count: nobody who fills it gains by that, nor do those suffer who were there before.
 const MOST: usize = 1 << 16;
 /// With fewer there is nothing to be gained by looking for those that may be forgotten.
@@ -96,7 +96,8 @@ impl Crowds {
     pub(super) fn of(&mut self, key: &mut Key, now: Instant) -> &mut Crowd {
         if key.client.is_some() && !self.all.contains_key(key) && self.all.len() >= self.enough {
             self.make_room(now);
-            if self.all.len() >= MOST {
+            // Under a rule only those come who are known already.
+            if self.all.len() >= MOST && key.rule.is_none() {
                 key.client = Some(Origin::Others);
             }
         }

@@ -192,6 +192,13 @@ pub struct SessionLimits {
 }
 
 impl SessionLimits {
+    /// Whether anything is limited that the session itself has to watch.
+    #[must_use]
+    pub const fn are_watched(&self) -> bool {
+        let counted = self.commands_per_second.is_some() || self.failed_logins.is_some();
+        counted || self.login_timeout.is_some() || self.idle_timeout.is_some()
+    }
+
     /// The stricter of each.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::event::Event;
+use super::limits::strictest;
 use super::pending::Expected;
 use super::refusal::Refusal;
 use super::{CloseReason, Session};
 use crate::ftp::reply::Code;
-use crate::policy::{Candidates, Decision, Rule};
+use crate::policy::{Candidates, Decision, Rule, SessionLimits};
 
 /// Who is logged in, and who tries to be.
 #[derive(Debug, Default)]
 pub(super) struct Login {
     /// The rules that the user decides between; `None` where one holds for every user.
     candidates: Option<Box<Candidates>>,
+    /// What holds until it does, where it decides.
+    limits: Option<Box<SessionLimits>>,
     /// Whom the server has let in.
     user: Option<Box<[u8]>>,
     /// Who was named since, and the rule that would hold.
@@ -25,7 +28,24 @@ pub(super) struct Login {
 
 impl Login {
     pub(super) fn new(candidates: Option<Candidates>) -> Self {
-        Self { candidates: candidates.map(Box::new), ..Self::default() }
+        let mut login = Self::default();
+        login.decide_between(candidates);
+        login
+    }
+
+    fn decide_between(&mut self, candidates: Option<Candidates>) {
+        self.limits = candidates.as_ref().map(|candidates| Box::new(strictest(candidates)));
+        self.candidates = candidates.map(Box::new);
+    }
+
+    /// Whether somebody is logged in.
+    pub(super) const fn is_in(&self) -> bool {
+        self.user.is_some()
+    }
+
+    /// The limits that hold before the user has decided; `None` where the rule's do.
+    pub(super) fn limits(&self) -> Option<&SessionLimits> {
+        self.limits.as_deref().filter(|_| self.user.is_none())
     }
 
     /// Whether no rule holds before somebody is logged in, and nobody is.
@@ -69,6 +89,7 @@ impl Session {
                     self.report(Event::LoggedIn { rule: rule.name.clone() });
                 }
                 self.rule = rule;
+                self.logged_in(now);
                 self.find_directory(now);
             }
             331 | 332 => {}
@@ -76,19 +97,22 @@ impl Session {
             _ => {
                 self.login.trying = None;
                 self.report(Event::LoginFailed);
+                if code.number() != 421 {
+                    self.count_failed_login(now);
+                }
             }
         }
     }
 
     /// The answer to a command went astray: whatever it was, nothing is gained by it.
-    pub(super) fn passed_over(&mut self, command: Option<Expected>) {
+    pub(super) fn passed_over(&mut self, now: Instant, command: Option<Expected>) {
         match command {
             Some(Expected::Login) => {
                 self.login.trying = None;
                 self.directory.forget();
             }
             Some(Expected::Moved) => self.directory.forget(),
-            Some(Expected::LoggedOut) => self.logged_out(),
+            Some(Expected::LoggedOut) => self.logged_out(now),
             Some(
                 Expected::Greeting
                 | Expected::Plain { .. }
@@ -108,13 +132,15 @@ impl Session {
     }
 
     /// REIN: nobody is logged in.
-    pub(super) fn logged_out(&mut self) {
+    pub(super) fn logged_out(&mut self, now: Instant) {
         self.login.user = None;
         self.login.trying = None;
         self.directory.forget();
         if self.login.is_decisive() {
             self.rule = Candidates::nobody();
         }
+        self.watch_limits(now);
+        self.login_due(now);
     }
 
     /// The rules that hold now say this.
@@ -135,8 +161,9 @@ impl Session {
                 candidates.as_ref().map_or_else(|| Ok(Arc::clone(&rule)), |candidates| candidates.choose(&user));
             self.login.trying = chosen.ok().map(|rule| Box::new((user, rule)));
         }
-        self.login.candidates = candidates.map(Box::new);
+        self.login.decide_between(candidates);
         self.rule = rule;
+        self.watch_limits(now);
         self.find_directory(now);
     }
 }
