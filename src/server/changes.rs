@@ -23,6 +23,9 @@ pub(super) fn between(old: &Policy, new: &Policy) -> Vec<String> {
     if old.timeouts != new.timeouts {
         changes.push("timeouts changed".to_owned());
     }
+    if old.limits != new.limits {
+        changes.push("limits changed".to_owned());
+    }
     changes
 }
 
