@@ -15,6 +15,7 @@
 pub mod addr;
 pub mod ftp;
 pub mod policy;
+pub mod limits;
 pub mod rules;
 pub mod session;
 pub mod trial;

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use ftpgate::addr::{ClientAddr, Network, ServerAddr};
-use ftpgate::policy::{Asker, Decision, Denied, Destination, Globs, Hours, Permission, Policy, Rule, Span, Timeouts};
+use ftpgate::policy::{
+    Asker, Decision, Denied, Destination, GateLimits, Globs, Hours, Permission, Policy, Rule, RuleLimits,
+    SessionLimits, Span, Timeouts,
+};
 use jiff::civil::time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
@@ -102,15 +106,26 @@ fn hours() -> impl Strategy<Value = Option<Hours>> {
     prop::option::weighted(0.3, prop::collection::vec(span, 1..3).prop_map(Hours))
 }
 
+fn limits() -> impl Strategy<Value = SessionLimits> {
+    let some = || prop::option::weighted(0.3, (1..5_u32).prop_map(|limit| NonZeroU32::new(limit).unwrap()));
+    (some(), some()).prop_map(|(commands_per_second, failed_logins)| SessionLimits {
+        commands_per_second,
+        failed_logins,
+        ..SessionLimits::default()
+    })
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     let listeners = prop_oneof![3 => Just(Vec::new()), 1 => subsequence(&LISTENERS, 1..3)];
     let users = prop::option::weighted(0.5, subsequence(&PATTERNS, 1..4));
-    (lists(), listeners, users, hours(), any::<bool>()).prop_map(|((from, to), listeners, users, hours, allow)| Rule {
+    let who = (lists(), listeners, users, hours());
+    (who, any::<bool>(), limits()).prop_map(|(((from, to), listeners, users, hours), allow, limits)| Rule {
         from,
         to,
         listeners: owned(listeners),
         users: users.map(|users| Globs::for_names(owned(users)).unwrap()),
         hours,
+        limits: if allow { RuleLimits { session: limits, ..RuleLimits::default() } } else { RuleLimits::default() },
         ..Rule::new("", if allow { Permission::Allow } else { Permission::Deny })
     })
 }
@@ -119,7 +134,12 @@ fn policy() -> impl Strategy<Value = Policy> {
     prop::collection::vec(rule(), 0..12).prop_map(|rules| {
         let named = (0..).zip(rules).map(|(place, rule)| Arc::new(Rule { name: format!("{place}"), ..rule }));
         let rules: Vec<_> = named.collect();
-        Policy { listeners: Vec::new(), rules: rules.into(), timeouts: Timeouts::default() }
+        Policy {
+            listeners: Vec::new(),
+            rules: rules.into(),
+            timeouts: Timeouts::default(),
+            limits: GateLimits::default(),
+        }
     })
 }
 
@@ -154,11 +174,11 @@ fn who() -> impl Strategy<Value = Who> {
     )
 }
 
-/// What a session may be, by the names of rules: at once, or for each of some users.
+/// What a session may be, by the names of rules: at once, or for each of some users; and what it may have before.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     AtOnce(Result<String, Option<String>>),
-    AtLogin(Vec<Result<String, Option<String>>>),
+    AtLogin(Vec<Result<String, Option<String>>>, SessionLimits),
 }
 
 fn denied(by: &Denied) -> Option<String> {
@@ -178,6 +198,7 @@ fn said(decision: &Decision) -> Said {
                 .map(|name| candidates.choose(name.as_bytes()))
                 .map(|chosen| chosen.map(|rule| rule.name.clone()).map_err(|by| denied(&by)))
                 .collect(),
+            *candidates.limits(),
         ),
     }
 }
@@ -200,7 +221,9 @@ fn walked(policy: &Policy, asker: &Asker<'_>) -> Said {
         return Said::AtOnce(verdict(candidates.last().filter(|rule| rule.users.is_none())));
     }
     let of_user = |name: &&str| verdict(candidates.iter().find(|rule| rule.is_for_user(name.as_bytes())));
-    Said::AtLogin(NAMES.iter().map(of_user).collect())
+    let allowing = candidates.iter().filter(|rule| rule.permission == Permission::Allow);
+    let limits = allowing.fold(SessionLimits::default(), |least, rule| least.and(rule.limits.session));
+    Said::AtLogin(NAMES.iter().map(of_user).collect(), limits)
 }
 
 /// Whether any rule lets the client in before one that denies everything.
@@ -260,7 +283,12 @@ fn long_lists_on_both_sides_are_no_trouble() {
         ..Rule::new("", Permission::Allow)
     };
     let rules: Vec<_> = (0..200).map(|n| Arc::new(Rule { name: format!("{n}"), ..lists.clone() })).collect();
-    let policy = Policy { listeners: Vec::new(), rules: rules.into(), timeouts: Timeouts::default() };
+    let policy = Policy {
+        listeners: Vec::new(),
+        rules: rules.into(),
+        timeouts: Timeouts::default(),
+        limits: GateLimits::default(),
+    };
     for (client, server, allowed) in
         [("10.0.3.1", "10.1.0.7", true), ("10.0.3.1", "10.0.0.7", false), ("10.1.0.1", "10.1.0.7", false)]
     {

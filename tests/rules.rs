@@ -120,6 +120,13 @@ fn the_reference_means_what_its_comments_say() {
     assert_eq!(partners.inbound.as_ref().unwrap().server_ports.to_string(), "30000-30999");
     assert_eq!((outbound.gate_ports.to_string().as_str(), outbound.source_port), ("20000-20099", Some(20)));
     assert_eq!((partners.datapath, partners.pinhole_timeout.as_secs()), (Datapath::Auto, 30));
+    let (gate, limits) = (policy.limits, &partners.limits);
+    assert_eq!((gate.all.sessions.unwrap().get(), gate.client.sessions_per_minute.unwrap().get()), (5000, 60));
+    assert_eq!((gate.failed_logins.unwrap().get(), gate.pause.as_secs()), (5, 300));
+    assert_eq!(limits.session.transfer_size.unwrap().get(), 2 << 30);
+    assert_eq!((limits.session.upload.unwrap().get(), limits.client.upload.unwrap().get()), (10 << 20, 5 << 20));
+    assert_eq!(limits.session.idle_timeout.unwrap().as_secs(), 900);
+    assert_eq!(policy.rules[1].limits, ftpgate::policy::RuleLimits::default());
     let mainframe = &policy.rules[1];
     assert_eq!(mainframe.inbound.as_ref().unwrap().gate_ports.to_string(), "10001-10005, 10010");
     assert!(mainframe.outbound.is_none());

@@ -15,6 +15,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ use ftpgate::ftp::line::{LineReader, MAX_REPLY};
 use ftpgate::ftp::reply::{Part, ReplyReader, text};
 use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
-    AtSessionEnd, CommandList, Commands, Decision, Denied, Globs, Inbound, Outbound, Permission, Rule, ServerMode,
-    Timeouts,
+    AtSessionEnd, CommandList, Commands, Decision, Denied, Globs, Inbound, Limit, Outbound, Permission, Rule,
+    RuleLimits, ServerMode, SessionLimits, Timeouts,
 };
 use ftpgate::session::{
     Action, Carrier, DataEnd, Event, HowEnded, Input, Leg, Notations, Pinhole, PinholeId, Refusal, Session, Setting,
@@ -150,6 +151,7 @@ impl World {
                 self.handle(Input::Decided(Decision::Allow(Arc::clone(&self.rule))));
             }
             b'R' => self.handle(Input::Decided(Decision::Deny(Denied::NoRule))),
+            b'm' => self.handle(Input::Limited(Limit::Sessions)),
             b'q' => self.handle(Input::Drain),
             b'Q' => self.handle(Input::Stop),
             _ => {}
@@ -212,6 +214,7 @@ impl World {
             2 => HowEnded::CutBy(Side::Server),
             3 => HowEnded::NotReached { side: Side::Client, error: ErrorKind::TimedOut },
             4 => HowEnded::NotReached { side: Side::Server, error: ErrorKind::ConnectionRefused },
+            5 => HowEnded::Limited(Limit::TransferSize),
             _ => HowEnded::Aborted,
         };
         known.at = At::Over;
@@ -366,6 +369,7 @@ fn reported(event: &Event) {
         | Event::PinholeExpired(_)
         | Event::LoggedIn { .. }
         | Event::LoginFailed
+        | Event::Limit(_)
         | Event::BadLine { .. } => {}
     }
 }
@@ -389,7 +393,22 @@ fn rule(has: &impl Fn(u8) -> bool, inbound: u16, outbound: u16) -> Rule {
         at_session_end: if has(b'f') { AtSessionEnd::Finish } else { AtSessionEnd::Abort },
         commands: Commands { list: CommandList::Any, read_only: has(b'y') },
         paths: if has(b'k') { vec![path_rule()] } else { Vec::new() },
+        limits: RuleLimits {
+            session: if has(b'm') { limits() } else { SessionLimits::default() },
+            ..RuleLimits::default()
+        },
         ..Rule::new("fuzz", Permission::Allow)
+    }
+}
+
+fn limits() -> SessionLimits {
+    let time = |seconds| Some(Duration::from_secs(seconds));
+    SessionLimits {
+        commands_per_second: NonZeroU32::new(3),
+        failed_logins: NonZeroU32::new(2),
+        login_timeout: time(5),
+        idle_timeout: time(3),
+        ..SessionLimits::default()
     }
 }
 

@@ -161,7 +161,10 @@ mod tests {
     #[test]
     fn a_valid_file_is_one_line() {
         let (valid, out, err) = checked(Path::new("rules/minimal.yaml"), false);
-        assert_eq!((valid, out.as_str(), err.as_str()), (true, "rules/minimal.yaml: 1 listener, 1 rule: valid\n", ""));
+        assert_eq!(
+            (valid, out.as_str(), err.as_str()),
+            (true, "rules/minimal.yaml: 1 listener, 1 rule, 1 test passed: valid\n", "")
+        );
     }
 
     #[test]

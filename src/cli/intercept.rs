@@ -361,6 +361,7 @@ mod tests {
             ]
             .into(),
             timeouts: Timeouts::default(),
+            limits: crate::policy::GateLimits::default(),
         }
     }
 

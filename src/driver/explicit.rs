@@ -132,7 +132,7 @@ enum Unreached {
 type Reached = (tokio::net::TcpStream, ServerAddr, Allowed, Arc<Policy>);
 
 /// Looks a server up, asks the rules for each of its addresses, and connects to the first that answers.
-async fn reach(caller: &Caller<'_>, named: &Named) -> Result<Reached, Unreached> {
+async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Reached, Unreached> {
     let addresses = match &named.host {
         Host::Address(ip) => vec![*ip],
         Host::Name(name) => caller.context.names.addresses(name).await.map_err(|error| {
@@ -165,6 +165,11 @@ async fn reach(caller: &Caller<'_>, named: &Named) -> Result<Reached, Unreached>
     let mut failure = Unreached::Refused(refused);
     let mut left = u32::try_from(allowed.len()).unwrap_or(1);
     for (server, by) in allowed {
+        if let Err(refused) = caller.enter(&by) {
+            left -= 1;
+            failure = Unreached::Gone(refused.reached.limit.reply().to_owned());
+            continue;
+        }
         match caller.dial(server, &by, end.saturating_duration_since(Instant::now()) / left.max(1)).await {
             Ok(stream) => return Ok((stream, server, by, policy)),
             Err(error) => {

@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::ftp::line::LineReader;
+use crate::limits::{Counts, Place, SharedBucket, Terms};
 use crate::net::Names;
 use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
-use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
+use crate::policy::{Asker, Candidates, Decision, Denied, Limit, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
 use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session, Setting};
 pub use memory::Memory;
@@ -59,6 +60,8 @@ pub struct Context {
     pub memory: Memory,
     /// Looks names up.
     pub names: Names,
+    /// How many sessions there are, and of whom.
+    pub counts: Counts,
     /// Whether `IP_TRANSPARENT` may be used.
     pub may_be_transparent: bool,
 }
@@ -72,7 +75,7 @@ pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream)
 }
 
 fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
-    let route::Routed { client, server, ends, announced, bindings, allowed, policy, log, called } = routed;
+    let route::Routed { client, server, ends, announced, bindings, allowed, policy, log, called, place } = routed;
     let now = Instant::now();
     let notations = context.memory.of(ends.server, now);
     let Allowed { rule, candidates } = allowed;
@@ -87,6 +90,8 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         context,
         guards: HashMap::new(),
         data: None,
+        place,
+        pace: None,
         log,
         closed: None,
     });
@@ -103,6 +108,10 @@ struct Driver {
     guards: HashMap<PinholeId, PinholeGuard>,
     /// What the datapath tells; there while there are pinholes, for a channel has a buffer.
     data: Option<DataChannel>,
+    /// Where the session is counted.
+    place: Place,
+    /// What is left of the session's own rates, once it has had any.
+    pace: Option<Arc<[SharedBucket; 2]>>,
     log: SessionLog,
     closed: Option<CloseReason>,
 }
@@ -198,8 +207,44 @@ impl Driver {
         }
     }
 
-    /// Does what the session asks for.
+    /// Does what the session asks for, and sees to the limits that it shares with others.
     fn act(&mut self) {
+        loop {
+            let failed_logins = self.do_actions();
+            let reached = (0..failed_logins).find_map(|_| self.login_failed());
+            match reached.or_else(|| self.enter()) {
+                Some(limit) if self.closed.is_none() => self.session.handle(Instant::now(), Input::Limited(limit)),
+                _ => break,
+            }
+        }
+        // What fails here fails again when the peer is next waited for, and is told then.
+        let _ = self.client.flush();
+        let _ = self.server.flush();
+    }
+
+    /// The server did not let the user in: the limit that this reaches for the client's address.
+    fn login_failed(&mut self) -> Option<Limit> {
+        let limits = self.context.orders.borrow().policy.limits;
+        let reached = self.place.login_failed(&limits, Instant::now())?;
+        let limit = reached.limit;
+        self.log.event(&Event::Limit(reached));
+        Some(limit)
+    }
+
+    /// The session is counted under the rule that holds now, where that is another one: the limit that this reaches.
+    fn enter(&mut self) -> Option<Limit> {
+        let rule = self.session.rule();
+        if self.place.is_under(rule) || self.closed.is_some() {
+            return None;
+        }
+        let refused = self.place.enter(rule, Instant::now()).err()?;
+        self.log.turned_away(&self.listener.name, &refused);
+        Some(refused.reached.limit)
+    }
+
+    /// Does what the session asks for; how many logins have failed.
+    fn do_actions(&mut self) -> usize {
+        let mut failed_logins = 0;
         while let Some(action) = self.session.poll_action() {
             match action {
                 Action::Forward { to, line, interrupt } => {
@@ -231,13 +276,14 @@ impl Driver {
                 Action::Remember(notations) => {
                     self.context.memory.keep(self.session.ends().server, notations, Instant::now());
                 }
-                Action::Report(event) => self.log.event(&event),
+                Action::Report(event) => {
+                    failed_logins += usize::from(event == Event::LoginFailed);
+                    self.log.event(&event);
+                }
                 Action::Close(reason) => self.closed = Some(reason),
             }
         }
-        // What fails here fails again when the peer is next waited for, and is told then.
-        let _ = self.client.flush();
-        let _ = self.server.flush();
+        failed_logins
     }
 
     fn peer(&mut self, side: Side) -> &mut Peer {
@@ -250,8 +296,9 @@ impl Driver {
     /// Opens a pinhole; `None` where the datapath answers later.
     fn open(&mut self, pinhole: &Pinhole) -> Option<Input> {
         let id = pinhole.id;
+        let terms = self.terms();
         let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
-        match self.context.datapaths.open(pinhole, &self.bindings, sender.clone()) {
+        match self.context.datapaths.open(pinhole, &self.bindings, terms, sender.clone()) {
             Ok(opened) => {
                 opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
                 self.guards.insert(id, opened.guard);
@@ -261,6 +308,13 @@ impl Driver {
             }
             Err(error) => Some(Input::PinholeFailed { id, refusal: refusal(&error) }),
         }
+    }
+
+    /// What a new data connection has to keep to, by the limits that hold now.
+    fn terms(&mut self) -> Terms {
+        let gate = self.context.orders.borrow().policy.limits;
+        self.place
+            .terms(&gate, self.session.rule(), Instant::now(), || self.pace.get_or_insert_default().as_ref().clone())
     }
 
     fn data_event(&mut self, event: DataEvent) {
@@ -276,6 +330,10 @@ impl Driver {
             DataEvent::Started { id, .. } => Input::DataStarted(id),
             DataEvent::Stranger { from, port, fault, .. } => {
                 return self.log.event(&Event::Stranger { from, port, fault });
+            }
+            DataEvent::HeldBack { limit, pacer, in_a_second, .. } => {
+                let reached = pacer.reached(limit, in_a_second, &self.session.rule().name);
+                return self.log.event(&Event::Limit(reached));
             }
             DataEvent::Ended { id, end } => {
                 self.session.handle(Instant::now(), Input::DataEnded(id, end));
@@ -311,6 +369,10 @@ impl Driver {
             Phase::Stopping => Input::Stop,
         };
         self.session.handle(Instant::now(), input);
+        if phase == Phase::Serving {
+            // New rules send nobody away by their limits.
+            self.place.follow(self.session.rule(), Instant::now());
+        }
     }
 
     /// The control connection is over; data that still moves goes on to its end, unless the gate ends first.
@@ -417,7 +479,7 @@ mod tests {
         const fn size<F: Future>(_: &impl Fn(Box<Driver>) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size_of::<Driver>() <= 1280, "the driver has grown to {}", size_of::<Driver>());
+        assert!(size_of::<Driver>() <= 1344, "the driver has grown to {}", size_of::<Driver>());
         assert!(size(&Driver::run) <= 1024, "its future has grown to {}", size(&Driver::run));
     }
 }

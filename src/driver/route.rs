@@ -13,6 +13,7 @@ use super::peer::Peer;
 use super::{Allowed, Context, asker};
 use crate::addr::{BackAddr, Ends, FrontAddr, OriginalDst, ServerAddr, is_dialable};
 use crate::ftp::line::LineReader;
+use crate::limits::{Place, TurnedAway};
 use crate::net::{self, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
 use crate::policy::{Advertised, Interception, Listener, Policy, ProxyVersion, Source, Stand};
@@ -32,6 +33,7 @@ pub(super) struct Routed {
     pub(super) allowed: Allowed,
     pub(super) policy: Arc<Policy>,
     pub(super) called: Option<Called>,
+    pub(super) place: Place,
     pub(super) log: SessionLog,
 }
 
@@ -41,6 +43,7 @@ pub(super) struct Caller<'a> {
     pub(super) listener: &'a Listener,
     pub(super) peer: Peer,
     pub(super) origin: Origin,
+    pub(super) place: Place,
     pub(super) log: SessionLog,
 }
 
@@ -58,8 +61,19 @@ pub(super) async fn to_server(context: &Context, listener: &Listener, client: Tc
     net::prepare_control(&client).ok()?;
     let log = SessionLog::new(origin.client, Instant::now());
     let destination = destination(listener, &client, &origin);
-    let peer = Peer::new(client, LineReader::commands());
-    let caller = Caller { context, listener, peer, origin, log };
+    let mut peer = Peer::new(client, LineReader::commands());
+    let limits = context.orders.borrow().policy.limits;
+    let place = match context.counts.admit(&limits, origin.client, Instant::now()) {
+        Ok(place) => place,
+        Err(refused) => {
+            log.turned_away(&listener.name, &refused);
+            // Nobody waits for a client that is one too many: what is sent now is all that it hears.
+            peer.queue(refused.reached.limit.reply().as_bytes());
+            let _ = peer.flush();
+            return None;
+        }
+    };
+    let caller = Caller { context, listener, peer, origin, place, log };
     match destination {
         Ok(Some(destination)) => to_known_server(caller, destination).await,
         Ok(None) => explicit::to_named_server(caller).await,
@@ -71,7 +85,7 @@ pub(super) async fn to_server(context: &Context, listener: &Listener, client: Tc
     }
 }
 
-async fn to_known_server(caller: Caller<'_>, destination: Destination) -> Option<Routed> {
+async fn to_known_server(mut caller: Caller<'_>, destination: Destination) -> Option<Routed> {
     let policy = Arc::clone(&caller.context.orders.borrow().policy);
     let server = destination.server;
     let allowed = match Allowed::by(policy.decide(&asker(caller.listener, caller.origin.client, server))) {
@@ -82,6 +96,10 @@ async fn to_known_server(caller: Caller<'_>, destination: Destination) -> Option
             return None;
         }
     };
+    if let Err(refused) = caller.enter(&allowed) {
+        caller.turn_away(refused.reached.limit.reply()).await;
+        return None;
+    }
     match caller.dial(server, &allowed, policy.timeouts.connect).await {
         Ok(stream) => caller.lead(stream, &destination, allowed, policy, None).await,
         Err(error) => {
@@ -134,6 +152,12 @@ fn check_original(original: OriginalDst) -> Result<(), (&'static str, String)> {
 }
 
 impl Caller<'_> {
+    /// Takes a place under the rule that holds, where the user does not decide.
+    pub(super) fn enter(&mut self, allowed: &Allowed) -> Result<(), TurnedAway> {
+        let entered = self.place.enter(&allowed.rule, Instant::now());
+        entered.inspect_err(|refused| self.log.turned_away(&self.listener.name, refused))
+    }
+
     /// Connects to a server, with the client's address where the listener says so.
     pub(super) async fn dial(
         &self,
@@ -167,8 +191,8 @@ impl Caller<'_> {
         let announced = self.announced(destination.front).await;
         let proxies = self.origin.via.map(|_| self.listener.proxies.clone());
         let bindings = Bindings { proxies, ..bindings(self.context, self.listener, &ends, destination.local) };
-        let Self { peer: client, log, .. } = self;
-        Some(Routed { client, server, ends, announced, bindings, allowed, policy, called, log })
+        let Self { peer: client, place, log, .. } = self;
+        Some(Routed { client, server, ends, announced, bindings, allowed, policy, called, place, log })
     }
 
     /// What the client is told in 227; `None` where nobody knows.

@@ -25,7 +25,8 @@ pub use error::OpenError;
 pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
 
 use crate::addr::Side;
-use crate::policy::{Datapath, Proxies};
+use crate::limits::{Pacer, Terms};
+use crate::policy::{Datapath, Limit, Proxies};
 use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyRelay};
 use kernel::Kernel;
 use pipes::PipePool;
@@ -91,6 +92,17 @@ pub enum DataEvent {
         /// What was wrong with its PROXY header, where it had to have one.
         fault: Option<&'static str>,
     },
+    /// It would go faster than a rate allows. Told once for each direction at most.
+    HeldBack {
+        /// The pinhole.
+        id: PinholeId,
+        /// Which way.
+        limit: Limit,
+        /// Whose rate it is.
+        pacer: Pacer,
+        /// What it is, in bytes.
+        in_a_second: u64,
+    },
     /// It is over. Exactly once for a pinhole that had `Started`, or whose dial failed; never for one that was closed
     /// while it waited.
     Ended {
@@ -136,7 +148,7 @@ impl Datapaths {
         }
     }
 
-    /// Opens `pinhole` by the datapath that its rule names, or by the one that fits; what happens is told through
+    /// Opens `pinhole` by the datapath that its rule names, or by the one that fits and can keep to `terms`; what happens is told through
     /// `events`. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -146,10 +158,12 @@ impl Datapaths {
         &self,
         pinhole: &Pinhole,
         bindings: &Bindings,
+        terms: Terms,
         events: UnboundedSender<DataEvent>,
     ) -> Result<Opened, OpenError> {
         let planned = match (pinhole.datapath, self.kernel.get()) {
             (Datapath::Relay, _) => Err(WhyRelay::Rule),
+            _ if !terms.is_none() => Err(WhyRelay::Limited),
             _ if has_header(pinhole, bindings) => Err(WhyRelay::ProxyHeader),
             (Datapath::Auto | Datapath::Kernel, Some(Err(_)) | None) => Err(WhyRelay::NoKernel),
             (Datapath::Auto | Datapath::Kernel, Some(Ok(kernel))) => kernel.plan(pinhole).map(|plan| (kernel, plan)),
@@ -168,7 +182,7 @@ impl Datapaths {
             Err(why) if pinhole.datapath == Datapath::Kernel => Err(OpenError::NotByKernel(why)),
             Err(why) => self
                 .relay
-                .open(pinhole, bindings, events)
+                .open(pinhole, bindings, terms, events)
                 .map(|opened| Opened { carrier: Carrier::Relay(why), ..opened }),
         }
     }
@@ -214,6 +228,7 @@ impl Relay {
         &self,
         pinhole: &Pinhole,
         bindings: &Bindings,
+        terms: Terms,
         events: UnboundedSender<DataEvent>,
     ) -> Result<Opened, OpenError> {
         let mut skipped = Vec::new();
@@ -240,7 +255,8 @@ impl Relay {
         let (alive, closed) = oneshot::channel();
         let started = [client_dialled, server_dialled];
         let (finish, finished) = oneshot::channel();
-        let job = Job { id: pinhole.id, client, server, started, finished, events, shared: Arc::clone(&self.shared) };
+        let job =
+            Job { id: pinhole.id, client, server, started, finished, terms, events, shared: Arc::clone(&self.shared) };
         tokio::spawn(relay::run(job, closed));
         Ok(Opened {
             ports: Some([client_port.as_ref().map(Reservation::port), server_port.as_ref().map(Reservation::port)]),

@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
@@ -14,11 +16,16 @@ use tokio::sync::oneshot;
 
 use super::pipes::PipePool;
 use super::ports::{Arrival, Arrived};
-use super::splice::{Broken, pump};
+use super::splice::{Broken, Pumped, WayTerms, pump};
 use super::{DataEvent, Shared};
 use crate::addr::Side;
+use crate::limits::{Meter, Pace, Terms};
 use crate::net::{dial, prepare_data, proxy_header, reset_on_close};
+use crate::policy::Limit;
 use crate::session::{DataEnd, HowEnded, Introduction, PinholeId};
+
+/// How often it is looked within the time of a stall whether something has moved.
+const STALL_LOOKS: u32 = 8;
 
 /// How one leg comes to stand.
 pub(super) enum Approach {
@@ -37,6 +44,7 @@ pub(super) struct Job {
     pub(super) started: [oneshot::Receiver<()>; 2],
     /// Where both sides are waited for: comes when the server will not.
     pub(super) finished: oneshot::Receiver<()>,
+    pub(super) terms: Terms,
     pub(super) events: UnboundedSender<DataEvent>,
     pub(super) shared: Arc<Shared>,
 }
@@ -51,7 +59,7 @@ enum NotJoined {
 
 /// Serves one pinhole. `closed` fails when its guard is gone.
 pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
-    let Job { id, client, server, started, finished, events, shared } = job;
+    let Job { id, client, server, started, finished, terms, events, shared } = job;
     let joined = tokio::select! {
         biased;
         _ = &mut closed => return,
@@ -61,7 +69,13 @@ pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
         Ok((client, server, peer)) => {
             // Where nobody listens any more, the guard goes too.
             let _ = events.send(DataEvent::Started { id, peer });
-            transfer(client, server, &shared.pipes, closed).await
+            let end = transfer(&client, &server, &terms, &shared.pipes, &Told { id, events: &events }, closed).await;
+            if matches!(end.how, HowEnded::Limited(_)) {
+                // It is known before a side can say that it was cut.
+                let _ = events.send(DataEvent::Ended { id, end });
+                return;
+            }
+            end
         }
         Err(NotJoined::NotReached(side, error)) => {
             DataEnd { to_server: 0, to_client: 0, is_estimate: false, how: HowEnded::NotReached { side, error } }
@@ -176,53 +190,96 @@ async fn stand(approach: Approach, side: Side, shared: &Shared) -> Result<Arrive
     }
 }
 
-/// Moves bytes both ways until it is over. The sockets are closed when this returns, and **reset unless both
-/// directions ended in order**.
+/// Moves bytes both ways until it is over. The sockets are to be closed then, which is **a reset unless both directions
+/// ended in order**.
 async fn transfer(
-    client: TcpStream,
-    server: TcpStream,
+    client: &TcpStream,
+    server: &TcpStream,
+    terms: &Terms,
     pipes: &PipePool,
+    told: &Told<'_>,
     closed: oneshot::Receiver<Infallible>,
 ) -> DataEnd {
     let (up, down) = (Way::default(), Way::default());
+    let (up_terms, down_terms) =
+        (told.terms(Limit::Upload, &terms.up, terms.size), told.terms(Limit::Download, &terms.down, terms.size));
     let how = tokio::select! {
         biased;
         _ = closed => HowEnded::Aborted,
         // Both legs are watched by themselves: one that is blocked, or has said its last word, is read by nobody.
-        () = cut(&client, &up, &down) => HowEnded::CutBy(Side::Client),
-        () = cut(&server, &down, &up) => HowEnded::CutBy(Side::Server),
+        () = cut(client, &up, &down) => HowEnded::CutBy(Side::Client),
+        () = cut(server, &down, &up) => HowEnded::CutBy(Side::Server),
+        () = stalled(terms.stall, &up, &down) => HowEnded::Limited(Limit::StallTimeout),
         both = async { tokio::try_join!(
-            up.run(&client, &server, Side::Client, pipes),
-            down.run(&server, &client, Side::Server, pipes),
+            up.run(client, server, Side::Client, pipes, &up_terms),
+            down.run(server, client, Side::Server, pipes, &down_terms),
         ) } => match both {
-            Ok(_) => end_in_order([(Side::Client, &client, &down), (Side::Server, &server, &up)]),
-            Err(side) => HowEnded::CutBy(side),
+            Ok(_) => end_in_order([(Side::Client, client, &down), (Side::Server, server, &up)]),
+            Err(how) => how,
         },
     };
-    DataEnd { to_server: up.moved.into_inner(), to_client: down.moved.into_inner(), is_estimate: false, how }
+    DataEnd { to_server: up.pumped.moved(), to_client: down.pumped.moved(), is_estimate: false, how }
+}
+
+/// Whom to tell that a transfer is held back.
+struct Told<'a> {
+    id: PinholeId,
+    events: &'a UnboundedSender<DataEvent>,
+}
+
+impl Told<'_> {
+    /// The terms of one direction; that it is held back by its pace is told once.
+    fn terms<'a>(&'a self, limit: Limit, pace: &'a Pace, size: Option<NonZeroU64>) -> WayTerms<'a> {
+        let held_back = move |meter: &Meter| {
+            let (id, pacer, in_a_second) = (self.id, meter.pacer, meter.in_a_second.get());
+            let _ = self.events.send(DataEvent::HeldBack { id, limit, pacer, in_a_second });
+        };
+        WayTerms::new(pace, size.map_or(u64::MAX, NonZeroU64::get), Box::new(held_back))
+    }
 }
 
 /// One direction.
 #[derive(Default)]
 struct Way {
-    moved: AtomicU64,
+    pumped: Pumped,
     /// Its source has ended it, and the sink was told.
     ended: AtomicBool,
 }
 
 impl Way {
-    /// Moves bytes until the source ends; else tells which side failed.
-    async fn run(&self, from: &TcpStream, to: &TcpStream, source: Side, pipes: &PipePool) -> Result<(), Side> {
-        match pump(from, to, pipes, &self.moved).await {
+    /// Moves bytes until the source ends; else tells what is over.
+    async fn run(
+        &self,
+        from: &TcpStream,
+        to: &TcpStream,
+        source: Side,
+        pipes: &PipePool,
+        terms: &WayTerms<'_>,
+    ) -> Result<(), HowEnded> {
+        match pump(from, to, pipes, &self.pumped, terms).await {
             Ok(()) => self.ended.store(true, Ordering::Relaxed),
-            Err(Broken::Source) => return Err(source),
-            Err(Broken::Sink) => return Err(source.other()),
+            Err(Broken::Source) => return Err(HowEnded::CutBy(source)),
+            Err(Broken::Sink) => return Err(HowEnded::CutBy(source.other())),
+            Err(Broken::TooLarge) => return Err(HowEnded::Limited(Limit::TransferSize)),
         }
         Ok(())
     }
 
     fn has_moved(&self) -> bool {
-        self.moved.load(Ordering::Relaxed) > 0
+        self.pumped.moved() > 0
+    }
+}
+
+/// Returns when nothing has moved for so long, or a little longer.
+async fn stalled(limit: Option<Duration>, up: &Way, down: &Way) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    let stirs = || up.pumped.stirs() + down.pumped.stirs();
+    let (mut last, mut quiet) = (stirs(), 0);
+    while quiet < STALL_LOOKS {
+        tokio::time::sleep(limit / STALL_LOOKS).await;
+        let now = stirs();
+        quiet = if now == last { quiet + 1 } else { 0 };
+        last = now;
     }
 }
 

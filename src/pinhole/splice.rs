@@ -1,7 +1,8 @@
 //! Moving the bytes of one direction.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -10,11 +11,16 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::pipes::{Lease, PipePool};
+use crate::limits::{Meter, Pace, Reserved};
 
 /// What is copied at a time where no pipe can be had.
 const COPIED_BYTES: usize = 64 << 10;
 /// How many times in a row bytes are moved before others have their turn.
 const TURNS: u32 = 8;
+/// What is asked for at a time, at most: no pipe is larger.
+const MOST_AT_ONCE: u64 = 1 << 20;
+/// A wait that is longer is done in parts.
+const LONG: Duration = Duration::from_millis(100);
 
 /// Which end of a direction failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,38 +29,119 @@ pub(super) enum Broken {
     Source,
     /// The one that they go to.
     Sink,
+    /// Neither: there is more than may move.
+    TooLarge,
 }
 
-/// Moves bytes until `from` ends in order, and passes the end on; counts what `to` has taken in `moved`.
+/// What one direction has moved.
+#[derive(Debug, Default)]
+pub(super) struct Pumped {
+    moved: AtomicU64,
+    /// Times that something moved, or would have but for its pace.
+    stirs: AtomicU64,
+}
+
+impl Pumped {
+    /// Bytes that the sink has taken.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stirs(&self) -> u64 {
+        self.stirs.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+        self.stir();
+    }
+
+    fn stir(&self) {
+        self.stirs.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What one direction has to keep to.
+pub(super) struct WayTerms<'a> {
+    pace: &'a Pace,
+    /// Bytes that may move at all.
+    most: u64,
+    held_back: Box<dyn Fn(&Meter) + Send + Sync + 'a>,
+    was_held_back: AtomicBool,
+}
+
+impl<'a> WayTerms<'a> {
+    /// `held_back` is called once, when the pace first holds something back.
+    pub(super) fn new(pace: &'a Pace, most: u64, held_back: Box<dyn Fn(&Meter) + Send + Sync + 'a>) -> Self {
+        Self { pace, most, held_back, was_held_back: AtomicBool::new(false) }
+    }
+
+    /// How many bytes may be taken, once this returns; one more than may move at all shows whether there are any.
+    async fn allowed(&self, pumped: &Pumped) -> u64 {
+        let wanted = self.most.saturating_sub(pumped.moved()).saturating_add(1).min(MOST_AT_ONCE);
+        if self.pace.is_none() {
+            return wanted;
+        }
+        let Reserved { amount, slowest } = self.pace.reserve(Instant::now(), wanted);
+        if let Some((wait, meter)) = slowest {
+            if !self.was_held_back.swap(true, Ordering::Relaxed) {
+                (self.held_back)(meter);
+            }
+            let end = Instant::now() + wait;
+            while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+                // It is not stalled, but kept waiting.
+                pumped.stir();
+                tokio::time::sleep(left.min(LONG)).await;
+            }
+        }
+        amount
+    }
+}
+
+/// Moves bytes until `from` ends in order, and passes the end on; counts what `to` has taken.
 ///
-/// Nothing is held between two reads: an idle connection costs no pipe and no buffer.
-pub(super) async fn pump(from: &TcpStream, to: &TcpStream, pipes: &PipePool, moved: &AtomicU64) -> Result<(), Broken> {
+/// Nothing is held between two reads, nor while the pace has it wait: an idle connection costs no pipe and no buffer.
+pub(super) async fn pump(
+    from: &TcpStream,
+    to: &TcpStream,
+    pipes: &PipePool,
+    pumped: &Pumped,
+    terms: &WayTerms<'_>,
+) -> Result<(), Broken> {
     let mut turns = 0;
     loop {
         from.readable().await.map_err(|_| Broken::Source)?;
+        let mut allowed = terms.allowed(pumped).await;
         let mut load = Load::new(pipes);
         loop {
-            match load.fill(from) {
-                Ok(true) => {}
-                Ok(false) => return pass_end_to(to, moved),
+            let filled = load.fill(from, allowed);
+            terms.pace.give_back(allowed - filled.as_ref().map_or(0, |filled| *filled));
+            match filled {
+                Ok(0) => return pass_end_to(to, pumped),
+                Ok(filled) if filled > terms.most.saturating_sub(pumped.moved()) => return Err(Broken::TooLarge),
+                Ok(_) => {}
                 // The load is empty here, so that it is the socket which has nothing more.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return Err(Broken::Source),
             }
-            load.empty_into(to, moved).await.map_err(|_| Broken::Sink)?;
+            load.empty_into(to, pumped).await.map_err(|_| Broken::Sink)?;
             turns += 1;
+            if !terms.pace.is_none() {
+                break;
+            }
             if turns % TURNS == 0 {
                 tokio::task::yield_now().await;
             }
+            allowed = terms.allowed(pumped).await;
         }
     }
 }
 
-fn pass_end_to(to: &TcpStream, moved: &AtomicU64) -> Result<(), Broken> {
+fn pass_end_to(to: &TcpStream, pumped: &Pumped) -> Result<(), Broken> {
     match shutdown(to, Shutdown::Write) {
         Ok(()) => Ok(()),
         // It is gone, and has missed nothing. Whether that matters is seen in the other direction.
-        Err(Errno::NOTCONN) if moved.load(Ordering::Relaxed) == 0 => Ok(()),
+        Err(Errno::NOTCONN) if pumped.moved() == 0 => Ok(()),
         Err(_) => Err(Broken::Sink),
     }
 }
@@ -70,28 +157,30 @@ impl Load {
         pipes.take().map_or_else(|| Self::Buffer { bytes: vec![0; COPIED_BYTES], start: 0, end: 0 }, Self::Pipe)
     }
 
-    /// Takes bytes from a socket into the empty load; `false`: it has ended.
-    fn fill(&mut self, from: &TcpStream) -> io::Result<bool> {
+    /// Takes bytes from a socket into the empty load, so many at most; 0: it has ended.
+    fn fill(&mut self, from: &TcpStream, most: u64) -> io::Result<u64> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
         match self {
             Self::Pipe(lease) => {
-                let (write, size) = (&lease.pipe().write, lease.pipe().size);
+                let (write, size) = (&lease.pipe().write, lease.pipe().size.min(most));
                 lease.filled = from.try_io(Interest::READABLE, || {
                     Ok(splice(from, None, write, None, size, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?)
                 })?;
-                Ok(lease.filled > 0)
+                Ok(lease.filled as u64)
             }
             Self::Buffer { bytes, start, end } => {
-                (*start, *end) = (0, from.try_read(bytes)?);
-                Ok(*end > 0)
+                let room = bytes.len().min(most);
+                (*start, *end) = (0, from.try_read(bytes.get_mut(..room).unwrap_or_default())?);
+                Ok(*end as u64)
             }
         }
     }
 
-    async fn empty_into(&mut self, to: &TcpStream, moved: &AtomicU64) -> io::Result<()> {
+    async fn empty_into(&mut self, to: &TcpStream, pumped: &Pumped) -> io::Result<()> {
         while !self.is_empty() {
             match self.pour(to) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(poured) => _ = moved.fetch_add(poured as u64, Ordering::Relaxed),
+                Ok(poured) => pumped.add(poured as u64),
                 // There are bytes in the load, so that it is the socket which takes no more.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
                 Err(error) => return Err(error),

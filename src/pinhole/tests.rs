@@ -42,6 +42,7 @@ struct Lab {
     at: IpAddr,
     server: TcpListener,
     events: (UnboundedSender<DataEvent>, UnboundedReceiver<DataEvent>),
+    terms: Terms,
     next: u64,
 }
 
@@ -53,7 +54,7 @@ impl Lab {
     fn with(relay: Relay) -> Self {
         let at = own_ip();
         let server = listen(SocketAddr::new(at, 0), false, 1024).unwrap();
-        Self { relay, at, server, events: unbounded_channel(), next: 1 }
+        Self { relay, at, server, events: unbounded_channel(), terms: Terms::default(), next: 1 }
     }
 
     fn listens(&self, from: IpAddr, ports: (u16, u16)) -> Leg {
@@ -76,7 +77,7 @@ impl Lab {
         self.next += 1;
         let pinhole = Pinhole { id, client, server, datapath: Datapath::Relay, timeout: SOON, introduction: None };
         let bindings = Bindings { client: binding, server: binding, proxies };
-        self.relay.open(&pinhole, &bindings, self.events.0.clone())
+        self.relay.open(&pinhole, &bindings, self.terms.clone(), self.events.0.clone())
     }
 
     /// Passive mode: `from` connects to us, we connect to the server.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::table::{Firsts, Search};
-use super::{Permission, Policy, ProxyVersion, Rule};
+use super::{Permission, Policy, ProxyVersion, Rule, SessionLimits};
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::ftp::line::without_telnet;
 
@@ -49,6 +49,7 @@ pub enum Denied {
 pub struct Candidates {
     search: Box<Search>,
     send_proxy: Option<ProxyVersion>,
+    limits: SessionLimits,
 }
 
 impl Candidates {
@@ -80,6 +81,12 @@ impl Candidates {
         self.send_proxy
     }
 
+    /// What a session may have before anybody is logged in: the least that any of the rules allows that let somebody in.
+    #[must_use]
+    pub const fn limits(&self) -> &SessionLimits {
+        &self.limits
+    }
+
     /// The rule that holds before anybody is logged in: it allows nothing.
     #[must_use]
     pub fn nobody() -> Arc<Rule> {
@@ -96,14 +103,14 @@ impl fmt::Debug for Candidates {
 impl Policy {
     /// Decides whether a client may reach a server.
     pub fn decide(&self, asker: &Asker<'_>) -> Decision {
-        let (search, Firsts { plain, lets_in, for_users }) = self.rules.search(asker);
+        let (search, Firsts { plain, lets_in, for_users, limits }) = self.rules.search(asker);
         let allows = plain.as_ref().is_some_and(|rule| rule.permission == Permission::Allow);
         match plain.clone() {
             // Where no user gets in, it is not worth a login.
             _ if lets_in.is_some() || (for_users && allows) => {
                 let first = lets_in.or(plain);
                 let send_proxy = first.and_then(|rule| rule.send_proxy);
-                Decision::AtLogin(Candidates { search: Box::new(search), send_proxy })
+                Decision::AtLogin(Candidates { search: Box::new(search), send_proxy, limits })
             }
             Some(rule) if allows => Decision::Allow(rule),
             Some(rule) => Decision::Deny(Denied::ByRule(rule)),
@@ -127,7 +134,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Globs, Timeouts};
+    use crate::policy::{GateLimits, Globs, Timeouts};
 
     fn rule(name: &str, users: Option<&str>, permission: Permission) -> Arc<Rule> {
         let users = users.map(|users| Globs::for_names(vec![users.to_owned()]).unwrap());
@@ -135,7 +142,12 @@ mod tests {
     }
 
     fn decide(rules: Vec<Arc<Rule>>) -> Decision {
-        let policy = Policy { listeners: Vec::new(), rules: rules.into(), timeouts: Timeouts::default() };
+        let policy = Policy {
+            listeners: Vec::new(),
+            rules: rules.into(),
+            timeouts: Timeouts::default(),
+            limits: GateLimits::default(),
+        };
         policy.decide(&Asker {
             listener: "public",
             client: ClientAddr::new("192.0.2.7:50000".parse().unwrap()),

@@ -9,6 +9,7 @@ mod decide;
 mod doubts;
 mod glob;
 mod hours;
+pub mod limits;
 mod listener;
 pub mod paths;
 mod rule;
@@ -20,6 +21,7 @@ pub use decide::{Asker, Candidates, Decision, Denied};
 pub use doubts::Doubt;
 pub use glob::Globs;
 pub use hours::{Hours, Span};
+pub use limits::{GateLimits, Limit, Reached, RuleLimits, SessionLimits, Together, Whose};
 pub use listener::{Advertise, Advertised, Interception, Listener, Proxies, ProxyVersion, Source, Stand};
 pub use rule::{
     AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
@@ -36,6 +38,8 @@ pub struct Policy {
     pub rules: Rules,
     /// How long the gate waits for things that no rule speaks of.
     pub timeouts: Timeouts,
+    /// How much of the gate clients may have.
+    pub limits: GateLimits,
 }
 
 /// How long the gate waits.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::paths::PathRule;
-use super::{Asker, Commands, Globs, Hours, ProxyVersion};
+use super::{Asker, Commands, Globs, Hours, ProxyVersion, RuleLimits};
 use crate::addr::{ClientAddr, Network, PortRanges, ServerAddr};
 
 /// One rule of the file.
@@ -46,6 +46,8 @@ pub struct Rule {
     pub foreign_address: ForeignAddresses,
     /// The PROXY header that the server is sent first on every connection that we make to it; `None`: none.
     pub send_proxy: Option<ProxyVersion>,
+    /// How much its clients may have.
+    pub limits: RuleLimits,
 }
 
 impl Rule {
@@ -74,6 +76,7 @@ impl Rule {
             at_session_end: AtSessionEnd::Abort,
             foreign_address: ForeignAddresses::default(),
             send_proxy: None,
+            limits: RuleLimits::default(),
         }
     }
 

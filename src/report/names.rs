@@ -2,6 +2,7 @@
 
 use crate::ftp::command::Way;
 use crate::ftp::line::LineFault;
+use crate::policy::{Limit, Whose};
 use crate::session::{Mode, Outcome};
 
 pub(super) const fn way(way: Way) -> &'static str {
@@ -26,6 +27,7 @@ pub(super) const fn outcome(outcome: Outcome) -> &'static str {
         Outcome::CutByServer => "cut_by_server",
         Outcome::Failed(_) => "failed",
         Outcome::TimedOut => "timed_out",
+        Outcome::Limited(limit) => limit.name(),
         Outcome::Refused(_) => "refused_by_server",
         Outcome::NotReached(crate::addr::Side::Client) => "client_not_reached",
         Outcome::NotReached(crate::addr::Side::Server) => "server_not_reached",
@@ -42,6 +44,7 @@ pub(super) const fn reply(outcome: Outcome) -> Option<u16> {
         | Outcome::CutByClient
         | Outcome::CutByServer
         | Outcome::TimedOut
+        | Outcome::Limited(_)
         | Outcome::NotReached(_)
         | Outcome::Aborted
         | Outcome::NoData => None,
@@ -56,5 +59,31 @@ pub(super) const fn fault(fault: LineFault) -> &'static str {
         LineFault::ProxyHeader => "proxy_header",
         LineFault::Nul => "nul_in_line",
         LineFault::BareCr => "cr_in_line",
+    }
+}
+
+/// Whose a limit is: `of` is `gate` or `rule`, with the rule's name, and `each` is `client` where it is for each address.
+pub(super) fn whose(whose: &Whose) -> (&'static str, Option<&str>, Option<&'static str>) {
+    match whose {
+        Whose::Gate => ("gate", None, None),
+        Whose::GateClient => ("gate", None, Some("client")),
+        Whose::Rule(rule) => ("rule", Some(rule), None),
+        Whose::RuleClient(rule) => ("rule", Some(rule), Some("client")),
+    }
+}
+
+/// What to do about a limit that was reached.
+pub(super) const fn limit_advice(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Sessions | Limit::SessionsPerMinute => {
+            "the client was told to try later; raise it if that is too little"
+        }
+        Limit::CommandsPerSecond => "the client sends more, and is read more slowly",
+        Limit::FailedLogins | Limit::Pause => "somebody guesses passwords, or a program has an old one",
+        Limit::Upload | Limit::Download => "the transfer would go faster, and is held back",
+        Limit::TransferSize => "the transfer was cut on both sides",
+        Limit::LoginTimeout => "the client connected and did not log in",
+        Limit::IdleTimeout => "the client is logged in and does nothing",
+        Limit::StallTimeout => "the transfer moved nothing, and was cut on both sides",
     }
 }

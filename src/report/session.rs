@@ -8,7 +8,8 @@ use tracing::{debug, info, warn};
 
 use super::{names, story};
 use crate::addr::{ClientAddr, Side};
-use crate::policy::Denied;
+use crate::limits::TurnedAway;
+use crate::policy::{Denied, Reached};
 use crate::session::{CloseReason, Event, Outcome, Story, Transfer};
 
 /// How many lines about faults of its peers a session may have: a peer must not fill the disk.
@@ -50,6 +51,23 @@ impl SessionLog {
         warn!(
             event = "session_denied", session = self.id, client = %self.client, %server, listener, rule,
             reason = "denied", advice = "`ftpgate explain` shows how the rules were walked", "session denied"
+        );
+    }
+
+    /// A limit lets the client have no session now.
+    pub fn turned_away(&self, listener: &str, TurnedAway { reached, told }: &TurnedAway) {
+        if let Some(times) = told {
+            self.limit(reached, Some(listener), Some(*times));
+        }
+    }
+
+    /// A limit was reached; `times` is how often, where the client was turned away by it.
+    fn limit(&self, reached: &Reached, listener: Option<&str>, times: Option<u64>) {
+        let Reached { limit, value, whose } = reached;
+        let (of, rule, each) = names::whose(whose);
+        warn!(
+            event = "limit", session = self.id, client = %self.client, listener, limit = limit.name(), value, of, rule, each,
+            times, advice = names::limit_advice(*limit), "a limit was reached"
         );
     }
 
@@ -114,6 +132,7 @@ impl SessionLog {
             | Event::NotReached(_)
             | Event::PinholeExpired(_)
             | Event::LoginFailed
+            | Event::Limit(_)
             | Event::BadLine { .. } => {
                 self.fault_lines = self.fault_lines.saturating_add(1);
                 if self.fault_lines < MAX_FAULT_LINES {
@@ -171,6 +190,7 @@ impl SessionLog {
             Event::BadLine { side, fault } => warn!(event = "bad_line", session, %client, %side,
                 reason = names::fault(*fault), "the {side} sent a bad line"),
             Event::LoginFailed => warn!(event = "login_failed", session, %client, "the server did not let the user in"),
+            Event::Limit(reached) => self.limit(reached, None, None),
             Event::Rewritten { .. } | Event::Transferred(_) | Event::LoggedIn { .. } => {}
         }
     }

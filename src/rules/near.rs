@@ -5,10 +5,19 @@ pub(super) fn nearest<'a>(written: &str, words: &[&'a str]) -> Option<&'a str> {
     let written = plain(written);
     words
         .iter()
-        .map(|word| (distance(&written, &plain(word)), *word))
-        .filter(|&(distance, word)| distance <= word.len() / 3)
+        .map(|word| (word_apart(&written, &plain(word)), *word))
+        .filter_map(|((distance, length), word)| (distance <= length / 3).then_some((distance, word)))
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, word)| word)
+}
+
+/// How far a word is from what was written, and how long it is: but for the parts that both end in, for `idle_timeout`
+/// is not nearly `stall_timeout`.
+fn word_apart(written: &str, word: &str) -> (usize, usize) {
+    match (written.rsplit_once('_'), word.rsplit_once('_')) {
+        (Some((written, tail)), Some((word, same))) if tail == same => word_apart(written, word),
+        _ => (distance(written, word), word.len()),
+    }
 }
 
 /// Letters alone matter: `Gate-Ports` is `gate_ports`.
@@ -46,7 +55,7 @@ mod tests {
         let schema: serde_json::Value = serde_json::from_str(&crate::rules::json_schema()).unwrap();
         let maps = schema["$defs"].as_object().unwrap().values().chain([&schema]);
         let maps: Vec<_> = maps.filter_map(|map| map["properties"].as_object()).collect();
-        assert_eq!(maps.len(), 12);
+        assert_eq!(maps.len(), 16);
         for keys in maps {
             for key in keys.keys() {
                 let others: Vec<&str> = keys.keys().map(String::as_str).filter(|other| other != key).collect();
@@ -64,6 +73,8 @@ mod tests {
             ("Gate-Ports", Some("gate_ports")),
             ("gateports", Some("gate_ports")),
             ("trasnparent", Some("transparent")),
+            ("gaet_ports", Some("gate_ports")),
+            ("gaet_prots", Some("gate_ports")),
             ("users", None),
             ("", None),
         ] {

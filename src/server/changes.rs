@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::policy::{Listener, Policy, Rule, Timeouts};
+use crate::policy::{GateLimits, Listener, Policy, Rule, Timeouts};
 
 /// More changes than this are counted and not named: nobody reads them in one line of a log.
 const MOST: usize = 100;
@@ -19,6 +19,10 @@ pub(super) fn between(old: &Policy, new: &Policy) -> Vec<String> {
     let timeouts = timeout_keys(&old.timeouts, &new.timeouts);
     if !timeouts.is_empty() {
         changes.add(|| format!("timeouts changed: {}", timeouts.join(", ")));
+    }
+    let limits = limit_keys(&old.limits, &new.limits);
+    if !limits.is_empty() {
+        changes.add(|| format!("limits changed: {}", limits.join(", ")));
     }
     changes.into_phrases()
 }
@@ -105,6 +109,7 @@ fn rule_keys(old: &Rule, new: &Rule) -> Vec<&'static str> {
         at_session_end,
         foreign_address,
         send_proxy,
+        limits,
     } = new;
     differing([
         ("listener", old.listeners == *listeners),
@@ -124,6 +129,7 @@ fn rule_keys(old: &Rule, new: &Rule) -> Vec<&'static str> {
         ("at_session_end", old.at_session_end == *at_session_end),
         ("foreign_address", old.foreign_address == *foreign_address),
         ("send_proxy", old.send_proxy == *send_proxy),
+        ("limits", old.limits == *limits),
     ])
 }
 
@@ -143,6 +149,16 @@ fn timeout_keys(old: &Timeouts, new: &Timeouts) -> Vec<&'static str> {
         ("connect", old.connect == *connect),
         ("greeting", old.greeting == *greeting),
         ("drain", old.drain == *drain),
+    ])
+}
+
+fn limit_keys(old: &GateLimits, new: &GateLimits) -> Vec<&'static str> {
+    let GateLimits { all, client, failed_logins, pause } = new;
+    differing([
+        ("gate", old.all == *all),
+        ("client", old.client == *client),
+        ("failed_logins", old.failed_logins == *failed_logins),
+        ("pause", old.pause == *pause),
     ])
 }
 

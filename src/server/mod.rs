@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::driver::{Context, Memory, Orders, Phase};
+use crate::limits::Counts;
 use crate::net::{self, Names};
 use crate::pinhole::{Datapaths, Unavailable};
 use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
@@ -69,6 +70,7 @@ pub struct Gate {
     datapaths: Datapaths,
     memory: Memory,
     names: Names,
+    counts: Counts,
     may_be_transparent: bool,
 }
 
@@ -99,6 +101,7 @@ impl Gate {
             datapaths,
             memory: Memory::default(),
             names: Names::default(),
+            counts: Counts::default(),
             may_be_transparent,
         };
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
@@ -139,6 +142,7 @@ impl Gate {
             orders: self.orders.subscribe(),
             memory: self.memory.clone(),
             names: self.names.clone(),
+            counts: self.counts.clone(),
             may_be_transparent: self.may_be_transparent,
         }
     }

@@ -7,7 +7,7 @@ use super::negotiation::ANSWER;
 use super::replies::LEAVE;
 use super::{Action, Control, Session};
 use crate::addr::Side;
-use crate::policy::AtSessionEnd;
+use crate::policy::{AtSessionEnd, Limit};
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,8 @@ pub enum CloseReason {
     BadServer,
     /// The rules that hold now deny the session.
     Denied,
+    /// A limit was reached.
+    Limit(Limit),
     /// The gate shuts down.
     Shutdown,
 }
@@ -57,6 +59,7 @@ impl CloseReason {
             Self::BadClient => "bad_client",
             Self::BadServer => "bad_server",
             Self::Denied => "denied",
+            Self::Limit(limit) => limit.name(),
             Self::Shutdown => "shutdown",
         }
     }
@@ -73,6 +76,7 @@ impl CloseReason {
             Self::ProxyHeader => "421 A PROXY header does not belong here.",
             Self::BadClient => "421 Too many lines that are not FTP.",
             Self::BadServer => "421 The server sends lines that are not FTP.",
+            Self::Limit(limit) => limit.reply(),
             Self::Denied => "421 The rules no longer allow this session.",
             Self::Shutdown => "421 The gate shuts down.",
         }
@@ -169,6 +173,9 @@ impl Session {
             if lost {
                 self.directory.settle(now);
             }
+        }
+        if self.limits_due(now) {
+            return;
         }
         self.expire_pinholes(now);
         if self.held.is_some_and(|(_, until)| until <= now) {

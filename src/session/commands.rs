@@ -200,14 +200,14 @@ impl Session {
     /// A command waits for its reply.
     pub(super) fn expect(&mut self, now: Instant, expected: Expected) {
         let passed = self.pending.push(now, expected);
-        self.passed_over(passed);
+        self.passed_over(now, passed);
     }
 
     /// An answer of our own is held for no longer by an ABOR that seems to have shared its transfer's reply.
     pub(super) fn give_up_abort(&mut self, now: Instant) {
         if !self.replies.is_inside() && self.pending.held_until().is_some_and(|until| until <= now) {
             let passed = self.pending.pass_over(now);
-            self.passed_over(passed);
+            self.passed_over(now, passed);
             self.send_ours(now);
         }
     }

@@ -10,7 +10,7 @@ use super::{Action, Control, Session};
 use crate::addr::Side;
 use crate::ftp::command::Way;
 use crate::ftp::reply::Code;
-use crate::policy::Rule;
+use crate::policy::{Limit, Rule};
 
 /// How long the end of a transfer is held for a data connection that has yet to reach the client.
 const HOLD: Duration = Duration::from_secs(2);
@@ -199,10 +199,25 @@ impl Data {
                 Some(HowEnded::NotReached { side: Side::Client, .. }) => true,
                 // A server with nothing to list may wait for nobody.
                 Some(HowEnded::NotReached { side: Side::Server, .. }) => working.way != Way::Listing,
-                Some(HowEnded::Complete | HowEnded::CutBy(_) | HowEnded::Aborted) | None => false,
+                Some(HowEnded::Complete | HowEnded::CutBy(_) | HowEnded::Limited(_) | HowEnded::Aborted) | None => {
+                    false
+                }
             };
             not_reached || working.ending.lost || (working.ending.expired && !both_passive)
         })
+    }
+
+    /// The limit by which the transfer was cut that the server works at.
+    pub(super) fn limited(&self) -> Option<Limit> {
+        match self.working()?.ending.data?.how {
+            HowEnded::Limited(limit) => Some(limit),
+            HowEnded::Complete | HowEnded::CutBy(_) | HowEnded::NotReached { .. } | HowEnded::Aborted => None,
+        }
+    }
+
+    /// Whether a transfer was asked for that has not been recorded.
+    pub(super) const fn is_running(&self) -> bool {
+        !self.running.is_empty()
     }
 
     /// The client is told that the transfer that the server works at failed, whatever the server says.
@@ -320,6 +335,9 @@ impl Session {
             let story = self.data.story(now, &connection, side, Absence::of(error), &self.rule);
             self.excuse(id, &story);
             self.report(Event::NotReached(Box::new(story)));
+        }
+        if let HowEnded::Limited(limit) = end.how {
+            self.tell_reached(limit);
         }
         let closed = self.control == Control::Closed;
         if let Some(index) = self.data.running.iter().position(|running| running.id == id)

@@ -9,6 +9,7 @@ use super::story::Story;
 use crate::addr::Side;
 use crate::ftp::command::Way;
 use crate::ftp::line::LineFault;
+use crate::policy::{Limit, Reached};
 
 /// Something that happened in a session and is worth a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub enum Event {
     },
     /// The server did not let a user in.
     LoginFailed,
+    /// A limit was reached.
+    Limit(Reached),
     /// A transfer is over.
     Transferred(Transfer),
 }
@@ -129,6 +132,8 @@ pub enum Outcome {
     Refused(u16),
     /// This side could not be reached for the data connection.
     NotReached(Side),
+    /// It reached a limit, and was cut on both sides.
+    Limited(Limit),
     /// The gate ended it: shutdown, or a rule that now denies the session.
     Aborted,
     /// The server said that all is well and no data connection was made: an empty listing.
@@ -155,6 +160,7 @@ pub(super) struct Ending {
 impl Ending {
     pub(super) fn outcome(self) -> Outcome {
         match (self.data.map(|data| data.how), self.reply) {
+            (Some(HowEnded::Limited(limit)), _) => Outcome::Limited(limit),
             (_, Some((code, false))) if !self.begun && !self.expired => Outcome::Refused(code),
             (Some(HowEnded::CutBy(Side::Client)), _) => Outcome::CutByClient,
             (Some(HowEnded::CutBy(Side::Server)), _) => Outcome::CutByServer,

@@ -10,7 +10,7 @@ use super::pending::Expected;
 use super::refusal::Refusal;
 use super::{CloseReason, Session};
 use crate::ftp::reply::Code;
-use crate::policy::{Candidates, Decision, Rule};
+use crate::policy::{Candidates, Decision, Rule, SessionLimits};
 
 /// Who is logged in, and who tries to be.
 #[derive(Debug, Default)]
@@ -26,6 +26,16 @@ pub(super) struct Login {
 impl Login {
     pub(super) fn new(candidates: Option<Candidates>) -> Self {
         Self { candidates: candidates.map(Box::new), ..Self::default() }
+    }
+
+    /// Whether somebody is logged in.
+    pub(super) const fn is_in(&self) -> bool {
+        self.user.is_some()
+    }
+
+    /// The limits that hold before the user has decided; `None` where the rule's do.
+    pub(super) fn limits(&self) -> Option<&SessionLimits> {
+        self.candidates.as_deref().filter(|_| self.user.is_none()).map(Candidates::limits)
     }
 
     /// Whether no rule holds before somebody is logged in, and nobody is.
@@ -83,6 +93,7 @@ impl Session {
                     self.report(Event::LoggedIn { rule: rule.name.clone() });
                 }
                 self.rule = rule;
+                self.logged_in(now);
                 self.find_directory(now);
             }
             331 | 332 => {}
@@ -90,19 +101,22 @@ impl Session {
             _ => {
                 self.login.trying = None;
                 self.report(Event::LoginFailed);
+                if code.number() != 421 {
+                    self.count_failed_login(now);
+                }
             }
         }
     }
 
     /// The answer to a command went astray: whatever it was, nothing is gained by it.
-    pub(super) fn passed_over(&mut self, command: Option<Expected>) {
+    pub(super) fn passed_over(&mut self, now: Instant, command: Option<Expected>) {
         match command {
             Some(Expected::Login) => {
                 self.login.trying = None;
                 self.directory.forget();
             }
             Some(Expected::Moved) => self.directory.forget(),
-            Some(Expected::LoggedOut) => self.logged_out(),
+            Some(Expected::LoggedOut) => self.logged_out(now),
             Some(
                 Expected::Greeting
                 | Expected::Plain { .. }
@@ -122,13 +136,15 @@ impl Session {
     }
 
     /// REIN: nobody is logged in.
-    pub(super) fn logged_out(&mut self) {
+    pub(super) fn logged_out(&mut self, now: Instant) {
         self.login.user = None;
         self.login.trying = None;
         self.directory.forget();
         if self.login.is_decisive() {
             self.rule = Candidates::nobody();
         }
+        self.watch_limits(now);
+        self.login_due(now);
     }
 
     /// The rules that hold now say this.
@@ -151,6 +167,7 @@ impl Session {
         }
         self.login.candidates = candidates.map(Box::new);
         self.rule = rule;
+        self.watch_limits(now);
         self.keep_directory(now);
     }
 }

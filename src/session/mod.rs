@@ -13,6 +13,7 @@ mod commands;
 mod data;
 mod directory;
 mod event;
+mod limits;
 mod login;
 mod naming;
 mod negotiation;
@@ -39,9 +40,10 @@ pub use story::{Absence, Place, Story};
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault};
 use crate::ftp::reply::{Code, ReplyReader};
-use crate::policy::{Candidates, Decision, Rule, Timeouts};
+use crate::policy::{Candidates, Decision, Limit, Rule, Timeouts};
 use data::Data;
 use directory::Directory;
+use limits::Watch;
 use login::Login;
 use pending::{Expected, Pending};
 use replies::Answering;
@@ -83,6 +85,8 @@ pub enum Input {
     PeerLost(Side),
     /// The rules were reloaded; this is what they say about the session now.
     Decided(Decision),
+    /// A limit was reached that is counted for more than this session: it ends.
+    Limited(Limit),
     /// No new transfers: the gate shuts down, and the session ends with the transfer that runs.
     Drain,
     /// The gate shuts down now.
@@ -186,6 +190,8 @@ pub struct Session {
     called: Option<Box<Called>>,
     login: Login,
     directory: Directory,
+    /// There where the client has limits.
+    watch: Option<Box<Watch>>,
     /// Until when the server has to say something, where the client is not read before it does.
     silence: Option<Instant>,
     actions: VecDeque<Action>,
@@ -198,7 +204,7 @@ impl Session {
         let Setting { ends, announced, rule, candidates, timeouts, notations, called } = setting;
         let mut pending = Pending::default();
         let _nothing_before = pending.push(now, Expected::Greeting);
-        Self {
+        let mut session = Self {
             ends,
             announced,
             rule,
@@ -215,15 +221,24 @@ impl Session {
             called: called.map(Box::new),
             login: Login::new(candidates),
             directory: Directory::default(),
+            watch: None,
             silence: None,
             actions: VecDeque::new(),
-        }
+        };
+        session.watch_limits(now);
+        session
     }
 
     /// Who is who.
     #[must_use]
     pub const fn ends(&self) -> &Ends {
         &self.ends
+    }
+
+    /// The rule that holds now.
+    #[must_use]
+    pub const fn rule(&self) -> &Arc<Rule> {
+        &self.rule
     }
 
     /// Takes what happened. Every action must have been taken before.
@@ -233,6 +248,7 @@ impl Session {
             return;
         }
         let heard_server = matches!(input, Input::ServerLine(_));
+        self.count(now, &input);
         match input {
             Input::ClientLine(line) => self.client_line(now, &line),
             Input::ServerLine(line) => self.server_line(now, line.bytes),
@@ -252,6 +268,7 @@ impl Session {
             Input::PeerClosed(side) => self.peer_closed(now, side),
             Input::PeerLost(side) => self.peer_lost(now, side),
             Input::Decided(decision) => self.decided(now, decision),
+            Input::Limited(limit) => self.close_with_421(now, CloseReason::Limit(limit)),
             Input::Drain => self.drain(now),
             Input::Stop => self.close_with_421(now, CloseReason::Shutdown),
             Input::Timeout => self.timeout(now),
@@ -282,7 +299,8 @@ impl Session {
         let answers = self.pending.held_until().filter(|_| !self.replies.is_inside());
         let held = self.held.map(|(_, until)| until);
         let others = self.data.deadline().into_iter().chain(self.directory.deadline());
-        control.into_iter().chain(others).chain(held).chain(self.silence).chain(answers).min()
+        let limits = self.limits_deadline();
+        control.into_iter().chain(others).chain(held).chain(self.silence).chain(answers).chain(limits).min()
     }
 
     /// Whether lines of this side are wanted now: not while what they would overtake is held.
@@ -291,7 +309,10 @@ impl Session {
         match (side, self.control) {
             (_, Control::Closed) | (Side::Client, Control::Greeting { .. } | Control::ClientDone) => false,
             (Side::Client, Control::Relaying | Control::Leaving { .. }) => {
-                !self.data.is_negotiating() && self.directory.deadline().is_none() && !self.pending.is_full()
+                !self.data.is_negotiating()
+                    && self.directory.deadline().is_none()
+                    && !self.pending.is_full()
+                    && !self.is_held_back()
             }
             (Side::Server, _) => !self.data.holds_reply() && self.held.is_none(),
         }

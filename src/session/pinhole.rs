@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::addr::{PortRanges, Side};
-use crate::policy::{Datapath, ProxyVersion};
+use crate::policy::{Datapath, Limit, ProxyVersion};
 
 /// Names one pinhole within its session; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +99,8 @@ pub enum HowEnded {
         /// What the kernel said.
         error: std::io::ErrorKind,
     },
+    /// It reached this limit: both sides were reset.
+    Limited(Limit),
     /// We ended it: both sides were reset.
     Aborted,
 }
@@ -142,6 +144,8 @@ pub enum WhyRelay {
     Firewall,
     /// A PROXY header comes first, on one side or the other.
     ProxyHeader,
+    /// A limit is to be kept to that the kernel cannot.
+    Limited,
 }
 
 impl WhyRelay {
@@ -157,6 +161,7 @@ impl WhyRelay {
             Self::NoForwarding => "forwarding_off",
             Self::Firewall => "firewall",
             Self::ProxyHeader => "proxy_header",
+            Self::Limited => "limited",
         }
     }
 
@@ -172,6 +177,7 @@ impl WhyRelay {
             Self::NoForwarding => "this machine does not forward packets of this family",
             Self::Firewall => "a firewall on this machine drops what is forwarded",
             Self::ProxyHeader => "a PROXY header comes first, which takes the relay",
+            Self::Limited => "there are limits on bytes or on stalls, which take the relay",
         }
     }
 }

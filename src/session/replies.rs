@@ -9,6 +9,7 @@ use super::{Action, CloseReason, Control, Session};
 use crate::addr::Side;
 use crate::ftp::command::loggable;
 use crate::ftp::reply::{self, Code, Part};
+use crate::policy::Limit;
 
 /// How long the server has to close the connection once it said that it will.
 pub(super) const LEAVE: Duration = Duration::from_secs(5);
@@ -79,6 +80,12 @@ impl Session {
             {
                 self.collect(now, line);
             }
+            // It was cut by us, and it is for us to say so.
+            (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. }))
+                if !code.is_preliminary() && code.number() != 421 && self.data.limited().is_some() =>
+            {
+                self.collect(now, line);
+            }
             (Part::Middle(_) | Part::Last(_), Some(Expected::Transfer { .. })) if !self.collected.is_empty() => {
                 self.collect(now, line);
             }
@@ -140,7 +147,7 @@ impl Session {
         while self.pending.is_past_abort(now, code) {
             // What we have to say to commands before that one comes before its reply.
             let passed = self.pending.pass_over(now);
-            self.passed_over(passed);
+            self.passed_over(now, passed);
             self.send_ours(now);
         }
         self.answering = match self.pending.position(code) {
@@ -246,6 +253,7 @@ impl Session {
                     return;
                 }
                 self.control = Control::Relaying;
+                self.login_due(now);
                 self.log_in(now);
             }
             Some(Expected::Login) => self.login_answered(now, code),
@@ -259,12 +267,17 @@ impl Session {
             Some(Expected::LoggedOut) => {
                 self.directory.settled();
                 if success {
-                    self.logged_out();
+                    self.logged_out(now);
                 }
             }
             Some(Expected::Passive) => self.asked(now, code, lines),
             Some(Expected::Active(id)) => self.offered(now, id, code, lines),
             // What has begun to pass cannot be taken back.
+            Some(Expected::Transfer { .. }) if self.data.limited().is_some() && !lines.is_empty() => {
+                let reply = self.data.limited().map_or("", Limit::reply);
+                self.forward(Side::Client, reply.as_bytes().to_vec());
+                self.transfer_answered(now, code);
+            }
             Some(Expected::Transfer { .. }) if code.is_success() && self.data.is_lost() && !lines.is_empty() => {
                 // The server has sent what it had, to nobody.
                 self.data.lose();

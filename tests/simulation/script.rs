@@ -68,6 +68,7 @@ impl Script {
             Input::Decided(Decision::Allow(allowed)) => format!("reloaded {}", rule(allowed)),
             // Nobody here asks for users.
             Input::Decided(Decision::AtLogin(_)) => return,
+            Input::Limited(limit) => format!("limited {}", limit.name()),
             Input::Drain => "drain".to_owned(),
             Input::Stop => "stop".to_owned(),
             // Told by `after`.
@@ -125,6 +126,7 @@ const fn how(how: HowEnded) -> &'static str {
         HowEnded::CutBy(Side::Server) => "cut-by-server",
         HowEnded::NotReached { side: Side::Client, .. } => "client-not-reached",
         HowEnded::NotReached { side: Side::Server, .. } => "server-not-reached",
+        HowEnded::Limited(limit) => limit.name(),
         HowEnded::Aborted => "aborted",
     }
 }

@@ -9,8 +9,9 @@ use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, PortRange, PortRanges
 use ftpgate::ftp::line::{LineFault, LineReader};
 use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
-    Asker, AtSessionEnd, Candidates, CommandList, Commands, Decision, Denied, ForeignAddress, ForeignAddresses, Globs,
-    Inbound, Outbound, Permission, Policy, Rule, ServerMode, Timeouts,
+    Asker, AtSessionEnd, Candidates, CommandList, Commands, Decision, Denied, ForeignAddress, ForeignAddresses,
+    GateLimits, Globs, Inbound, Limit, Outbound, Permission, Policy, Rule, RuleLimits, ServerMode, SessionLimits,
+    Timeouts,
 };
 use ftpgate::session::{
     Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
@@ -119,6 +120,7 @@ impl Player {
                 self.rule = rule(&settings.join(" "))?;
                 Input::Decided(Decision::Allow(Arc::new(self.rule.clone())))
             }
+            ("limited", ["sessions"]) => Input::Limited(Limit::Sessions),
             ("drain", []) => Input::Drain,
             ("stop", []) => Input::Stop,
             ("wants", [side]) => return Ok(vec![self.wants(side)]),
@@ -198,6 +200,8 @@ fn data_end(how: &str, bytes: &str) -> Result<DataEnd, String> {
         "client-not-reached" => HowEnded::NotReached { side: Side::Client, error: std::io::ErrorKind::TimedOut },
         "server-not-reached" => HowEnded::NotReached { side: Side::Server, error: std::io::ErrorKind::TimedOut },
         "aborted" => HowEnded::Aborted,
+        "transfer_size" => HowEnded::Limited(Limit::TransferSize),
+        "stall_timeout" => HowEnded::Limited(Limit::StallTimeout),
         other => return Err(format!("`{other}` is no end")),
     };
     let (up, down) = bytes.split_once('/').ok_or("bytes are UP/DOWN")?;
@@ -243,7 +247,8 @@ fn candidates(text: &str) -> Result<Option<Candidates>, String> {
     if rules.is_empty() {
         return Ok(None);
     }
-    let policy = Policy { listeners: Vec::new(), rules: rules.into(), timeouts: Timeouts::default() };
+    let (timeouts, limits) = (Timeouts::default(), GateLimits::default());
+    let policy = Policy { listeners: Vec::new(), rules: rules.into(), timeouts, limits };
     let asker = Asker {
         listener: "public",
         client: ClientAddr::new(([198, 51, 100, 7], 50000).into()),
@@ -266,6 +271,20 @@ fn paths(text: &str) -> Result<Vec<PathRule>, String> {
         Ok(PathRule { paths, uses })
     };
     text.split(';').filter(|entry| !entry.is_empty()).map(one).collect()
+}
+
+/// `login_timeout=60 idle_timeout=300 commands_per_second=2 failed_logins=3`
+fn limits(get: &impl Fn(&str, &str) -> String) -> SessionLimits {
+    let time = |key| get(key, "").parse().ok().map(Duration::from_secs);
+    SessionLimits {
+        commands_per_second: get("commands_per_second", "").parse().ok(),
+        failed_logins: get("failed_logins", "").parse().ok(),
+        transfer_size: get("transfer_size", "").parse().ok(),
+        login_timeout: time("login_timeout"),
+        idle_timeout: time("idle_timeout"),
+        stall_timeout: time("stall_timeout"),
+        ..SessionLimits::default()
+    }
 }
 
 fn rule(settings: &str) -> Result<Rule, String> {
@@ -329,6 +348,7 @@ fn rule(settings: &str) -> Result<Rule, String> {
             read_only: get("read_only", "no") == "yes",
         },
         paths: paths(&get("paths", ""))?,
+        limits: RuleLimits { session: limits(&get), ..RuleLimits::default() },
         ..Rule::new(
             get("name", "partners"),
             if get("action", "allow") == "deny" { Permission::Deny } else { Permission::Allow },

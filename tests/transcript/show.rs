@@ -53,6 +53,7 @@ fn report(event: &Event) -> Option<String> {
         Event::PinholeExpired(story) => format!("expired {}", story.missing),
         Event::LoggedIn { rule } => format!("logged in {rule}"),
         Event::LoginFailed => "login failed".to_owned(),
+        Event::Limit(reached) => format!("limit {} {}", reached.limit.name(), reached.value),
         Event::BadLine { side, fault } => format!("bad line {side} {fault:?}"),
         Event::Transferred(transfer) => format!(
             "transfer {:?} {} {} {}",

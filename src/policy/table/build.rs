@@ -8,7 +8,7 @@ use super::calendar::CalendarBuilder;
 use super::number::{Numbered, bit, number, pair, parts};
 use super::{Admission, Cell, Destinations, Group, Kind, Listeners, Prefixes, Side, Table, Users};
 use crate::addr::Network;
-use crate::policy::{Destination, Permission, Rule};
+use crate::policy::{Destination, Permission, Rule, SessionLimits};
 
 /// In place of a destination or a network: the rules of such a cell have to be asked whether they match.
 pub(super) const WIDE: u32 = u32::MAX;
@@ -59,6 +59,7 @@ struct Builder {
     listeners: Numbers<String>,
     calendar: CalendarBuilder,
     users: Users,
+    limited: Vec<u32>,
     members: Vec<Member>,
     wide: Numbered<Vec<u32>>,
     /// Clients, what is alike, whether all is denied, the rule.
@@ -139,6 +140,9 @@ impl Builder {
             self.wide.insert(place.into(), from.to_vec());
         }
         self.user_names(place, rule);
+        if rule.permission == Permission::Allow && rule.limits.session != SessionLimits::default() {
+            self.limited.push(place);
+        }
         let everywhere = Destination { network: Network::Any, port: None };
         let denies = rule.permission == Permission::Deny && rule.users.is_none() && rule.to.contains(&everywhere);
         if denies || rule.permission == Permission::Allow {
@@ -200,6 +204,7 @@ impl Builder {
             listeners: Listeners { numbers: self.listeners.0, sets: sets.into_iter().map(|(set, _)| set).collect() },
             calendar: self.calendar.build(),
             users: self.users,
+            limited: self.limited,
         }
     }
 }

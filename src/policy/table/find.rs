@@ -6,7 +6,7 @@ use super::build::{FEW_CELLS, WIDE};
 use super::number::{bit, pair};
 use super::{Cell, Compiled, Group, Holding, Kind, Rules, Side, Table, slice};
 use crate::addr::ServerAddr;
-use crate::policy::{Asker, Rule};
+use crate::policy::{Asker, Rule, SessionLimits};
 
 /// One who asks, as the table has it: what it takes to find the user's rule later, too.
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub(in crate::policy) struct Firsts {
     pub(in crate::policy) lets_in: Option<Arc<Rule>>,
     /// Whether one is for users, before that.
     pub(in crate::policy) for_users: bool,
+    /// Where one is, the strictest limits of all that may come to let somebody in.
+    pub(in crate::policy) limits: SessionLimits,
 }
 
 impl Rules {
@@ -51,10 +53,12 @@ impl Rules {
             *first = search.first(group, *first, wide).unwrap_or(*first);
             plain
         });
+        let for_users = allowed.min(denied) < plain;
         let firsts = Firsts {
             plain: self.rule(plain).cloned(),
             lets_in: self.rule(allowed).filter(|_| allowed < plain).cloned(),
-            for_users: allowed.min(denied) < plain,
+            for_users,
+            limits: if for_users { search.strictest(plain) } else { SessionLimits::default() },
         };
         (search, firsts)
     }
@@ -85,6 +89,26 @@ impl Search {
             best
         });
         self.rules.rule(best)
+    }
+
+    /// The strictest limits of the rules that match, up to this one.
+    fn strictest(&self, last: u32) -> SessionLimits {
+        let mut strictest = SessionLimits::default();
+        let (table, end) = (self.rules.table(), last.saturating_add(1));
+        if table.limited.is_empty() {
+            return strictest;
+        }
+        self.groups(|group, wide| {
+            let (mut members, mut limited) = (slice(&table.members, &group.members), table.limited.as_slice());
+            while let Some(place) = common(members, limited, end, |rule| self.is_for(rule, wide)) {
+                if let Some(rule) = self.rules.rule(place) {
+                    strictest = strictest.and(rule.limits.session);
+                }
+                (members, limited) = (leap(members, place + 1), leap(limited, place + 1));
+            }
+            end
+        });
+        strictest
     }
 
     /// Visits the groups that match, in no order. The visitor says before which rule another must be to count.

@@ -64,6 +64,8 @@ struct Table {
     listeners: Listeners,
     calendar: Calendar,
     users: Users,
+    /// The rules that limit what a session may have.
+    limited: Vec<u32>,
 }
 
 /// One network or destination, as what can be told without a look at its cells.

@@ -2,6 +2,7 @@
 
 mod advertise;
 mod case;
+mod limits;
 mod listener;
 mod network;
 mod ports;
@@ -38,8 +39,12 @@ pub(super) fn file(at: &At<'_>) -> Option<(Policy, Vec<Case>)> {
     let listeners = listeners(file.listeners, at);
     let names: Option<Vec<String>> =
         listeners.as_ref().map(|listeners| listeners.iter().map(|listener| listener.name.clone()).collect());
+    let limits = limits::gate(file.limits, &at.key("limits"));
     let rules = rules(file.rules, names.as_deref(), at);
-    let policy = Policy { listeners: listeners?, rules: rules?.into(), timeouts: timeouts? };
+    if let (Some(limits), Some(rules)) = (&limits, &rules) {
+        rule::kernel_keeps_pace(rules, limits, at)?;
+    }
+    let policy = Policy { listeners: listeners?, rules: rules?.into(), timeouts: timeouts?, limits: limits? };
     let cases = cases(file.tests, &policy, at)?;
     Some((policy, cases))
 }

@@ -1,12 +1,14 @@
 //! What a rule means.
 
+use std::sync::Arc;
+
 use super::super::place::At;
 use super::super::schema::{self, Many, Ports, PortsOr, ShortOr, Word, Written};
-use super::{network, ports, required, wait, what, who};
+use super::{limits, network, ports, required, wait, what, who};
 use crate::addr::PortRanges;
 use crate::policy::{
-    AtSessionEnd, Datapath, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, ProxyVersion, Rule,
-    ServerMode,
+    AtSessionEnd, Datapath, ForeignAddress, ForeignAddresses, GateLimits, Inbound, Outbound, Permission, ProxyVersion,
+    Rule, RuleLimits, ServerMode,
 };
 
 /// What one rule means; `listeners` are the names of those in the file, where they could be read.
@@ -42,6 +44,14 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
         let help = "take `datapath: kernel` away, or `send_proxy`";
         at.key("send_proxy").mistake("the kernel cannot send a header ahead of passive data connections", help);
     }
+    let limits = limits::rule(written.limits, &at.key("limits"));
+    let relays = limits.as_ref().and_then(RuleLimits::of_the_relay).filter(|_| datapath == Datapath::Kernel);
+    if let Some(limit) = relays {
+        let help = "take it away, or write `datapath: auto`, and the relay moves the data";
+        let message = format!("the kernel cannot keep to `{}`", limit.name());
+        at.key("limits").key_itself(limit.name()).mistake(message, help);
+        return None;
+    }
     let timeout = wait::wait(written.pinhole_timeout.0, Rule::PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
     Some(Rule {
         listeners: all(of)?.unwrap_or_default(),
@@ -59,6 +69,7 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
         at_session_end: at_session_end(&written.at_session_end),
         send_proxy,
         foreign_address: foreign_addresses(written.foreign_address),
+        limits: limits?,
         ..Rule::new(name?.0, permission?)
     })
 }
@@ -70,7 +81,7 @@ fn all<T>(written: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn ports_fit(permission: Option<Permission>, at: &At<'_>) {
-    let written: Vec<&str> = ["inbound", "outbound", "commands", "read_only", "paths", "send_proxy"]
+    let written: Vec<&str> = ["inbound", "outbound", "commands", "read_only", "paths", "send_proxy", "limits"]
         .into_iter()
         .filter(|key| at.has(key))
         .collect();
@@ -87,6 +98,18 @@ fn ports_fit(permission: Option<Permission>, at: &At<'_>) {
         ),
         Some(Permission::Allow) | None => {}
     }
+}
+
+/// What the gate limits for all, a rule must not ask the kernel to move.
+pub(super) fn kernel_keeps_pace(rules: &[Arc<Rule>], limits: &GateLimits, at: &At<'_>) -> Option<()> {
+    let paced = limits.all.has_pace() || limits.client.has_pace();
+    let kernels = rules.iter().position(|rule| rule.datapath == Datapath::Kernel).filter(|_| paced);
+    let Some(index) = kernels else { return Some(()) };
+    at.key("rules").index(index).key("datapath").mistake(
+        "the kernel cannot keep to the gate's `upload` and `download`",
+        "write `datapath: auto`, or take those away from `limits`",
+    );
+    None
 }
 
 fn inbound(written: PortsOr<schema::Inbound>, at: &At<'_>) -> Option<Inbound> {

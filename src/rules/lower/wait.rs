@@ -27,7 +27,8 @@ pub(super) fn timeouts(written: schema::Timeouts, at: &At<'_>) -> Option<Timeout
     Some(Timeouts { connect: connect?, greeting: greeting?, drain: drain? })
 }
 
-fn within(
+/// The duration of a key, within these limits; `default` where it is not written.
+pub(super) fn within(
     written: Option<schema::Duration>,
     default: Duration,
     limits: (Duration, Duration),

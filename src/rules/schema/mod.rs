@@ -4,15 +4,17 @@
 //! next step. Every key may be missing here, so that one that is missing does not hide the mistakes in the others.
 
 mod form;
+mod limits;
 mod text;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
+pub use limits::{ClientLimits, Limits, RuleClientLimits, RuleLimits};
 pub use text::{
-    Advertise, Bind, Client, CommandName, Destination, Duration, FtpLine, Hours, LineExpected, ListenerName, Moment,
-    Name, PathPattern, Phrase, Ports, Proxy, Server, SourcePort, Use, User, Version,
+    Advertise, Bind, Client, CommandName, Count, Destination, Duration, FtpLine, Hours, LineExpected, ListenerName,
+    Moment, Name, Pace, PathPattern, Phrase, Ports, Proxy, Server, Size, SourcePort, Use, User, Version,
 };
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.
@@ -35,6 +37,9 @@ pub struct File<L = Listener, R = Rule, T = Test> {
     /// How long the gate waits for things that no rule speaks of.
     #[serde(default)]
     pub timeouts: Written<Timeouts>,
+    /// How much of the gate clients may have, all together and each (default: no limits).
+    #[serde(default)]
+    pub limits: Written<Limits>,
     /// Tests of these rules: a file whose own tests fail is not loaded.
     #[serde(default)]
     pub tests: Written<List<T>>,
@@ -189,6 +194,9 @@ pub struct Rule {
     /// that the gate makes to it (default: none).
     #[serde(default)]
     pub send_proxy: Written<Word<SendProxy>>,
+    /// How much its clients may have, all together and each (default: no limits).
+    #[serde(default)]
+    pub limits: Written<RuleLimits>,
 }
 
 /// A test of the rules: who wants what, and what is expected of it.

@@ -152,6 +152,25 @@ text! {
     }
 }
 text! {
+    /// How many.
+    Count, numbers: true, "a whole number, such as 20", {
+        "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": "^[0-9]+$" }]
+    }
+}
+text! {
+    /// How many bytes.
+    Size, numbers: true, "a size with its unit, such as \"2GiB\"", {
+        "type": "string", "description": "A size with its unit: 500MB, 2GiB.", "pattern": "^[0-9]+ *([KMGT]iB|[kKMGT]?B)$"
+    }
+}
+text! {
+    /// How many bytes in a second.
+    Pace, numbers: true, "a size and `/s`, such as \"10MiB/s\"", {
+        "type": "string", "description": "A size with its unit, for each second: 10MiB/s.",
+        "pattern": "^[0-9]+ *([KMGT]iB|[kKMGT]?B) */s$"
+    }
+}
+text! {
     /// A listener, by its name.
     ListenerName, numbers: false, "the name of a listener, or a list of names", {
         "type": "string", "pattern": "^[A-Za-z0-9_.-]+$"

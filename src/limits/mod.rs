@@ -1,0 +1,13 @@
+//! Limits that are shared: how many sessions there are, how often they begin, and how fast bytes may move.
+//!
+//! Times are arguments here as in the session core. Every rate is kept by one [`Bucket`], which is a single moment and
+//! needs no timer; what is kept of client addresses is bounded.
+
+mod bucket;
+mod counts;
+mod crowds;
+mod pace;
+
+pub use bucket::{Bucket, Rate};
+pub use counts::{Counts, Place, TurnedAway};
+pub use pace::{Meter, Pace, Pacer, Reserved, SharedBucket, Terms};

@@ -1,0 +1,289 @@
+//! Limits: how much of the gate all of its clients, those of a rule, or one client address may have.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+/// A limit, by its key in the rules file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Sessions at a time.
+    Sessions,
+    /// Sessions begun in a minute.
+    SessionsPerMinute,
+    /// Commands in a second.
+    CommandsPerSecond,
+    /// Failed logins.
+    FailedLogins,
+    /// The time for which an address is turned away after too many failed logins.
+    Pause,
+    /// Bytes in a second from clients to servers.
+    Upload,
+    /// Bytes in a second from servers to clients.
+    Download,
+    /// Bytes of one transfer.
+    TransferSize,
+    /// How long a client may take to log in.
+    LoginTimeout,
+    /// How long a session may do nothing.
+    IdleTimeout,
+    /// How long a transfer may move nothing.
+    StallTimeout,
+}
+
+impl Limit {
+    /// Its key in the rules file, which is the name that logs use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::SessionsPerMinute => "sessions_per_minute",
+            Self::CommandsPerSecond => "commands_per_second",
+            Self::FailedLogins => "failed_logins",
+            Self::Pause => "pause",
+            Self::Upload => "upload",
+            Self::Download => "download",
+            Self::TransferSize => "transfer_size",
+            Self::LoginTimeout => "login_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::StallTimeout => "stall_timeout",
+        }
+    }
+
+    /// What the client is told, without the line's end: 421 where it ends the session (RFC 959 section 4.2), 552 or 426
+    /// in place of the server's reply where it cuts a transfer.
+    #[must_use]
+    pub const fn reply(self) -> &'static str {
+        match self {
+            Self::Sessions => "421 Too many sessions (sessions); try again later.",
+            Self::SessionsPerMinute => "421 Too many new sessions (sessions_per_minute); try again later.",
+            Self::CommandsPerSecond => "421 Too many commands for too long (commands_per_second).",
+            Self::FailedLogins => "421 Too many failed logins (failed_logins).",
+            Self::Pause => "421 Too many failed logins before this (pause); try again later.",
+            Self::LoginTimeout => "421 Nobody has logged in for too long (login_timeout).",
+            Self::IdleTimeout => "421 Nothing was asked for too long (idle_timeout).",
+            Self::TransferSize => "552 The transfer is larger than is allowed (transfer_size).",
+            Self::StallTimeout => "426 Nothing has moved for too long; transfer aborted (stall_timeout).",
+            Self::Upload | Self::Download => "426 Transfer aborted.",
+        }
+    }
+}
+
+/// A limit that was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Which.
+    pub limit: Limit,
+    /// What it is, as one would write it in the rules file.
+    pub value: String,
+    /// Whose it is.
+    pub whose: Whose,
+}
+
+/// Who has a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The gate, for all that it does.
+    Gate,
+    /// The gate, for each client address.
+    GateClient,
+    /// A rule.
+    Rule(String),
+    /// A rule, for each client address.
+    RuleClient(String),
+}
+
+/// What all who share a limit may have together: every client of the gate, those of a rule, one client address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Together {
+    /// Sessions at a time.
+    pub sessions: Option<NonZeroU32>,
+    /// Sessions begun in a minute.
+    pub sessions_per_minute: Option<NonZeroU32>,
+    /// Bytes in a second from clients to servers.
+    pub upload: Option<NonZeroU64>,
+    /// Bytes in a second from servers to clients.
+    pub download: Option<NonZeroU64>,
+}
+
+impl Together {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether bytes are.
+    #[must_use]
+    pub const fn has_pace(&self) -> bool {
+        self.upload.is_some() || self.download.is_some()
+    }
+}
+
+/// The limits of the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateLimits {
+    /// For all that it does.
+    pub all: Together,
+    /// For each client address.
+    pub client: Together,
+    /// How many logins of one address may fail in the time of a pause, before it is turned away for as long.
+    pub failed_logins: Option<NonZeroU32>,
+    /// For how long.
+    pub pause: Duration,
+}
+
+impl Default for GateLimits {
+    fn default() -> Self {
+        Self {
+            all: Together::default(),
+            client: Together::default(),
+            failed_logins: None,
+            pause: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The limits of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleLimits {
+    /// For all of its sessions together.
+    pub all: Together,
+    /// For each client address.
+    pub client: Together,
+    /// For each session.
+    pub session: SessionLimits,
+}
+
+impl RuleLimits {
+    /// The first limit that only our process can keep to: the kernel neither paces nor cuts what it moves.
+    #[must_use]
+    pub fn of_the_relay(&self) -> Option<Limit> {
+        let SessionLimits { upload, download, transfer_size, stall_timeout, .. } = self.session;
+        [
+            (Limit::Upload, upload.or(self.client.upload).is_some()),
+            (Limit::Download, download.or(self.client.download).is_some()),
+            (Limit::TransferSize, transfer_size.is_some()),
+            (Limit::StallTimeout, stall_timeout.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(limit, is_set)| is_set.then_some(limit))
+    }
+}
+
+/// What one session may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Commands in a second.
+    pub commands_per_second: Option<NonZeroU32>,
+    /// Failed logins, before it ends.
+    pub failed_logins: Option<NonZeroU32>,
+    /// Bytes in a second from the client to the server.
+    pub upload: Option<NonZeroU64>,
+    /// Bytes in a second from the server to the client.
+    pub download: Option<NonZeroU64>,
+    /// Bytes of one transfer.
+    pub transfer_size: Option<NonZeroU64>,
+    /// How long the client may take to log in.
+    pub login_timeout: Option<Duration>,
+    /// How long neither commands nor data may come.
+    pub idle_timeout: Option<Duration>,
+    /// How long a transfer may move nothing.
+    pub stall_timeout: Option<Duration>,
+}
+
+impl SessionLimits {
+    /// Whether anything is limited that the session itself has to watch.
+    #[must_use]
+    pub const fn are_watched(&self) -> bool {
+        let counted = self.commands_per_second.is_some() || self.failed_logins.is_some();
+        counted || self.login_timeout.is_some() || self.idle_timeout.is_some()
+    }
+
+    /// The stricter of each.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        fn less<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+            one.into_iter().chain(other).min()
+        }
+        Self {
+            commands_per_second: less(self.commands_per_second, other.commands_per_second),
+            failed_logins: less(self.failed_logins, other.failed_logins),
+            upload: less(self.upload, other.upload),
+            download: less(self.download, other.download),
+            transfer_size: less(self.transfer_size, other.transfer_size),
+            login_timeout: less(self.login_timeout, other.login_timeout),
+            idle_timeout: less(self.idle_timeout, other.idle_timeout),
+            stall_timeout: less(self.stall_timeout, other.stall_timeout),
+        }
+    }
+
+    /// What this limit is, as one would write it in the rules file.
+    #[must_use]
+    pub fn value(&self, limit: Limit) -> String {
+        let wait = |time: Option<Duration>| time.map(|time| humantime::format_duration(time).to_string());
+        let size = |bytes: Option<NonZeroU64>| bytes.map(|bytes| size(bytes.get()));
+        let count = |count: Option<NonZeroU32>| count.map(|count| count.to_string());
+        let value = match limit {
+            Limit::CommandsPerSecond => count(self.commands_per_second),
+            Limit::FailedLogins => count(self.failed_logins),
+            Limit::Upload => size(self.upload).map(|size| format!("{size}/s")),
+            Limit::Download => size(self.download).map(|size| format!("{size}/s")),
+            Limit::TransferSize => size(self.transfer_size),
+            Limit::LoginTimeout => wait(self.login_timeout),
+            Limit::IdleTimeout => wait(self.idle_timeout),
+            Limit::StallTimeout => wait(self.stall_timeout),
+            Limit::Sessions | Limit::SessionsPerMinute | Limit::Pause => None,
+        };
+        value.unwrap_or_default()
+    }
+}
+
+/// The units of sizes.
+pub const UNITS: [(&str, u64); 10] = [
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+/// A size in the largest unit of which it is a whole number.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let whole = UNITS.iter().filter(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    let (name, unit) = whole.min_by_key(|(_, unit)| bytes / *unit).copied().unwrap_or(("B", 1));
+    format!("{}{name}", bytes / unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_one_would() {
+        for (bytes, text) in
+            [(1, "1B"), (1000, "1kB"), (1024, "1KiB"), (1536, "1536B"), (10 << 20, "10MiB"), (2 << 30, "2GiB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn of_two_limits_the_stricter_holds() {
+        let one = SessionLimits { failed_logins: NonZeroU32::new(3), ..SessionLimits::default() };
+        let other = SessionLimits {
+            failed_logins: NonZeroU32::new(5),
+            login_timeout: Some(Duration::from_secs(60)),
+            ..SessionLimits::default()
+        };
+        let both = one.and(other);
+        assert_eq!(both, other.and(one));
+        assert_eq!((both.failed_logins, both.login_timeout), (one.failed_logins, other.login_timeout));
+        assert_eq!((both.value(Limit::FailedLogins), both.value(Limit::LoginTimeout)), ("3".into(), "1m".into()));
+    }
+}
