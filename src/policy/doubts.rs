@@ -1,5 +1,6 @@
 //! What a policy says that is legal but hardly meant.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{Destination, Interception, Listener, Permission, Policy, Rule, Stand};
@@ -42,6 +43,7 @@ impl Policy {
                 continue;
             }
             self.doubt_everybody(rule, &mut doubt);
+            self.doubt_room(rule, &mut doubt);
             let inbound = rule.inbound.as_ref().map(|inbound| ("inbound", &inbound.gate_ports));
             let outbound = rule.outbound.as_ref().map(|outbound| ("outbound", &outbound.gate_ports));
             for (key, ports) in inbound.into_iter().chain(outbound) {
@@ -72,6 +74,33 @@ impl Policy {
                 "to",
                 format!("anybody may reach any server through listener {}, in both modes", listener.name),
                 "name the clients in `from`, or the servers in `to`".to_owned(),
+            );
+        }
+    }
+
+    /// Whether the sessions that a rule allows may find every port waiting for another of them. A port waits for one data
+    /// connection of each peer: clients have all of them to themselves, and a server has them once for all its clients.
+    fn doubt_room(&self, rule: &Rule, doubt: &mut impl FnMut(&'static str, String, String)) {
+        let least = |limits: &[Option<NonZeroU32>]| limits.iter().flatten().min().map(|limit| limit.get());
+        let all = [rule.limits.all.sessions, self.limits.all.sessions];
+        let client = [rule.limits.client.sessions, self.limits.client.sessions];
+        let of_client = least(&client).map(|limit| least(&all).map_or(limit, |all| all.min(limit)));
+        // The gate's own limit says nothing of how many are for one server.
+        let of_all = rule.limits.all.sessions.and_then(|_| least(&all));
+        let inbound =
+            rule.inbound.as_ref().map(|inbound| ("inbound", &inbound.gate_ports, of_client, "client address"));
+        let outbound = rule.outbound.as_ref().map(|outbound| ("outbound", &outbound.gate_ports, of_all, "server"));
+        for (key, ports, sessions, peer) in inbound.into_iter().chain(outbound) {
+            let Some(sessions) = sessions.filter(|sessions| *sessions > ports.count()) else { continue };
+            doubt(
+                key,
+                format!(
+                    "{sessions} sessions with one {peer} may each wait for data, and there are {} ports",
+                    ports.count()
+                ),
+                format!(
+                    "a range of {sessions} ports always has one free; with fewer, some may hear 425 (`range_full`)"
+                ),
             );
         }
     }
@@ -199,6 +228,28 @@ rules:
         assert!(with("40000-40099")[0].2.contains("outgoing"));
         let listens = MINIMAL.replace("0.0.0.0:21\"", "0.0.0.0:10003\"");
         assert!(doubts(&listens)[0].2.contains("port 10003 of listener public"));
+    }
+
+    #[test]
+    fn ranges_are_held_against_the_sessions_that_share_them() {
+        let with = |limits: &str, gate: &str| {
+            let text = MINIMAL.replace("20000-20099\" }", &format!("20000-20099\", limits: {limits} }}"));
+            doubts(&format!("{text}limits: {gate}\n"))
+        };
+        let of_client = with("{ per_client: { sessions: 6 } }", "{}");
+        assert_eq!(of_client[0].1, "inbound");
+        assert_eq!(of_client[0].2, "6 sessions with one client address may each wait for data, and there are 5 ports");
+        assert_eq!(with("{}", "{ per_client: { sessions: 6 } }"), of_client);
+        assert_eq!(with("{ sessions: 101 }", "{}")[0].2.split(" may").next(), Some("101 sessions with one server"));
+        for (rule, gate) in [
+            ("{ per_client: { sessions: 5 } }", "{}"),
+            ("{ per_client: { sessions: 6 } }", "{ per_client: { sessions: 5 } }"),
+            ("{ sessions: 5, per_client: { sessions: 6 } }", "{}"),
+            ("{ sessions: 101 }", "{ sessions: 100 }"),
+            ("{}", "{ sessions: 5000 }"),
+        ] {
+            assert_eq!(with(rule, gate), [], "{rule} {gate}");
+        }
     }
 
     #[test]
