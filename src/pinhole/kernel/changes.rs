@@ -50,12 +50,17 @@ impl Changes {
 
     /// Has a change made, in the order in which they are asked for.
     pub(super) fn make(&self, change: Change, answer: Option<Answer>) {
-        self.lock_queue().push((change, answer));
+        self.leave(change, answer);
         self.work();
     }
 
+    /// Leaves a change for the next [`Changes::work`].
+    pub(super) fn leave(&self, change: Change, answer: Option<Answer>) {
+        self.lock_queue().push((change, answer));
+    }
+
     /// Makes all that wait, unless somebody is at it.
-    fn work(&self) {
+    pub(super) fn work(&self) {
         // What comes while this thread is at it may find it busy, just before it leaves.
         while !self.lock_queue().is_empty() {
             let mut nftables = match self.nftables.try_lock() {

@@ -239,11 +239,18 @@ impl Shared {
     /// Takes all that conntrack has told: what is known afterwards is as new as what a peer says.
     fn hear(&self) {
         let mut tasks = Vec::new();
-        self.watch.hear(|heard| match heard {
-            Some(sighting) => tasks.extend(self.see(sighting)),
-            None => tasks.extend(self.catch_up()),
+        self.watch.hear(|heard| {
+            let heard = heard.map_or_else(|| self.catch_up(), |sighting| self.see(sighting).into_iter().collect());
+            for task in heard {
+                match task {
+                    // The port is free before anybody else has heard this, and may want it.
+                    Task::Close(passage, _reservation) => self.changes.leave(Change::Close(passage), None),
+                    task @ (Task::Cut(_) | Task::Forget(_)) => tasks.push(task),
+                }
+            }
         });
         // Not while it is heard: another program may keep the kernel's tables busy.
+        self.changes.work();
         self.do_all(tasks);
     }
 
