@@ -84,15 +84,12 @@ impl Globs {
         self.written.iter().all(|text| !text.contains(['?', '[', '{', '\\']))
     }
 
-    /// Whether any of them might match something in this directory, whose name ends with a slash, or below it.
+    /// Whether any of them might match something that begins like this.
     #[must_use]
-    pub fn may_match_in(&self, directory: &[u8]) -> bool {
+    pub fn may_match_behind(&self, start: &[u8]) -> bool {
         self.written.iter().any(|text| {
             let fixed = text.split(['*', '?', '[', '{', '\\']).next().unwrap_or_default().as_bytes();
-            let common = fixed.len().min(directory.len());
-            fixed.get(..common).is_some_and(|fixed| {
-                directory.get(..common).is_some_and(|directory| fixed.eq_ignore_ascii_case(directory))
-            })
+            fixed.iter().zip(start).all(|(fixed, start)| fixed.eq_ignore_ascii_case(start))
         })
     }
 

@@ -56,14 +56,15 @@ pub fn may(rules: &[PathRule], path: &[u8], effect: Effect) -> bool {
         [Some(path.to_vec()), inside].into_iter().flatten().collect::<Vec<_>>()
     };
     let (exact, loose) = (with_inside(path), with_inside(&without_ends(path)));
-    let unfolded = memchr::memrchr(b'/', path).map(|at| path.split_at(at + 1)).filter(|(_, name)| is_wild(name));
+    // Only the last name may have wildcards: what comes ahead of them is sure.
+    let unfolded = path.iter().position(|byte| is_wildcard(*byte)).and_then(|at| path.get(..at));
     for rule in rules {
         let may = rule.uses.has(effect);
         if exact.iter().any(|path| rule.paths.matches(path)) {
             return may && (unfolded.is_none() || rule.paths.are_wide());
         }
         let forbids = loose.iter().any(|path| rule.paths.matches_loosely(path))
-            || unfolded.is_some_and(|(directory, _)| rule.paths.may_match_in(directory));
+            || unfolded.is_some_and(|start| rule.paths.may_match_behind(start));
         if forbids && !may {
             return false;
         }
@@ -78,8 +79,8 @@ fn without_ends(path: &[u8]) -> Vec<u8> {
     names.collect::<Vec<_>>().join(&b'/')
 }
 
-fn is_wild(name: &[u8]) -> bool {
-    name.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
+const fn is_wildcard(byte: u8) -> bool {
+    matches!(byte, b'*' | b'?' | b'[')
 }
 
 /// The plain absolute form of a path that is named in a directory: no `.`, no `..`, no doubled or trailing slash.
@@ -89,6 +90,7 @@ fn is_wild(name: &[u8]) -> bool {
 /// that a server might unfold into something else.
 #[must_use]
 pub fn plain(directory: Option<&[u8]>, named: &[u8]) -> Option<Vec<u8>> {
+    let is_wild = |name: &[u8]| name.iter().any(|byte| is_wildcard(*byte));
     let is_foreign = |byte: &u8| matches!(byte, b'\\' | b'{' | b'}');
     if named.iter().any(is_foreign) || matches!(named.first(), Some(b'~' | b'\'' | b'"')) {
         return None;
@@ -194,6 +196,7 @@ mod tests {
             // What the wildcards may stand for.
             ("/in/s*", Effect::List, false),
             ("/in/secrets/*", Effect::List, true),
+            ("/in/report[1]", Effect::Upload, true),
             ("/out/2026[01].csv", Effect::Download, true),
             ("/out/*", Effect::Download, false),
             ("/elsewhere", Effect::List, false),

@@ -21,7 +21,7 @@ pub use walk::{Looked, ports};
 
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, ServerAddr};
 use crate::policy::{Advertised, Asker, Candidates, Decision, Denied, Listener, Policy, Rule, Source, Stand};
-use crate::session::{Notations, Setting};
+use crate::session::{Called, Notations, Setting};
 
 /// Who wants to do what.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +102,7 @@ impl Question<'_> {
             candidates: candidates.clone(),
             timeouts: self.policy.timeouts,
             notations: Notations::default(),
-            called: None,
+            called: self.called(),
         };
         let said = match (decision, &rule) {
             (Verdict::Deny, _) => Vec::new(),
@@ -121,6 +121,13 @@ impl Question<'_> {
             note: self.note(announced, made_up, said.is_empty()),
             lines: said,
         }
+    }
+
+    /// At an explicit listener `USER name@server` is no other user than `USER name`.
+    fn called(&self) -> Option<Called> {
+        let server = if self.server.port() == 21 { self.server.ip().to_string() } else { self.server.to_string() };
+        let is_named = self.listener.stand == Stand::Explicit;
+        is_named.then(|| Called { server: server.into_bytes(), login: None })
     }
 
     fn decide(&self, asker: &Asker<'_>) -> (Verdict, Option<Arc<Rule>>, Option<Candidates>) {
@@ -188,5 +195,32 @@ impl Question<'_> {
                 format!("{announced} stands for the gate's own address, which the file does not tell; give --gate IP")
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_may_name_the_server_of_an_explicit_listener() {
+        let text = b"version: 1\n\
+            listeners: [{ name: a, bind: \"127.0.0.1:21\", explicit: user-at-host }]\n\
+            rules: [{ name: b, from: any, to: any, users: anna, action: allow, inbound: any }]\n";
+        let policy = crate::rules::written_bytes(text, "test").unwrap().policy;
+        let question = Question {
+            policy: &policy,
+            listener: &policy.listeners[0],
+            client: ClientAddr::new("192.0.2.7:50000".parse().unwrap()),
+            server: ServerAddr::new("10.0.2.2:2121".parse().unwrap()),
+            user: None,
+            gate: None,
+            at: Timestamp::UNIX_EPOCH,
+            now: Instant::now(),
+            home: "/",
+        };
+        let refused = |line: &str| question.ask(&[line.to_owned()]).lines[0].refused;
+        assert_eq!(refused("USER anna@10.0.2.2:2121"), None);
+        assert_eq!(refused("USER anna@10.0.2.3"), Some("user_denied"));
     }
 }
