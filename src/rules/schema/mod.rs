@@ -216,7 +216,7 @@ pub struct Test {
     /// The user that it logs in as.
     #[serde(default)]
     pub user: Written<User>,
-    /// When, such as "2026-01-12 09:00 Europe/Berlin" (default: now).
+    /// When, such as "2026-01-12 09:00 Europe/Berlin": must be written where hours matter.
     #[serde(default)]
     pub at: Written<Moment>,
     /// The directory that the server puts the user in (default /).
