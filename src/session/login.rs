@@ -51,8 +51,15 @@ impl Login {
 impl Session {
     /// The client names a user.
     pub(super) fn user_named(&mut self, user: &[u8]) -> Result<(), Refusal> {
+        let is_in = self.login.is_in();
         let rule = match &self.login.candidates {
-            Some(candidates) => candidates.choose(user).map_err(|_| Refusal::UserDenied)?,
+            Some(candidates) => {
+                let rule = candidates.choose(user).map_err(|_| Refusal::UserDenied)?;
+                if is_in && rule != self.rule {
+                    return Err(Refusal::UserChange);
+                }
+                rule
+            }
             None => Arc::clone(&self.rule),
         };
         self.login.trying = Some(Box::new((user.to_vec(), rule)));

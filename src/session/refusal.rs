@@ -94,6 +94,8 @@ pub enum Refusal {
     UnaskedReply,
     /// The rules deny the user that the client names.
     UserDenied,
+    /// The client names a user of another rule while one is logged in: a server may say 230 and change nothing.
+    UserChange,
     /// The user decides which rule holds, and nobody is logged in.
     NotLoggedIn,
     /// The rule does not let clients give this command.
@@ -160,6 +162,7 @@ impl Refusal {
             Self::UnaskedPassiveReply => "unasked_passive_reply",
             Self::UnaskedReply => "unasked_reply",
             Self::UserDenied => "user_denied",
+            Self::UserChange => "user_change",
             Self::NotLoggedIn => "not_logged_in",
             Self::CommandNotAllowed { why: NotAllowed::List, .. } => "command_not_allowed",
             Self::CommandNotAllowed { why: NotAllowed::ReadOnly, .. } => "read_only",
@@ -223,6 +226,7 @@ impl Refusal {
                 "451 The server's answer does not fit the command.".into()
             }
             Self::UserDenied => "530 This user is not allowed here.".into(),
+            Self::UserChange => "530 Another user is logged in; connect again.".into(),
             Self::NotLoggedIn => "530 Log in first.".into(),
             Self::CommandNotAllowed { why: NotAllowed::ReadOnly, effect } => {
                 format!("{} Nothing can be changed here.", refusing(*effect))
@@ -293,6 +297,7 @@ impl Refusal {
             Self::UserDenied => {
                 "no rule that allows is for this user; `ftpgate explain --user` shows how they were walked".into()
             }
+            Self::UserChange => "a server may say 230 to USER and change nobody; the client should connect anew".into(),
             Self::NotLoggedIn => "rules with `users` decide when the client has logged in".into(),
             Self::CommandNotAllowed { why: NotAllowed::List, .. } => "see `commands` of the rule".into(),
             Self::CommandNotAllowed { why: NotAllowed::ReadOnly, .. } => "the rule has `read_only: true`".into(),
