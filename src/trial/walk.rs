@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::policy::{Asker, Permission, Policy, ProxyVersion, Rule};
+use crate::policy::{Asker, Permission, Policy, ProxyVersion, Rule, RuleLimits, Together};
 
 /// One rule that was looked at.
 #[derive(Debug, Serialize)]
@@ -94,5 +94,46 @@ pub fn ports(rule: &Rule) -> Vec<String> {
         };
         format!("the server is sent a PROXY header (version {version}) first, wherever the gate connects to it")
     });
-    [passive, active].into_iter().chain(introduced).collect()
+    [passive, active].into_iter().chain(introduced).chain(limits(&rule.limits)).collect()
+}
+
+/// The limits of a rule, in words.
+fn limits(limits: &RuleLimits) -> Vec<String> {
+    let together = |whose: &str, limits: &Together| {
+        let written = limits.written();
+        (!written.is_empty()).then(|| format!("limits {whose}: {}", written.join(", ")))
+    };
+    let session = limits.session.written();
+    let session = (!session.is_empty()).then(|| format!("limits of each session: {}", session.join(", ")));
+    let relayed = limits.of_the_relay().map(|limit| format!("the relay moves the data, because of `{}`", limit.name()));
+    [together("of all sessions", &limits.all), together("of each client address", &limits.client), session, relayed]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn limits_are_told_as_they_are_written() {
+        let mut rule = Rule::new("partners", Permission::Allow);
+        assert_eq!(ports(&rule).len(), 2);
+        rule.limits.all.sessions = NonZeroU32::new(100);
+        rule.limits.client.upload = NonZeroU64::new(5 << 20);
+        rule.limits.session.idle_timeout = Some(Duration::from_secs(900));
+        assert_eq!(
+            ports(&rule)[2..],
+            [
+                "limits of all sessions: sessions 100",
+                "limits of each client address: upload 5MiB/s",
+                "limits of each session: idle_timeout 15m",
+                "the relay moves the data, because of `upload`",
+            ]
+        );
+    }
 }
