@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::policy::{Asker, Permission, Policy, ProxyVersion, Rule, RuleLimits, Together};
+use crate::policy::{Asker, GateLimits, Limit, Permission, Policy, ProxyVersion, Rule, RuleLimits};
 
 /// One rule that was looked at.
 #[derive(Debug, Serialize)]
@@ -99,17 +99,28 @@ pub fn ports(rule: &Rule) -> Vec<String> {
 
 /// The limits of a rule, in words.
 fn limits(limits: &RuleLimits) -> Vec<String> {
-    let together = |whose: &str, limits: &Together| {
-        let written = limits.written();
-        (!written.is_empty()).then(|| format!("limits {whose}: {}", written.join(", ")))
-    };
-    let session = limits.session.written();
-    let session = (!session.is_empty()).then(|| format!("limits of each session: {}", session.join(", ")));
     let relayed = limits.of_the_relay().map(|limit| format!("the relay moves the data, because of `{}`", limit.name()));
-    [together("of all sessions", &limits.all), together("of each client address", &limits.client), session, relayed]
-        .into_iter()
-        .flatten()
-        .collect()
+    let written = [
+        told("of all sessions", &limits.all.written()),
+        told("of each client address", &limits.client.written()),
+        told("of each session", &limits.session.written()),
+    ];
+    written.into_iter().chain([relayed]).flatten().collect()
+}
+
+/// The limits of the gate, in words.
+pub(super) fn of_gate(limits: &GateLimits) -> impl Iterator<Item = String> {
+    let mut client = limits.client.written();
+    if let Some(most) = limits.failed_logins {
+        let pause = humantime::format_duration(limits.pause);
+        client.push(format!("{} {most}, {} {pause}", Limit::FailedLogins.name(), Limit::Pause.name()));
+    }
+    let written = [told("of the gate", &limits.all.written()), told("of each client address at the gate", &client)];
+    written.into_iter().flatten()
+}
+
+fn told(whose: &str, written: &[String]) -> Option<String> {
+    (!written.is_empty()).then(|| format!("limits {whose}: {}", written.join(", ")))
 }
 
 #[cfg(test)]
@@ -135,5 +146,8 @@ mod tests {
                 "the relay moves the data, because of `upload`",
             ]
         );
+        let gate = GateLimits { failed_logins: NonZeroU32::new(5), ..GateLimits::default() };
+        let told: Vec<String> = of_gate(&gate).collect();
+        assert_eq!(told, ["limits of each client address at the gate: failed_logins 5, pause 5m"]);
     }
 }
