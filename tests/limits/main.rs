@@ -96,7 +96,7 @@ fn within_limits_everything_works() {
 
 #[test]
 fn a_client_hears_that_its_file_is_too_large() {
-    for server in [Server::Vsftpd, Server::Proftpd, Server::PureFtpd, Server::Inetutils, Server::Pyftpdlib] {
+    for server in [Server::Vsftpd, Server::PureFtpd, Server::Pyftpdlib] {
         let stage = Stage::new(server, "", "    limits: { transfer_size: 100kB }\n");
         assert!(!stage.lftp("put out/big.bin -o inbox/big.bin"), "{server}");
         stage.assert_told("552 The transfer is larger than is allowed (transfer_size).", &["limit=\"transfer_size\""]);
