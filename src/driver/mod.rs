@@ -1,6 +1,7 @@
 //! One session: takes a client to its server, does every action of the session core and feeds every result back.
 
 mod explicit;
+mod limits;
 mod memory;
 mod origin;
 mod peer;
@@ -17,10 +18,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::ftp::line::LineReader;
-use crate::limits::{Counts, Place, SharedBucket, Terms};
+use crate::limits::{Counts, Place, SharedBucket};
 use crate::net::Names;
 use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
-use crate::policy::{Asker, Candidates, Decision, Denied, Limit, Listener, Policy, ProxyVersion, Rule};
+use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
 use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session, Setting};
 pub use memory::Memory;
@@ -92,6 +93,7 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         data: None,
         place,
         pace: None,
+        held_back: [false; 2],
         log,
         closed: None,
     });
@@ -112,6 +114,8 @@ struct Driver {
     place: Place,
     /// What is left of the session's own rates, once it has had any.
     pace: Option<Arc<[SharedBucket; 2]>>,
+    /// Whether it was told that transfers are held back, up and down.
+    held_back: [bool; 2],
     log: SessionLog,
     closed: Option<CloseReason>,
 }
@@ -222,26 +226,6 @@ impl Driver {
         let _ = self.server.flush();
     }
 
-    /// The server did not let the user in: the limit that this reaches for the client's address.
-    fn login_failed(&mut self) -> Option<Limit> {
-        let limits = self.context.orders.borrow().policy.limits;
-        let reached = self.place.login_failed(&limits, Instant::now())?;
-        let limit = reached.limit;
-        self.log.event(&Event::Limit(reached));
-        Some(limit)
-    }
-
-    /// The session is counted under the rule that holds now, where that is another one: the limit that this reaches.
-    fn enter(&mut self) -> Option<Limit> {
-        let rule = self.session.rule();
-        if self.place.is_under(rule) || self.closed.is_some() {
-            return None;
-        }
-        let refused = self.place.enter(rule, Instant::now()).err()?;
-        self.log.turned_away(&self.listener.name, &refused);
-        Some(refused.reached.limit)
-    }
-
     /// Does what the session asks for; how many logins have failed.
     fn do_actions(&mut self) -> usize {
         let mut failed_logins = 0;
@@ -310,13 +294,6 @@ impl Driver {
         }
     }
 
-    /// What a new data connection has to keep to, by the limits that hold now.
-    fn terms(&mut self) -> Terms {
-        let gate = self.context.orders.borrow().policy.limits;
-        self.place
-            .terms(&gate, self.session.rule(), Instant::now(), || self.pace.get_or_insert_default().as_ref().clone())
-    }
-
     fn data_event(&mut self, event: DataEvent) {
         let input = match event {
             DataEvent::Opened { id, client_port, server_port } => {
@@ -332,8 +309,7 @@ impl Driver {
                 return self.log.event(&Event::Stranger { from, port, fault });
             }
             DataEvent::HeldBack { limit, pacer, in_a_second, .. } => {
-                let reached = pacer.reached(limit, in_a_second, &self.session.rule().name);
-                return self.log.event(&Event::Limit(reached));
+                return self.held_back(limit, pacer, in_a_second);
             }
             DataEvent::Ended { id, end } => {
                 self.session.handle(Instant::now(), Input::DataEnded(id, end));

@@ -128,7 +128,9 @@ impl Place {
     /// # Errors
     /// Its limits are reached; the session has its place under the rule before.
     pub fn enter(&mut self, rule: &Arc<Rule>, now: Instant) -> Result<(), TurnedAway> {
-        if self.is_under(rule) {
+        if self.rule.as_ref().is_some_and(|under| under.name == rule.name) {
+            // It has its place, if under an older form of the rule.
+            self.follow(rule, now);
             return Ok(());
         }
         let mut keys = of_rule(rule, self.origin);
@@ -326,6 +328,7 @@ mod tests {
         places[0].enter(&one, now).unwrap();
         // It has its place already.
         places[0].enter(&one, now).unwrap();
+        places[0].enter(&rule("one", sessions(1), Together::default()), now).unwrap();
         assert_eq!(why(places[1].enter(&one, now)), (Limit::Sessions, Whose::Rule("one".into())));
         places[0].enter(&other, now).unwrap();
         places[1].enter(&one, now).unwrap();
@@ -377,6 +380,20 @@ mod tests {
         let _place = counts.admit(&limits, client(1), now).unwrap();
         let told = |seconds| counts.admit(&limits, client(1), now + Duration::from_secs(seconds)).unwrap_err().told;
         assert_eq!([0, 1, 9, 10, 11].map(told), [Some(1), None, None, Some(3), None]);
+    }
+
+    #[test]
+    fn a_panic_frees_the_place_too() {
+        let (counts, now) = (Counts::default(), Instant::now());
+        let limits = gate(sessions(1), Together::default());
+        let place = counts.admit(&limits, client(1), now).unwrap();
+        let panics = move || {
+            let _place = place;
+            let _crowds = _place.counts.lock();
+            panic!("a fault of ours");
+        };
+        assert!(std::thread::spawn(panics).join().is_err());
+        assert_eq!(counts.admit(&limits, client(1), now).map(drop), Ok(()));
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::net::{dial, prepare_data, proxy_header, reset_on_close};
 use crate::policy::Limit;
 use crate::session::{DataEnd, HowEnded, Introduction, PinholeId};
 
+/// How long a client whose transfer reached a limit has to hear of it, before its data connection is reset.
+const HEARS_WHY: Duration = Duration::from_secs(1);
 /// How often it is looked within the time of a stall whether something has moved.
 const STALL_LOOKS: u32 = 8;
 
@@ -71,8 +73,11 @@ pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
             let _ = events.send(DataEvent::Started { id, peer });
             let end = transfer(&client, &server, &terms, &shared.pipes, &Told { id, events: &events }, closed).await;
             if matches!(end.how, HowEnded::Limited(_)) {
-                // It is known before a side can say that it was cut.
+                // It is known before the server can say that it was cut, and the client hears why before it is cut: else
+                // many a client takes it for a bad line, and tries again.
                 let _ = events.send(DataEvent::Ended { id, end });
+                drop(server);
+                tokio::time::sleep(HEARS_WHY).await;
                 return;
             }
             end

@@ -112,6 +112,22 @@ impl Together {
         *self == Self::default()
     }
 
+    /// Those that there are, as one would write them in the rules file.
+    #[must_use]
+    pub fn written(&self) -> Vec<String> {
+        let count = |limit: Limit, most: Option<NonZeroU32>| most.map(|most| format!("{} {most}", limit.name()));
+        let pace = |limit: Limit, most: Option<NonZeroU64>| {
+            most.map(|most| format!("{} {}/s", limit.name(), size(most.get())))
+        };
+        let all = [
+            count(Limit::Sessions, self.sessions),
+            count(Limit::SessionsPerMinute, self.sessions_per_minute),
+            pace(Limit::Upload, self.upload),
+            pace(Limit::Download, self.download),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
     /// Whether bytes are.
     #[must_use]
     pub const fn has_pace(&self) -> bool {
@@ -215,6 +231,23 @@ impl SessionLimits {
             idle_timeout: less(self.idle_timeout, other.idle_timeout),
             stall_timeout: less(self.stall_timeout, other.stall_timeout),
         }
+    }
+
+    /// Those that there are, as one would write them in the rules file.
+    #[must_use]
+    pub fn written(&self) -> Vec<String> {
+        let all = [
+            Limit::CommandsPerSecond,
+            Limit::FailedLogins,
+            Limit::Upload,
+            Limit::Download,
+            Limit::TransferSize,
+            Limit::LoginTimeout,
+            Limit::IdleTimeout,
+            Limit::StallTimeout,
+        ];
+        let written = all.into_iter().map(|limit| (limit.name(), self.value(limit)));
+        written.filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name} {value}")).collect()
     }
 
     /// What this limit is, as one would write it in the rules file.

@@ -105,12 +105,12 @@ impl Session {
             }
             331 | 332 => {}
             _ if code.is_success() => {}
+            // It is the server that goes.
+            421 => self.login.trying = None,
             _ => {
                 self.login.trying = None;
                 self.report(Event::LoginFailed);
-                if code.number() != 421 {
-                    self.count_failed_login(now);
-                }
+                self.count_failed_login(now);
             }
         }
     }

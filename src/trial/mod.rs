@@ -116,7 +116,9 @@ impl Question<'_> {
         Answer {
             rules,
             decision,
-            ports: rule.as_ref().filter(|_| decision == Verdict::Allow).map(|rule| ports(rule)).unwrap_or_default(),
+            ports: rule.as_ref().filter(|_| decision == Verdict::Allow).map_or_else(Vec::new, |rule| {
+                ports(rule).into_iter().chain(walk::of_gate(&self.policy.limits)).collect()
+            }),
             rule: rule.map(|rule| rule.name.clone()),
             note: self.note(announced, made_up, said.is_empty()),
             lines: said,

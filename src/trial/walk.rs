@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::policy::{Asker, Permission, Policy, ProxyVersion, Rule};
+use crate::policy::{Asker, GateLimits, Limit, Permission, Policy, ProxyVersion, Rule, RuleLimits};
 
 /// One rule that was looked at.
 #[derive(Debug, Serialize)]
@@ -94,5 +94,60 @@ pub fn ports(rule: &Rule) -> Vec<String> {
         };
         format!("the server is sent a PROXY header (version {version}) first, wherever the gate connects to it")
     });
-    [passive, active].into_iter().chain(introduced).collect()
+    [passive, active].into_iter().chain(introduced).chain(limits(&rule.limits)).collect()
+}
+
+/// The limits of a rule, in words.
+fn limits(limits: &RuleLimits) -> Vec<String> {
+    let relayed = limits.of_the_relay().map(|limit| format!("the relay moves the data, because of `{}`", limit.name()));
+    let written = [
+        told("of all sessions", &limits.all.written()),
+        told("of each client address", &limits.client.written()),
+        told("of each session", &limits.session.written()),
+    ];
+    written.into_iter().chain([relayed]).flatten().collect()
+}
+
+/// The limits of the gate, in words.
+pub(super) fn of_gate(limits: &GateLimits) -> impl Iterator<Item = String> {
+    let mut client = limits.client.written();
+    if let Some(most) = limits.failed_logins {
+        let pause = humantime::format_duration(limits.pause);
+        client.push(format!("{} {most}, {} {pause}", Limit::FailedLogins.name(), Limit::Pause.name()));
+    }
+    let written = [told("of the gate", &limits.all.written()), told("of each client address at the gate", &client)];
+    written.into_iter().flatten()
+}
+
+fn told(whose: &str, written: &[String]) -> Option<String> {
+    (!written.is_empty()).then(|| format!("limits {whose}: {}", written.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn limits_are_told_as_they_are_written() {
+        let mut rule = Rule::new("partners", Permission::Allow);
+        assert_eq!(ports(&rule).len(), 2);
+        rule.limits.all.sessions = NonZeroU32::new(100);
+        rule.limits.client.upload = NonZeroU64::new(5 << 20);
+        rule.limits.session.idle_timeout = Some(Duration::from_secs(900));
+        assert_eq!(
+            ports(&rule)[2..],
+            [
+                "limits of all sessions: sessions 100",
+                "limits of each client address: upload 5MiB/s",
+                "limits of each session: idle_timeout 15m",
+                "the relay moves the data, because of `upload`",
+            ]
+        );
+        let gate = GateLimits { failed_logins: NonZeroU32::new(5), ..GateLimits::default() };
+        let told: Vec<String> = of_gate(&gate).collect();
+        assert_eq!(told, ["limits of each client address at the gate: failed_logins 5, pause 5m"]);
+    }
 }

@@ -3,6 +3,7 @@
 
 mod cut;
 mod life;
+mod limits;
 mod lines;
 mod notations;
 mod peers;

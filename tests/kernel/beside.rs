@@ -168,3 +168,16 @@ fn the_table_can_be_read() {
     json.args(["-j", "list", "ruleset"]).env("PATH", PATH);
     assert!(stage.net.gate.run(move || json.output()).unwrap().status.success());
 }
+
+#[test]
+fn with_limits_on_bytes_the_relay_moves_the_data() {
+    let stage = Stage::with(&Wish { rule: "    limits: { download: 100MiB/s }\n", ..AUTO });
+    goes(&stage, &["datapath=\"relay\"", "why=\"limited\""]);
+}
+
+#[test]
+fn with_other_limits_the_kernel_does() {
+    let rule = "    limits: { sessions: 5, commands_per_second: 50, failed_logins: 3, idle_timeout: 5min }\n";
+    let stage = Stage::with(&Wish { rule, ..AUTO });
+    goes(&stage, &["datapath=\"kernel\""]);
+}
