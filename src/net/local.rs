@@ -8,12 +8,42 @@ use crate::addr::{PortRange, PortRanges};
 
 /// Whether `ip` is an address of this machine: one that a plain socket can have.
 ///
-/// A machine may be set up to let every address be had (`ip_nonlocal_bind`); then this says yes to all, and
-/// transparent listeners refuse everybody rather than dial themselves.
+/// Where sockets can have every address (`ip_nonlocal_bind`, as it is beside keepalived), it is asked for among those of the
+/// interfaces and in the routes.
 #[must_use]
 pub fn is_local(ip: IpAddr) -> bool {
     let addr = SocketAddr::new(ip, 0);
-    Socket::new(Domain::for_address(addr), Type::DGRAM, None).is_ok_and(|socket| socket.bind(&addr.into()).is_ok())
+    let socket = || Socket::new(Domain::for_address(addr), Type::DGRAM, None);
+    if !socket().is_ok_and(|socket| socket.bind(&addr.into()).is_ok()) {
+        return false;
+    }
+    if !may_bind_anything(ip) || ip.is_loopback() || is_on_interface(ip) {
+        return true;
+    }
+    // Which address would be talked to from itself: local routes may make whole networks ours.
+    let from = socket().and_then(|socket| {
+        socket.connect(&SocketAddr::new(ip, 9).into())?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.as_socket().is_some_and(|from| from.ip() == ip))
+}
+
+fn may_bind_anything(ip: IpAddr) -> bool {
+    let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+    let setting = std::fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
+    setting.is_ok_and(|setting| setting.trim() != "0")
+}
+
+/// Where that cannot be told, it is: nobody is to reach the gate through itself.
+fn is_on_interface(ip: IpAddr) -> bool {
+    let Ok(mut interfaces) = nix::ifaddrs::getifaddrs() else { return true };
+    interfaces.any(|interface| {
+        let address = interface.address;
+        address.is_some_and(|address| {
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()))) == Some(ip)
+        })
+    })
 }
 
 /// Whether this process may use addresses that are not its own (`IP_TRANSPARENT`), found out by trying.

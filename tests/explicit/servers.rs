@@ -95,6 +95,33 @@ fn the_gate_itself_and_what_is_no_host_are_not_dialled() {
     }
 }
 
+/// Beside keepalived, sockets can have every address: that makes none of them the gate's own.
+#[test]
+fn where_every_address_can_be_had_the_gate_knows_its_own() {
+    let stage = Stage::with(
+        &listener("explicit: user-at-host", Family::V4),
+        &RULES.replace("to: [\"10.2.0.0/24\", \"2001:db8:2::/64\"]", "to: any"),
+    );
+    stage.net.gate.sysctl(&[("net/ipv4/ip_nonlocal_bind", "1"), ("net/ipv6/ip_nonlocal_bind", "1")]).unwrap();
+    stage.net.gate.ip("addr add 10.2.0.3/24 dev wan\nroute add local 10.2.0.64/30 dev lo\n").unwrap();
+    for host in ["10.1.0.1", "10.2.0.1", "10.2.0.3", "10.2.0.66", "2001:db8:1::1", "2001:db8:2::1"] {
+        let mut client = stage.client();
+        client.say(&format!("USER anna@{host}"));
+        client.expect_code("530");
+        stage.logged(&["reason=\"destination_is_gate\"", &format!("{host} is this machine")]);
+    }
+    for at in ["10.2.0.2:21", "[2001:db8:2::2]:21"] {
+        let server = stage.listen(at);
+        let mut client = stage.client();
+        client.say(&format!("USER anna@{}", at.trim_end_matches(":21")));
+        let mut server = accept(&server);
+        server.say("220 Ready");
+        server.expect("USER anna");
+        server.say("230 in");
+        client.expect("230 in");
+    }
+}
+
 #[test]
 fn a_gate_is_no_tool_to_try_servers_with() {
     let stage = Stage::new();
