@@ -54,8 +54,9 @@ impl Session {
         }
     }
 
-    /// Whether no more commands are read for now.
-    pub(super) fn is_held_back(&self) -> bool {
+    /// Whether no more commands are read for now, because there were too many.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.held_until.is_some())
     }
 
