@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::event::{Ending, Event, Mode, Modes, Transfer};
+use super::event::{Ending, Event, Transfer};
+use super::mode::{Mode, Modes};
 use super::negotiation::{Negotiation, Notations};
 use super::pinhole::{Carrier, DataEnd, HowEnded, PinholeId};
 use super::story::{Absence, Place, Story};

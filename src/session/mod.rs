@@ -15,6 +15,7 @@ mod directory;
 mod event;
 mod limits;
 mod login;
+mod mode;
 mod naming;
 mod negotiation;
 mod pending;
@@ -30,7 +31,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use close::CloseReason;
-pub use event::{Event, Mode, Modes, Outcome, Transfer};
+pub use event::{Event, Outcome, Transfer};
+pub use mode::{Mode, Modes};
 pub use naming::{Called, Host, Named, Naming, Step, WELCOME};
 pub use negotiation::Notations;
 pub use pinhole::{Carrier, DataEnd, HowEnded, Introduction, Leg, Pinhole, PinholeId, WhyRelay};

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use super::data::{Places, Stands};
-use super::event::{Event, Mode, Modes};
+use super::event::Event;
+use super::mode::{Mode, Modes};
 use super::pending::Expected;
 use super::pinhole::{Carrier, Introduction, Leg, Pinhole, PinholeId};
 use super::refusal::Refusal;

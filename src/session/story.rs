@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::event::Modes;
+use super::mode::Modes;
 use crate::addr::Side;
 
 /// Where one leg of a data connection was to be made.

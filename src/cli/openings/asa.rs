@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::addresses::Family;
-use super::derive::Openings;
+use super::opening::Openings;
 use super::opening::{Direction, End, Opening};
 use super::words;
 use crate::addr::{PortRange, PortRanges, Side};

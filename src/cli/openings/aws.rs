@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::addresses::Family;
-use super::derive::Openings;
+use super::opening::Openings;
 use super::opening::{Direction, Opening};
 use super::words;
 use crate::addr::{PortRange, Side};

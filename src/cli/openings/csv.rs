@@ -1,6 +1,6 @@
 //! As CSV (RFC 4180, with plain line ends), for a request form or a spreadsheet.
 
-use super::derive::Openings;
+use super::opening::Openings;
 use super::words;
 
 pub(super) fn text(openings: &Openings) -> String {

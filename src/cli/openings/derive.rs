@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::addresses::{AddressSet, Family};
 use super::notes;
-use super::opening::{Addresses, Direction, End, Opening, Protocol, Purpose, Role, join};
+use super::opening::{Addresses, Direction, End, Opening, Openings, Protocol, Purpose, Role, join};
 use super::reach::{Pair, Reach, families, reach};
 use crate::addr::{PortRange, PortRanges, Side};
 use crate::ftp::command::Verb;
@@ -25,15 +25,6 @@ pub struct Told {
     pub server_side: Vec<IpAddr>,
     /// The gate's name servers.
     pub name_servers: Vec<IpAddr>,
-}
-
-/// Everything that has to be open.
-#[derive(Clone, Debug)]
-pub struct Openings {
-    /// The client side's lines, then the server side's, each in the order of listeners and rules.
-    pub lines: Vec<Opening>,
-    /// What one has to know beside them.
-    pub notes: Vec<String>,
 }
 
 /// What has to be open for a policy to work.

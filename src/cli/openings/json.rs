@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::derive::Openings;
+use super::opening::Openings;
 use super::opening::{End, Opening, Role};
 use super::words;
 

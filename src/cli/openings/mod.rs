@@ -30,7 +30,8 @@ use clap::ValueEnum;
 use crate::addr::Side;
 use crate::policy::Policy;
 use crate::rules;
-use derive::{Openings, Told, derive};
+use derive::{Told, derive};
+use opening::Openings;
 
 /// Print what must be open on the firewalls between clients and gate and between gate and servers.
 #[derive(Debug, clap::Args)]

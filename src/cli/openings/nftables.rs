@@ -1,6 +1,6 @@
 //! As nftables: a chain for each firewall, to jump to from its own.
 
-use super::derive::Openings;
+use super::opening::Openings;
 use super::opening::{End, Opening};
 use super::words;
 use crate::addr::{PortRanges, Side};

@@ -27,6 +27,15 @@ pub struct Opening {
     pub listeners: Vec<String>,
 }
 
+/// Everything that has to be open.
+#[derive(Clone, Debug)]
+pub struct Openings {
+    /// The client side's lines, then the server side's, each in the order of listeners and rules.
+    pub lines: Vec<Opening>,
+    /// What one has to know beside them.
+    pub notes: Vec<String>,
+}
+
 /// Which way the first packet goes, as the gate sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

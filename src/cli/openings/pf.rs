@@ -1,7 +1,7 @@
 //! As pf: rules for an anchor.
 
 use super::addresses::Family;
-use super::derive::Openings;
+use super::opening::Openings;
 use super::opening::{End, Opening, Protocol};
 use super::words;
 use crate::addr::{PortRange, PortRanges, Side};

@@ -1,6 +1,6 @@
 //! As a table for people, with a sentence for each line.
 
-use super::derive::Openings;
+use super::opening::Openings;
 use super::opening::{End, Opening};
 use super::words;
 use crate::addr::Side;

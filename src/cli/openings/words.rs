@@ -5,7 +5,7 @@ use std::fmt::Display;
 use ipnet::IpNet;
 
 use super::addresses::{Family, Part};
-use super::derive::Openings;
+use super::opening::Openings;
 use super::opening::{Direction, End, Opening, Protocol, Purpose, Role};
 use crate::addr::{Network, PortRanges, Side};
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::place::{At, Fault, quoted};
 use super::super::schema::{self, List, ShortOr};
-use super::listener::{nobodys, unmapped};
+use super::ip::{nobodys, unmapped};
 use super::network::{clients, socket};
 use super::{fault, required};
 use crate::addr::{Network, is_host_name};

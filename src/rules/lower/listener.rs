@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::super::place::{At, Fault, quoted};
 use super::super::schema;
+use super::ip::{nobodys, unmapped};
 use super::network::{proxies, socket};
 use super::{advertise, fault, required};
 use crate::addr::ServerAddr;
@@ -98,15 +99,6 @@ fn reverse(schema::Server(text): &schema::Server, bind: Option<SocketAddr>, at: 
         return None;
     }
     Some(Stand::Reverse { server })
-}
-
-/// Whether an address belongs to no single machine: multicast or broadcast.
-pub(super) fn nobodys(ip: IpAddr) -> bool {
-    ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
-}
-
-pub(super) fn unmapped(ip: IpAddr) -> Option<IpAddr> {
-    if ip.is_ipv6() { Some(ip.to_canonical()).filter(IpAddr::is_ipv4) } else { None }
 }
 
 /// The addresses that listeners took so far.

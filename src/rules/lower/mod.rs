@@ -2,6 +2,7 @@
 
 mod advertise;
 mod case;
+mod ip;
 mod limits;
 mod listener;
 mod network;
