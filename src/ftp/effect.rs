@@ -68,6 +68,18 @@ impl<'a> Deed<'a> {
     }
 }
 
+/// The other name of a command that has two (RFC 775, RFC 1123 section 4.1.3.1): servers take them for the same.
+#[must_use]
+pub fn other_name(verb: &[u8]) -> Option<&'static str> {
+    const TWO_NAMES: [[&str; 2]; 5] =
+        [["MKD", "XMKD"], ["RMD", "XRMD"], ["PWD", "XPWD"], ["CWD", "XCWD"], ["CDUP", "XCUP"]];
+    TWO_NAMES.iter().find_map(|[new, old]| match verb {
+        _ if verb == new.as_bytes() => Some(*old),
+        _ if verb == old.as_bytes() => Some(*new),
+        _ => None,
+    })
+}
+
 /// Whether refusing a command of this kind is the business of a list of commands: those of the session itself are what
 /// every client needs.
 #[must_use]

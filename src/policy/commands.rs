@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::ftp::command::Verb;
-use crate::ftp::effect::{Deed, Effect, is_basic};
+use crate::ftp::effect::{Deed, Effect, is_basic, other_name};
 
 /// Which commands clients may give.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,10 @@ impl Commands {
     /// What forbids it.
     pub fn check(&self, verb: Verb, name: &[u8], argument: &[u8]) -> Result<(), NotAllowed> {
         let effect = Deed::of(name, argument).effect;
-        let listed = |list: &BTreeSet<String>| names(name, argument).iter().any(|name| list.contains(name));
+        let listed = |list: &BTreeSet<String>| {
+            names(name, argument).iter().any(|name| list.contains(name))
+                || other_name(name).is_some_and(|name| list.contains(name))
+        };
         match &self.list {
             CommandList::Any => {}
             CommandList::Only(list) if is_basic(verb, effect) || listed(list) => {}
@@ -124,6 +127,21 @@ mod tests {
         for line in ["SITE HELP", "site  exec /bin/sh", "\tDeLe x", "MODE z"] {
             assert_eq!(check(&commands, line), Err(NotAllowed::List), "{line}");
         }
+    }
+
+    /// RFC 775: servers still take the names that these commands had first.
+    #[test]
+    fn a_command_with_two_names_is_listed_by_either() {
+        for (listed, said) in
+            [("MKD", "xmkd /x"), ("XRMD", "RMD x"), ("CWD", "XCWD x"), ("CDUP", "XCUP"), ("PWD", "XPWD")]
+        {
+            let denied = Commands { list: CommandList::Without(list(&[listed])), read_only: false };
+            assert_eq!(check(&denied, said), Err(NotAllowed::List), "{listed} {said}");
+            let allowed = Commands { list: CommandList::Only(list(&[listed])), read_only: false };
+            assert_eq!(check(&allowed, said), Ok(()), "{listed} {said}");
+        }
+        let denied = Commands { list: CommandList::Without(list(&["MKD"])), read_only: false };
+        assert_eq!(check(&denied, "RMD x"), Ok(()));
     }
 
     #[test]
