@@ -335,7 +335,7 @@ fn new_limits_hold_for_the_next_decision() {
     let open = gate.rules.yaml().replace("sessions: 2", "sessions: 3").replace("    datapath", rule);
     gate.write_rules(&open);
     gate.signal(Signal::HUP);
-    gate.logged(&["event=\"reloaded\"", "rule tested changed; limits changed"]);
+    gate.logged(&["event=\"reloaded\"", "rule tested changed: limits; limits changed: gate"]);
     let (mut third, mut thirds_server) = gate.session();
     third.noop_with(&mut thirds_server);
     second.0.expect("421 Nothing was asked for too long (idle_timeout).");
