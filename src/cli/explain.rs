@@ -13,6 +13,8 @@ use serde::Serialize;
 
 use super::{DONE, no, read_untested};
 use crate::addr::{ClientAddr, ServerAddr};
+use crate::policy::{Listener, Stand};
+use crate::rules;
 use crate::trial::{Answer, Question, Verdict};
 
 /// Say which rule decides for a client and a server, and what becomes of FTP lines between them.
@@ -32,8 +34,9 @@ pub struct Args {
     /// The user that it logs in as, for rules that ask for it.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// When: a time such as 2026-01-12T09:00+01:00, for rules with hours; now, if left out.
-    #[arg(long, value_name = "TIME")]
+    /// When: a time such as "2026-01-12 09:00 Europe/Berlin" or 2026-01-12T09:00+01:00, for rules with hours; now, if left
+    /// out.
+    #[arg(long, value_name = "TIME", value_parser = rules::moment)]
     at: Option<Timestamp>,
     /// The directory that the server puts the user in, for rules with paths.
     #[arg(long, value_name = "PATH", default_value = "/")]
@@ -73,14 +76,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     let (client, server) = (ClientAddr::new(args.client), ServerAddr::new(args.server));
-    let Some(listener) = Question::listener(&policy, args.listener.as_deref(), server) else {
+    let Some(listener) = Question::listener(&policy, args.listener.as_deref(), client, server) else {
         super::complain(&format!(
             "ftpgate: {}; listeners: {}",
             args.listener.as_ref().map_or_else(
-                || format!("no listener leads to {}", args.server),
-                |name| format!("there is no listener `{name}`, or it does not lead to {}", args.server)
+                || format!("no listener leads from {} to {}", args.client.ip(), args.server),
+                |name| {
+                    format!(
+                        "there is no listener `{name}`, or it leads not from {} to {}",
+                        args.client.ip(),
+                        args.server
+                    )
+                }
             ),
-            policy.listeners.iter().map(|listener| listener.name.as_str()).collect::<Vec<_>>().join(", ")
+            policy.listeners.iter().map(where_to).collect::<Vec<_>>().join(", ")
         ));
         return Ok(no());
     };
@@ -107,6 +116,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let refused = explanation.answer.lines.iter().any(|said| said.refused.is_some());
     Ok(if explanation.answer.decision == Verdict::Allow && !refused { DONE } else { no() })
+}
+
+/// A listener, and where it leads.
+fn where_to(listener: &Listener) -> String {
+    let at = listener.bind;
+    match listener.stand {
+        Stand::Reverse { server } => format!("{} (from {at} to {server})", listener.name),
+        Stand::Transparent { .. } | Stand::Explicit => format!("{} (at {at})", listener.name),
+    }
 }
 
 /// The explanation for people.

@@ -19,6 +19,8 @@ pub use mistake::{Mistake, Mistakes};
 pub use remark::{Remark, RulesFile, Subject};
 pub use schema::json as json_schema;
 
+use jiff::Timestamp;
+
 use crate::policy::{Case, Policy};
 use node::Node;
 use place::{At, Fault, Found};
@@ -33,6 +35,15 @@ pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Every mistake that could be found, in the order of the file.
 pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
     written(text, file_name).map(|written| written.policy)
+}
+
+/// Reads a moment as tests in a rules file have it: `2026-01-12 09:00 Europe/Berlin`.
+///
+/// # Errors
+///
+/// What is wrong, and what to write instead.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
+    lower::moment(text).map_err(|Fault { message, help }| format!("{message}; {help}"))
 }
 
 /// Reads a rules file that may not be text at all.

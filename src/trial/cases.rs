@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{Question, Verdict};
+use super::{Question, Verdict, takes};
 use crate::addr::ServerAddr;
 use crate::policy::{Case, Expected, Listener, Permission, Policy, Rule, Stand};
 
@@ -31,7 +31,9 @@ pub fn failures(policy: &Policy, cases: &[Case], at: Timestamp, now: Instant) ->
 fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Instant) -> Option<Failure> {
     let fails = |line, message: String, help: String| Some(Failure { case: index, line, message, help });
     let Some((listener, server)) = place(policy, case) else {
-        return fails(None, "no listener leads there".to_owned(), "name `listener` and `server`".to_owned());
+        let family = if case.client.ip().is_ipv6() { "IPv6" } else { "IPv4" };
+        let help = "name `listener` and `server`; a listener takes the family of its `bind`, and no other";
+        return fails(None, format!("no listener that takes {family} leads there"), help.to_owned());
     };
     if case.at.is_none() && depends_on_hours(policy, listener, case, server) {
         let help = "add `at: \"2026-01-12 09:00 Europe/Berlin\"`, for a file whose tests fail is not loaded";
@@ -84,7 +86,11 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
             Expected::Refuse => "refuse",
             Expected::RefuseFor(reason) => reason,
         };
-        return fails(Some(index), format!("this line expects `{wanted}`, and {came}"), said.then.join("; "));
+        let mut help = said.then.join("; ");
+        if let (Expected::RefuseFor(_), reason) = (&line.expect, said.refused) {
+            help = format!("write `{}`, if that is what you want; {help}", reason.unwrap_or("allow"));
+        }
+        return fails(Some(index), format!("this line expects `{wanted}`, and {came}"), help);
     }
     None
 }
@@ -105,10 +111,12 @@ fn depends_on_hours(policy: &Policy, listener: &Listener, case: &Case, server: S
 fn place<'a>(policy: &'a Policy, case: &Case) -> Option<(&'a Listener, ServerAddr)> {
     let name = case.listener.as_deref();
     if let Some(server) = case.server {
-        return Question::listener(policy, name, server).map(|listener| (listener, server));
+        return Question::listener(policy, name, case.client, server).map(|listener| (listener, server));
     }
     policy.listeners.iter().find_map(|listener| match listener.stand {
-        Stand::Reverse { server } if name.is_none_or(|name| name == listener.name) => Some((listener, server)),
+        Stand::Reverse { server } if takes(listener, case.client) && name.is_none_or(|name| name == listener.name) => {
+            Some((listener, server))
+        }
         Stand::Reverse { .. } | Stand::Transparent { .. } | Stand::Explicit => None,
     })
 }
@@ -206,7 +214,7 @@ tests:
             (5, Some(1), "this line expects `allow`, and it is refused (read_only)"),
             (6, Some(0), "this line expects `path_not_allowed`, and it is refused (read_only)"),
             (7, Some(0), "this line expects `refuse`, and it is allowed"),
-            (8, None, "no listener leads there"),
+            (8, None, "no listener that takes IPv4 leads there"),
             (9, None, "what comes of this test depends on the hour"),
             (10, None, "what comes of this test depends on the hour"),
         ];

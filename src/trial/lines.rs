@@ -54,7 +54,11 @@ pub(super) fn follow(setting: Setting, rule: Option<&Rule>, question: &Question<
     let mut said = Vec::new();
     for (index, line) in lines.iter().enumerate() {
         let answered = lines.get(index + 1).is_some_and(|next| is_reply(next));
-        said.push(follower.say(line, !answered));
+        // Only who has named no server yet can name another.
+        let is_first =
+            verb(line) == Some(Verb::User) && !lines.iter().take(index).any(|line| verb(line) == Some(Verb::User));
+        let elsewhere = if is_first { question.elsewhere(line) } else { None };
+        said.push(elsewhere.unwrap_or_else(|| follower.say(line, !answered)));
     }
     said
 }

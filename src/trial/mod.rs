@@ -5,6 +5,7 @@
 
 mod cases;
 mod lines;
+mod naming;
 mod server;
 mod walk;
 
@@ -20,8 +21,8 @@ pub use lines::Said;
 pub use walk::{Looked, ports};
 
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, ServerAddr};
-use crate::policy::{Advertised, Asker, Candidates, Decision, Denied, Listener, Policy, Rule, Source, Stand};
-use crate::session::{Called, Notations, Setting};
+use crate::policy::{Advertised, Asker, Candidates, Decision, Denied, Listener, Policy, Proxies, Rule, Source, Stand};
+use crate::session::{Notations, Setting};
 
 /// Who wants to do what.
 #[derive(Clone, Copy, Debug)]
@@ -77,15 +78,21 @@ pub enum Verdict {
 }
 
 impl Question<'_> {
-    /// The listener that a client of this server comes to: the one with this name, or the first that leads there.
+    /// The listener that this client comes to for this server: the one with this name, or the first that leads there.
     #[must_use]
-    pub fn listener<'a>(policy: &'a Policy, name: Option<&str>, server: ServerAddr) -> Option<&'a Listener> {
+    pub fn listener<'a>(
+        policy: &'a Policy,
+        name: Option<&str>,
+        client: ClientAddr,
+        server: ServerAddr,
+    ) -> Option<&'a Listener> {
         let leads = |listener: &&Listener| match listener.stand {
             Stand::Reverse { server: behind } => behind == server,
             Stand::Explicit => true,
             Stand::Transparent { .. } => listener.bind.is_ipv6() == server.ip().is_ipv6(),
         };
-        policy.listeners.iter().filter(leads).find(|listener| name.is_none_or(|name| name == listener.name))
+        let fits = |listener: &&Listener| takes(listener, client) && name.is_none_or(|name| name == listener.name);
+        policy.listeners.iter().filter(leads).find(fits)
     }
 
     /// Asks the rules, and what becomes of these lines: the client's, and the server's where they begin with a code.
@@ -102,7 +109,7 @@ impl Question<'_> {
             candidates: candidates.clone(),
             timeouts: self.policy.timeouts,
             notations: Notations::default(),
-            called: self.called(),
+            called: self.called(lines),
         };
         let said = match (decision, &rule) {
             (Verdict::Deny, _) => Vec::new(),
@@ -120,16 +127,9 @@ impl Question<'_> {
                 ports(rule).into_iter().chain(walk::of_gate(&self.policy.limits)).collect()
             }),
             rule: rule.map(|rule| rule.name.clone()),
-            note: self.note(announced, made_up, said.is_empty()),
+            note: self.note(announced, &made_up, said.is_empty()),
             lines: said,
         }
-    }
-
-    /// At an explicit listener `USER name@server` is no other user than `USER name`.
-    fn called(&self) -> Option<Called> {
-        let server = if self.server.port() == 21 { self.server.ip().to_string() } else { self.server.to_string() };
-        let is_named = self.listener.stand == Stand::Explicit;
-        is_named.then(|| Called { server: server.into_bytes(), login: None })
     }
 
     fn decide(&self, asker: &Asker<'_>) -> (Verdict, Option<Arc<Rule>>, Option<Candidates>) {
@@ -148,18 +148,18 @@ impl Question<'_> {
         }
     }
 
-    /// The addresses of the session, the one that the client is told, and whether one had to be made up.
-    fn ends(&self) -> (Ends, IpAddr, bool) {
+    /// The addresses of the session, the one that the client is told, and those that had to be made up.
+    fn ends(&self) -> (Ends, IpAddr, Vec<IpAddr>) {
         let example = |v6| match v6 {
             true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
             false => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         };
         let own = |v6: bool| self.gate.filter(|gate| gate.is_ipv6() == v6);
         let bound = Some(self.listener.bind.ip()).filter(|ip| !ip.is_unspecified());
-        let mut made_up = false;
+        let mut made_up = Vec::new();
         let mut known = |known: Option<IpAddr>, v6: bool| {
             known.unwrap_or_else(|| {
-                made_up = true;
+                made_up.push(example(v6));
                 example(v6)
             })
         };
@@ -183,7 +183,7 @@ impl Question<'_> {
         (ends, advertised.unwrap_or(front), made_up)
     }
 
-    fn note(&self, announced: IpAddr, made_up: bool, silent: bool) -> Option<String> {
+    fn note(&self, announced: IpAddr, made_up: &[IpAddr], silent: bool) -> Option<String> {
         let ip = self.client.ip();
         if self.listener.proxies.contains(ip) {
             return Some(format!(
@@ -193,11 +193,16 @@ impl Question<'_> {
         match self.listener.advertised_to(self.client) {
             _ if silent => None,
             Some(Advertised::Name(name)) => Some(format!("{announced} stands for the address of {name}")),
-            _ => made_up.then(|| {
-                format!("{announced} stands for the gate's own address, which the file does not tell; give --gate IP")
+            _ => made_up.first().map(|example| {
+                format!("{example} stands for the gate's own address, which the file does not tell; give --gate IP")
             }),
         }
     }
+}
+
+/// Whether a client of this family can come to a listener: each takes its own, but a balancer may come for any.
+pub(super) fn takes(listener: &Listener, client: ClientAddr) -> bool {
+    listener.bind.is_ipv6() == client.ip().is_ipv6() || listener.proxies != Proxies::default()
 }
 
 #[cfg(test)]
@@ -208,7 +213,7 @@ mod tests {
     fn a_user_may_name_the_server_of_an_explicit_listener() {
         let text = b"version: 1\n\
             listeners: [{ name: a, bind: \"127.0.0.1:21\", explicit: user-at-host }]\n\
-            rules: [{ name: b, from: any, to: any, users: anna, action: allow, inbound: any }]\n";
+            rules: [{ name: b, from: any, to: 10.0.2.0/30, users: anna, action: allow, inbound: any }]\n";
         let policy = crate::rules::written_bytes(text, "test").unwrap().policy;
         let question = Question {
             policy: &policy,
@@ -223,6 +228,11 @@ mod tests {
         };
         let refused = |line: &str| question.ask(&[line.to_owned()]).lines[0].refused;
         assert_eq!(refused("USER anna@10.0.2.2:2121"), None);
-        assert_eq!(refused("USER anna@10.0.2.3"), Some("user_denied"));
+        // Another server is asked about as such.
+        assert_eq!(refused("USER anna@10.0.2.3"), None);
+        assert_eq!(refused("USER bob@10.0.2.3"), Some("user_denied"));
+        assert_eq!(refused("USER anna@10.0.2.77"), Some("denied"));
+        assert_eq!(refused("USER anna@ftp.example"), None);
+        assert_eq!(refused("USER bob@ftp.example"), Some("user_denied"));
     }
 }

@@ -1,8 +1,11 @@
 //! How the rules are walked.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::policy::{Asker, GateLimits, Limit, Permission, Policy, ProxyVersion, Rule, RuleLimits};
+use crate::addr::PortRanges;
+use crate::ftp::command::Verb;
+use crate::policy::{Asker, GateLimits, Limit, Permission, Policy, ProxyVersion, Rule, RuleLimits, ServerMode, Span};
 
 /// One rule that was looked at.
 #[derive(Debug, Serialize)]
@@ -45,7 +48,8 @@ fn look(rule: &Rule, asker: &Asker<'_>, user: Option<&str>) -> (bool, String) {
         return (false, format!("listener {} is none of `listener`: {}", asker.listener, list(&rule.listeners)));
     }
     if let Some(hours) = rule.hours.as_ref().filter(|hours| !hours.contain(asker.at)) {
-        return (false, format!("now is outside of `hours`: {hours}"));
+        let at = hours.0.first().map_or_else(|| asker.at.to_string(), |span| clock(asker.at, span));
+        return (false, format!("{at} is outside of `hours`: {hours}"));
     }
     let action = match rule.permission {
         Permission::Allow => "allow",
@@ -61,6 +65,11 @@ fn look(rule: &Rule, asker: &Asker<'_>, user: Option<&str>) -> (bool, String) {
     }
 }
 
+/// A moment as the clocks of a rule show it.
+fn clock(at: Timestamp, span: &Span) -> String {
+    span.zone.to_datetime(at).strftime("%a %Y-%m-%d %H:%M").to_string()
+}
+
 fn list<T: std::fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -68,25 +77,8 @@ fn list<T: std::fmt::Display>(items: &[T]) -> String {
 /// What a rule allows, a sentence for each mode.
 #[must_use]
 pub fn ports(rule: &Rule) -> Vec<String> {
-    let passive = rule.inbound.as_ref().map_or_else(
-        || "passive mode: refused, the rule has no `inbound`".to_owned(),
-        |inbound| {
-            format!(
-                "passive mode: the client connects to the gate on {}, the gate to the server on {}",
-                inbound.gate_ports, inbound.server_ports
-            )
-        },
-    );
-    let active = rule.outbound.as_ref().map_or_else(
-        || "active mode: refused, the rule has no `outbound`".to_owned(),
-        |outbound| {
-            let source = outbound.source_port.map(|port| format!(", coming from port {port}")).unwrap_or_default();
-            format!(
-                "active mode: the server connects to the gate on {}, the gate to the client on {}{source}",
-                outbound.gate_ports, outbound.client_ports
-            )
-        },
-    );
+    let passive = passive(rule);
+    let active = active(rule);
     let introduced = rule.send_proxy.map(|version| {
         let version = match version {
             ProxyVersion::V1 => 1,
@@ -95,6 +87,37 @@ pub fn ports(rule: &Rule) -> Vec<String> {
         format!("the server is sent a PROXY header (version {version}) first, wherever the gate connects to it")
     });
     [passive, active].into_iter().chain(introduced).chain(limits(&rule.limits)).collect()
+}
+
+fn passive(rule: &Rule) -> String {
+    let Some(inbound) = &rule.inbound else { return "passive mode: refused, the rule has no `inbound`".to_owned() };
+    if refuses(rule, [(Verb::Pasv, "PASV"), (Verb::Epsv, "EPSV")]) {
+        return "passive mode: refused by `commands`".to_owned();
+    }
+    let server = match (rule.server_mode, &rule.outbound) {
+        (ServerMode::Active, Some(outbound)) => format!("the server to the gate on {}", outbound.gate_ports),
+        _ => format!("the gate to the server on {}", inbound.server_ports),
+    };
+    format!("passive mode: the client connects to the gate on {}, {server}", inbound.gate_ports)
+}
+
+fn active(rule: &Rule) -> String {
+    let Some(outbound) = &rule.outbound else { return "active mode: refused, the rule has no `outbound`".to_owned() };
+    if refuses(rule, [(Verb::Port, "PORT"), (Verb::Eprt, "EPRT")]) {
+        return "active mode: refused by `commands`".to_owned();
+    }
+    let source = outbound.source_port.map(|port| format!(", coming from port {port}")).unwrap_or_default();
+    let client = format!("the gate to the client on {}{source}", outbound.client_ports);
+    if rule.server_mode != ServerMode::Passive {
+        return format!("active mode: the server connects to the gate on {}, {client}", outbound.gate_ports);
+    }
+    let ports = rule.inbound.as_ref().map_or_else(PortRanges::unreserved, |inbound| inbound.server_ports.clone());
+    format!("active mode: the gate connects to the server on {ports}, {client}")
+}
+
+/// Whether clients may give none of these commands.
+fn refuses(rule: &Rule, commands: [(Verb, &str); 2]) -> bool {
+    commands.into_iter().all(|(verb, name)| rule.commands.check(verb, name.as_bytes(), b"").is_err())
 }
 
 /// The limits of a rule, in words.

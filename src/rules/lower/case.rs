@@ -90,8 +90,8 @@ fn line(written: schema::TestLine, at: &At<'_>) -> Option<CaseLine> {
     Some(CaseLine { line, expect })
 }
 
-/// `2026-01-12 09:00 Europe/Berlin`
-fn moment(text: &str) -> Result<Timestamp, Fault> {
+/// `2026-01-12 09:00 Europe/Berlin`, or with what the clock is ahead of UTC: `2026-01-12T09:00+01:00`.
+pub(in crate::rules) fn moment(text: &str) -> Result<Timestamp, Fault> {
     let read = || {
         let mut words = text.split_whitespace();
         let day: Date = words.next()?.parse().ok()?;
@@ -99,7 +99,7 @@ fn moment(text: &str) -> Result<Timestamp, Fault> {
         let zone = TimeZone::get(words.next()?).ok()?;
         if words.next().is_some() { None } else { zone.to_timestamp(day.to_datetime(time)).ok() }
     };
-    read().map_or_else(
+    read().or_else(|| text.parse().ok()).map_or_else(
         || fault(format!("{} is no moment", quoted(text)), "write such as \"2026-01-12 09:00 Europe/Berlin\""),
         Ok,
     )

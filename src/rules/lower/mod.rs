@@ -12,6 +12,7 @@ mod wait;
 mod what;
 mod who;
 
+pub(super) use case::moment;
 use std::collections::HashSet;
 use std::sync::Arc;
 
