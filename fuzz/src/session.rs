@@ -64,6 +64,8 @@ struct Known {
     pinhole: Pinhole,
     at: At,
     ports: [Option<u16>; 2],
+    /// A transfer was asked for since: another may be negotiated ahead of its end.
+    used: bool,
     /// The session closed it.
     closed: bool,
 }
@@ -242,8 +244,8 @@ impl World {
         if self.closed {
             return;
         }
-        let open = |known: &&Known| !known.closed && matches!(known.at, At::Opening | At::Waiting);
-        assert!(self.pinholes.iter().filter(open).count() <= 1, "two pinholes wait");
+        let unused = |known: &&Known| !known.closed && !known.used && matches!(known.at, At::Opening | At::Waiting);
+        assert!(self.pinholes.iter().filter(unused).count() <= 1, "two pinholes wait for a transfer");
         let awaits_answer = self.pinholes.iter().any(|known| known.at == At::Opening && !known.closed);
         let hears_server = self.session.wants(Side::Server);
         assert!(hears_server || awaits_answer || self.session.poll_timeout().is_some(), "nothing is waited for");
@@ -293,16 +295,19 @@ impl World {
     }
 
     /// What reaches the server is a command, negotiates nothing that is not understood, and names a port that waits.
-    fn server_is_told(&self, line: &[u8]) {
+    fn server_is_told(&mut self, line: &[u8]) {
         let command = Command::parse(line).unwrap();
         assert!(!line.contains(&0), "NUL to the server");
         let at = match command.verb {
             Verb::Port => parse_port(command.argument).unwrap().into(),
             Verb::Eprt => parse_eprt(command.argument).unwrap(),
+            Verb::Transfer(_) => {
+                self.pinholes.iter_mut().for_each(|known| known.used = true);
+                return;
+            }
             Verb::OtherNegotiation | Verb::Security | Verb::Algs => panic!("{:?} to the server", command.verb),
             Verb::Pasv
             | Verb::Epsv
-            | Verb::Transfer(_)
             | Verb::Abor
             | Verb::Stat
             | Verb::Quit
@@ -352,7 +357,7 @@ impl World {
         }
         let PinholeId(id) = pinhole.id;
         assert!(self.pinholes.iter().all(|known| known.pinhole.id.0 < id), "{id} was used before");
-        self.pinholes.push(Known { pinhole, at: At::Opening, ports: [None; 2], closed: false });
+        self.pinholes.push(Known { pinhole, at: At::Opening, ports: [None; 2], used: false, closed: false });
     }
 }
 
