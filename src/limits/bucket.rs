@@ -35,8 +35,7 @@ impl Rate {
         self.burst
     }
 
-    /// In how long so many come in. Less than a nanosecond is lost in each, and the whole of a burst is never more than
-    /// its parts.
+    /// In how long so many come in, rounded down: what is taken by and by never takes longer than the whole of it.
     fn time_for(self, amount: u64) -> Duration {
         let nanos = u128::from(amount) * self.per.as_nanos() / u128::from(self.amount);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
