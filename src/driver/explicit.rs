@@ -170,7 +170,8 @@ async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Reached, Unreac
             failure = Unreached::Gone(refused.reached.limit.reply().to_owned());
             continue;
         }
-        match caller.dial(server, &by, end.saturating_duration_since(Instant::now()) / left.max(1)).await {
+        let patience = end.saturating_duration_since(Instant::now()) / left.max(1);
+        match caller.dial(server, caller.origin.front, &by, patience).await {
             Ok(stream) => return Ok((stream, server, by, policy)),
             Err(error) => {
                 left -= 1;

@@ -16,7 +16,7 @@ use crate::ftp::line::LineReader;
 use crate::limits::{Place, TurnedAway};
 use crate::net::{self, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
-use crate::policy::{Advertised, Interception, Listener, Policy, ProxyVersion, Source, Stand};
+use crate::policy::{Advertised, Interception, Listener, Policy, Source, Stand};
 use crate::report::SessionLog;
 use crate::session::Called;
 
@@ -100,7 +100,7 @@ async fn to_known_server(mut caller: Caller<'_>, destination: Destination) -> Op
         caller.turn_away(refused.reached.limit.reply()).await;
         return None;
     }
-    match caller.dial(server, &allowed, policy.timeouts.connect).await {
+    match caller.dial(server, destination.front, &allowed, policy.timeouts.connect).await {
         Ok(stream) => caller.lead(stream, &destination, allowed, policy, None).await,
         Err(error) => {
             caller.log.no_server(&caller.listener.name, &server, &error);
@@ -158,10 +158,12 @@ impl Caller<'_> {
         entered.inspect_err(|refused| self.log.turned_away(&self.listener.name, refused))
     }
 
-    /// Connects to a server, with the client's address where the listener says so.
+    /// Connects to a server, with the client's address where the listener says so; `front` is what the client has
+    /// connected to, as far as it knows.
     pub(super) async fn dial(
         &self,
         server: ServerAddr,
+        front: FrontAddr,
         allowed: &Allowed,
         timeout: Duration,
     ) -> std::io::Result<TcpStream> {
@@ -171,7 +173,7 @@ impl Caller<'_> {
         net::prepare_control(&stream)?;
         if let Some(version) = allowed.send_proxy() {
             // It is the first to be sent, so there is room for it.
-            stream.write_all(&introduction(version, &self.origin)).await?;
+            stream.write_all(&proxy_header::write(version, self.origin.client.socket(), front.socket())).await?;
         }
         Ok(stream)
     }
@@ -213,11 +215,6 @@ impl Caller<'_> {
         // A client that does not take it is closed.
         let _too_slow = tokio::time::timeout(FAREWELL, self.peer.finish()).await;
     }
-}
-
-/// The PROXY header that a server is sent first.
-fn introduction(version: ProxyVersion, origin: &Origin) -> Vec<u8> {
-    proxy_header::write(version, origin.client.socket(), origin.front.socket())
 }
 
 /// Which addresses of the session are this machine's own, and which it stands for.

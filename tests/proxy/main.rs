@@ -183,6 +183,31 @@ fn haproxy_behind_v6() {
     behind(Server::Vsftpd, Client::Ftplib, Family::V6);
 }
 
+/// The server is told what the client connected to, which is not the address that nftables redirected it to.
+#[test]
+fn haproxy_behind_a_transparent_gate() {
+    let family = Family::V4;
+    for interception in ["tproxy", "redirect"] {
+        let stage = Stage::new(Server::Vsftpd, family);
+        let balancer = stage.behind();
+        let at = Net::spur_address(BEHIND, family);
+        let rules = format!(
+            "version: 1\nlisteners:\n  - name: lan\n    bind: \"0.0.0.0:2121\"\n    transparent: {interception}\nrules:\n  \
+             - name: lab\n    from: any\n    to: \"{at}\"\n    action: allow\n    inbound: \"{GATE_PORTS}\"\n    \
+             send_proxy: v2\n"
+        );
+        let gate = Gate::start_with(&stage.net, &rules, 2121).unwrap();
+        let witnesses: [&dyn Fn() -> String; 2] = [&|| gate.tail(), &|| balancer.log()];
+        stage.visit(Client::Curl, Mode::Passive, at, &witnesses);
+        assert_knew_the_client(&gate, family, false);
+        balancer.assert_all_from(Net::client_address(family));
+        let log = balancer.log();
+        for line in log.lines().filter(|line| line.starts_with("from ")) {
+            assert!(line.contains(&format!(" at {at}:")), "{interception}: {line}");
+        }
+    }
+}
+
 #[test]
 fn haproxy_on_both_sides() {
     let family = Family::V4;
