@@ -60,6 +60,11 @@ impl Server {
         leg.foreign_verbs().into_iter().filter(refuses).collect()
     }
 
+    /// This one, or one that can do without users where there is none but root.
+    pub fn or_without_users(self) -> Self {
+        if config::has_users() { self } else { Self::Pyftpdlib }
+    }
+
     /// Starts it with a stocked home and waits for its greeting.
     pub fn start(self, host: &Host, family: Family) -> Result<Running, Fault> {
         self.start_knowing(host, family, &[])

@@ -42,7 +42,7 @@ impl Stage {
     fn new(server: Server, family: Family) -> Self {
         let net = Net::new().unwrap();
         let (front, behind) = (net.spur("front", FRONT).unwrap(), net.spur("behind", BEHIND).unwrap());
-        let server = server.start(&net.server, family).unwrap();
+        let server = server.or_without_users().start(&net.server, family).unwrap();
         close(&net.gate);
         Self { net, front, behind, server, family }
     }

@@ -166,6 +166,11 @@ fn put(path: &Path, text: &str, mode: u32) -> Result<(), Fault> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
 }
 
+/// Whether there is a user beside root that a server can become; most want one.
+pub fn has_users() -> bool {
+    uid() == UID
+}
+
 /// Our user's number, or root's where a user namespace knows no other.
 fn uid() -> u32 {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
