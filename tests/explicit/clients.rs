@@ -19,7 +19,7 @@ fn visit(client: Client, server: Server, mode: Mode, family: Family, host: &str)
         stage.names.set("ftp.example", &["10.2.0.2", "2001:db8:2::2"], 60);
         let direct = Net::new()?;
         let net = if through { &stage.net } else { &direct };
-        let server = server.start(&net.server, family)?;
+        let server = server.or_without_users().start(&net.server, family)?;
         let (address, user) =
             if through { (Net::gate_address(family), at_host.as_str()) } else { (Net::server_address(family), USER) };
         let folder = Scratch::new("client")?;
@@ -72,7 +72,7 @@ fn ftplib_logs_in_at_a_host() {
 fn by_proxy(words: &[&str], input: &str, files: &[(&str, &str)]) -> Result<(), Fault> {
     let stage = Stage::new();
     stage.names.set("ftp.example", &["10.2.0.2"], 60);
-    let server = Server::Vsftpd.start(&stage.net.server, Family::V4)?;
+    let server = Server::Vsftpd.or_without_users().start(&stage.net.server, Family::V4)?;
     let folder = Scratch::new("client")?;
     goods::stock_client(folder.path())?;
     let home = folder.join("home");

@@ -65,7 +65,7 @@ fn visit(way: Way, client: Client, server: Server, mode: Mode, families: [Family
     let [client_family, server_family] = families;
     let rules = rules(way, client_family, server_family, more);
     let fenced = Fenced::new(&rules).unwrap();
-    let server = server.start(&fenced.net.server, server_family).unwrap();
+    let server = server.or_without_users().start(&fenced.net.server, server_family).unwrap();
     let gate = Gate::start_with(&fenced.net, &rules, way.port()).unwrap();
     let folder = Scratch::new("client").unwrap();
     goods::stock_client(folder.path()).unwrap();

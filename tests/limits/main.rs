@@ -27,7 +27,7 @@ struct Stage {
 impl Stage {
     fn new(server: Server, gate: &str, rule: &str) -> Self {
         let net = Net::new().unwrap();
-        let server = server.start(&net.server, Family::V4).unwrap();
+        let server = server.or_without_users().start(&net.server, Family::V4).unwrap();
         let rules = format!(
             "version: 1\nlisteners:\n  - name: front\n    bind: \"10.1.0.1:21\"\n    server: \"10.2.0.2:21\"\n{gate}\
              rules:\n  - name: lab\n    from: any\n    to: any\n    action: allow\n    inbound: \"10001-10020\"\n    \
