@@ -27,10 +27,11 @@ fn a_thousand_reloads_under_load_lose_no_session() {
     let (mut taken, mut given) = first.0.transfer(&mut first.1, "RETR file");
     // The control port of the lasting sessions' server is the short ones' too, from now on.
     let server = gate.server.try_clone().unwrap();
-    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // The server serves whoever came before the end, and so ends after the clients.
+    let (over, all_served, served) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            while !all_served.load(Ordering::Relaxed) {
                 match server.accept() {
                     Ok((control, _)) => {
                         control.set_nonblocking(false).unwrap();
@@ -51,7 +52,7 @@ fn a_thousand_reloads_under_load_lose_no_session() {
             })
             .collect();
         // Also when this thread fails, the others end.
-        let _end = End(&over);
+        let _end = (End(&over), End(&all_served));
         for round in 0..RELOADS {
             gate.write_rules(&texts[round % 2]);
             gate.signal(Signal::HUP);
