@@ -77,9 +77,9 @@ impl Results {
         for goal in GOALS {
             let Some(middle) = self.paired(goal.figure, goal.of, &goal.against) else { continue };
             let (sign, wanted, met) = match goal.bound {
-                Bound::AtLeast(least) => (">=", least, middle.median >= least),
-                Bound::AtMost(most) => ("<=", most, middle.median <= most),
-                Bound::AtMostOf(contender) => {
+                Bound::Least(least) => (">=", least, middle.median >= least),
+                Bound::Most(most) => ("<=", most, middle.median <= most),
+                Bound::MostOf(contender) => {
                     let Some(theirs) = self.paired(goal.figure, contender, &goal.against) else { continue };
                     ("<=", theirs.median, middle.median <= theirs.median)
                 }
@@ -116,10 +116,10 @@ enum Against {
 }
 
 enum Bound {
-    AtLeast(f64),
-    AtMost(f64),
+    Least(f64),
+    Most(f64),
     /// What the same comes to for another contender.
-    AtMostOf(Contender),
+    MostOf(Contender),
 }
 
 struct Goal {
@@ -131,37 +131,37 @@ struct Goal {
 
 const GOALS: &[Goal] = {
     use Against::{More, Nothing, Other, Ratio};
-    use Bound::{AtLeast, AtMost, AtMostOf};
+    use Bound::{Least, Most, MostOf};
     use Contender::{Haproxy, Helper, Kernel, KernelRules, Relay, RelayRules, Routed};
     const fn goal(figure: &'static str, of: Contender, against: Against, bound: Bound) -> Goal {
         Goal { figure, of, against, bound }
     }
     &[
-        goal("bulk-1-down", Kernel, Ratio(Helper), AtLeast(0.97)),
-        goal("bulk-1-up", Kernel, Ratio(Helper), AtLeast(0.97)),
-        goal("bulk-1-down", Relay, Ratio(Haproxy), AtLeast(1.2)),
-        goal("bulk-1-up", Relay, Ratio(Haproxy), AtLeast(1.2)),
-        goal("sessions", Relay, Ratio(Haproxy), AtLeast(1.0)),
-        goal("sessions", Kernel, Ratio(Haproxy), AtLeast(1.0)),
-        goal("small-passive", Relay, Ratio(Haproxy), AtLeast(1.0)),
-        goal("small-passive", Kernel, Ratio(Haproxy), AtLeast(1.0)),
-        goal("sessions", Kernel, Ratio(Helper), AtLeast(0.85)),
-        goal("small-passive", Kernel, Ratio(Helper), AtLeast(0.85)),
-        goal("small-active", Kernel, Ratio(Helper), AtLeast(0.85)),
-        goal("noop-idle.p50", Relay, More(Routed), AtMostOf(Haproxy)),
-        goal("noop-idle.p99", Relay, More(Routed), AtMostOf(Haproxy)),
-        goal("noop-busy.p50", Relay, More(Routed), AtMostOf(Haproxy)),
-        goal("noop-busy.p99", Relay, More(Routed), AtMostOf(Haproxy)),
-        goal("idle.process-kib", Relay, Nothing, AtMost(4.0)),
-        goal("idle.process-kib", Kernel, Nothing, AtMost(4.0)),
-        goal("idle.small-beside", Relay, Other("small-passive"), AtLeast(0.95)),
-        goal("idle.small-beside", Kernel, Other("small-passive"), AtLeast(0.95)),
-        goal("sessions", RelayRules, Ratio(Relay), AtLeast(0.95)),
-        goal("sessions", KernelRules, Ratio(Kernel), AtLeast(0.95)),
-        goal("small-passive", RelayRules, Ratio(Relay), AtLeast(0.95)),
-        goal("small-passive", KernelRules, Ratio(Kernel), AtLeast(0.95)),
-        goal("idle.accept-5000", RelayRules, Ratio(Relay), AtMost(1.05)),
-        goal("idle.process-kib", RelayRules, Nothing, AtMost(4.0)),
+        goal("bulk-1-down", Kernel, Ratio(Helper), Least(0.97)),
+        goal("bulk-1-up", Kernel, Ratio(Helper), Least(0.97)),
+        goal("bulk-1-down", Relay, Ratio(Haproxy), Least(1.2)),
+        goal("bulk-1-up", Relay, Ratio(Haproxy), Least(1.2)),
+        goal("sessions", Relay, Ratio(Haproxy), Least(1.0)),
+        goal("sessions", Kernel, Ratio(Haproxy), Least(1.0)),
+        goal("small-passive", Relay, Ratio(Haproxy), Least(1.0)),
+        goal("small-passive", Kernel, Ratio(Haproxy), Least(1.0)),
+        goal("sessions", Kernel, Ratio(Helper), Least(0.85)),
+        goal("small-passive", Kernel, Ratio(Helper), Least(0.85)),
+        goal("small-active", Kernel, Ratio(Helper), Least(0.85)),
+        goal("noop-idle.p50", Relay, More(Routed), MostOf(Haproxy)),
+        goal("noop-idle.p99", Relay, More(Routed), MostOf(Haproxy)),
+        goal("noop-busy.p50", Relay, More(Routed), MostOf(Haproxy)),
+        goal("noop-busy.p99", Relay, More(Routed), MostOf(Haproxy)),
+        goal("idle.process-kib", Relay, Nothing, Most(4.0)),
+        goal("idle.process-kib", Kernel, Nothing, Most(4.0)),
+        goal("idle.small-beside", Relay, Other("small-passive"), Least(0.95)),
+        goal("idle.small-beside", Kernel, Other("small-passive"), Least(0.95)),
+        goal("sessions", RelayRules, Ratio(Relay), Least(0.95)),
+        goal("sessions", KernelRules, Ratio(Kernel), Least(0.95)),
+        goal("small-passive", RelayRules, Ratio(Relay), Least(0.95)),
+        goal("small-passive", KernelRules, Ratio(Kernel), Least(0.95)),
+        goal("idle.accept-5000", RelayRules, Ratio(Relay), Most(1.05)),
+        goal("idle.process-kib", RelayRules, Nothing, Most(4.0)),
     ]
 };
 
