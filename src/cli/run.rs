@@ -40,7 +40,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Err(error) = privileges::give_up() {
         report::system("privileges that are not needed cannot be given up", &error);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the threads that the gate runs on cannot be started")?;

@@ -1,16 +1,17 @@
 //! Sockets that clients come to, and the sessions that they become.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as Socket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::StartError;
+use super::workers::Workers;
 use crate::driver::{self, Context};
 use crate::net;
 use crate::policy::{Interception, Listener, Stand};
@@ -27,16 +28,17 @@ pub(super) struct Acceptors {
 
 #[derive(Debug)]
 struct Acceptor {
-    socket: Arc<TcpListener>,
-    /// What the file says of it now: the task that accepts looks at it for each client.
+    socket: Arc<Socket>,
+    /// What the file says of it now: the tasks that accept look at it for each client.
     listener: watch::Sender<Arc<Listener>>,
-    task: JoinHandle<()>,
+    /// One on each thread.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// A listener with its socket, not yet accepting.
 pub(super) struct Ready {
     listener: Arc<Listener>,
-    socket: Arc<TcpListener>,
+    socket: Arc<Socket>,
 }
 
 impl Acceptors {
@@ -50,7 +52,7 @@ impl Acceptors {
                 going.iter().position(same).map(|place| going.remove(place))
             })
             .collect();
-        let going: Vec<&TcpListener> = going.iter().map(|acceptor| &*acceptor.socket).collect();
+        let going: Vec<&Socket> = going.iter().map(|acceptor| &*acceptor.socket).collect();
         let ready = |(listener, kept): (&Listener, Option<&Acceptor>)| {
             let socket = match kept {
                 Some(acceptor) => Arc::clone(&acceptor.socket),
@@ -64,7 +66,7 @@ impl Acceptors {
     /// Accepts on these sockets, and on no others, from now on. One that is open already goes on without a break.
     pub(super) fn replace(&mut self, ready: Vec<Ready>, context: &Context, sessions: &Sessions) {
         let mut old = std::mem::take(&mut self.open);
-        let kept = |old: &mut Vec<Acceptor>, socket: &Arc<TcpListener>| {
+        let kept = |old: &mut Vec<Acceptor>, socket: &Arc<Socket>| {
             let place = old.iter().position(|acceptor| Arc::ptr_eq(&acceptor.socket, socket))?;
             Some(old.swap_remove(place))
         };
@@ -76,18 +78,20 @@ impl Acceptors {
                 }
                 None => {
                     let (listener, told) = watch::channel(listener);
-                    let accepting = accept(Arc::clone(&socket), told, context.clone(), sessions.clone());
-                    Acceptor { socket, listener, task: tokio::spawn(accepting) }
+                    let accepting =
+                        |worker| accept(Arc::clone(&socket), told.clone(), context.clone(), sessions.clone(), worker);
+                    let tasks = sessions.workers.spawn_on_each(accepting);
+                    Acceptor { socket, listener, tasks }
                 }
             };
             self.open.push(acceptor);
         }
-        // The rest ends when it has taken those who are waiting: its `listener` is gone.
+        // The rest ends when they have taken those who are waiting: its `listener` is gone.
     }
 
     /// Accepts nobody any more; a socket that is not passed on is closed.
     pub(super) fn close(&mut self) {
-        self.open.drain(..).for_each(|acceptor| acceptor.task.abort());
+        self.open.drain(..).flat_map(|acceptor| acceptor.tasks).for_each(|task| task.abort());
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
@@ -105,7 +109,7 @@ const fn is_tproxy(listener: &Listener) -> bool {
 
 /// `going` are the sockets of listeners that will be closed: one may be in the way, as `0.0.0.0:21` is of
 /// `192.0.2.1:21`.
-fn bind(listener: &Listener, going: &[&TcpListener]) -> Result<TcpListener, StartError> {
+fn bind(listener: &Listener, going: &[&Socket]) -> Result<Socket, StartError> {
     let (at, transparent) = (listener.bind, is_tproxy(listener));
     let listening = match net::listen(at, transparent, net::CONTROL_BACKLOG) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && !going.is_empty() => {
@@ -113,7 +117,12 @@ fn bind(listener: &Listener, going: &[&TcpListener]) -> Result<TcpListener, Star
         }
         listening => listening,
     };
-    listening.map_err(|error| StartError::Listen {
+    let ready = listening.and_then(|socket| {
+        net::prepare_control(&socket)?;
+        // Each thread listens to it by itself.
+        socket.into_std()
+    });
+    ready.map_err(|error| StartError::Listen {
         name: listener.name.clone(),
         bind: at,
         advice: advice(listener, &error),
@@ -135,14 +144,20 @@ fn advice(listener: &Listener, error: &io::Error) -> &'static str {
 }
 
 async fn accept(
-    socket: Arc<TcpListener>,
+    socket: Arc<Socket>,
     mut listener: watch::Receiver<Arc<Listener>>,
     context: Context,
     sessions: Sessions,
+    worker: usize,
 ) {
     let mut failing = false;
+    let socket = match socket.try_clone().and_then(TcpListener::from_std) {
+        Ok(socket) => socket,
+        Err(error) => return report::not_accepted(&listener.borrow().name, &error),
+    };
     let serve = |listener: Arc<Listener>, client, address| {
-        sessions.spawn(address, driver::serve(context.clone(), listener, client));
+        let context = context.clone();
+        sessions.spawn(worker, client, address, |client| driver::serve(context, listener, client));
     };
     loop {
         let accepted = tokio::select! {
@@ -184,6 +199,7 @@ async fn removed(listener: &mut watch::Receiver<Arc<Listener>>) {
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     shared: Arc<Running>,
+    workers: Workers,
 }
 
 #[derive(Debug, Default)]
@@ -193,19 +209,27 @@ struct Running {
 }
 
 impl Sessions {
-    pub(super) fn new() -> Self {
-        Self { shared: Arc::default() }
+    pub(super) fn new(workers: Workers) -> Self {
+        Self { shared: Arc::default(), workers }
     }
 
     pub(super) fn count(&self) -> usize {
         self.shared.count.load(Ordering::SeqCst)
     }
 
-    /// Runs a session. A panic in it ends it alone.
-    fn spawn(&self, client: SocketAddr, session: impl Future<Output = ()> + Send + 'static) {
-        let counted = Counted::new(Arc::clone(&self.shared), client);
-        tokio::spawn(async move {
-            session.await;
+    /// Runs a client's session. A panic in it ends it alone.
+    fn spawn<F>(
+        &self,
+        worker: usize,
+        client: TcpStream,
+        address: SocketAddr,
+        session: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let counted = Counted::new(Arc::clone(&self.shared), address);
+        self.workers.spawn_session(worker, client, async |client| {
+            session(client).await;
             counted.ended_well();
         });
     }

@@ -3,6 +3,7 @@
 mod accept;
 mod changes;
 mod clock;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
 use clock::Clock;
+use workers::Workers;
 
 /// Why the gate could not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,9 @@ pub enum StartError {
         /// What is missing.
         why: Unavailable,
     },
+    /// The threads that sessions run on cannot be had.
+    #[error("cannot start the threads that sessions run on: {0}")]
+    Threads(std::io::Error),
     /// Signals cannot be taken.
     #[error("cannot take signals: {0}")]
     Signals(std::io::Error),
@@ -96,7 +101,7 @@ impl Gate {
             signals,
             orders,
             acceptors: Acceptors::default(),
-            sessions: Sessions::new(),
+            sessions: Sessions::new(Workers::start().map_err(StartError::Threads)?),
             clock: Clock::new(Timestamp::now, &policy),
             datapaths,
             memory: Memory::default(),

@@ -36,7 +36,7 @@ pub struct Args {
 /// Where the runtime or the server's port cannot be had.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     report::init(args.log_format, Level::DEBUG);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the threads that the gate runs on cannot be started")?;

@@ -1,0 +1,111 @@
+//! The threads that sessions run on, one for each processor.
+//!
+//! A session stays on its thread, and so does all that it waits for: nothing of it is woken across processors, which
+//! costs more than all that is done with a line.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// How many tasks have their turn before it is looked what has come in: data that moves must not keep a line waiting.
+const TURNS: u32 = 16;
+
+/// A thread may have this part of the least number of sessions more than that: one eighth.
+const UNEVEN: usize = 8;
+
+/// All threads, at least one. Clones share them; they end with the last one.
+#[derive(Clone, Debug)]
+pub(super) struct Workers(Arc<[Worker]>);
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    runtime: Handle,
+    sessions: Arc<AtomicUsize>,
+    /// The thread ends when this is dropped.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Workers {
+    pub(super) fn start() -> io::Result<Self> {
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let workers: io::Result<Vec<Worker>> = (0..count).map(Worker::start).collect();
+        Ok(Self(workers?.into()))
+    }
+
+    /// Runs a task on each thread, which is told its number.
+    pub(super) fn spawn_on_each<F>(&self, task: impl Fn(usize) -> F) -> Vec<JoinHandle<()>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.iter().enumerate().map(|(number, worker)| worker.runtime.spawn(task(number))).collect()
+    }
+
+    /// Runs the session of a client that thread `number`, which calls this, has taken: there, unless another thread has
+    /// clearly less to do.
+    pub(super) fn spawn_session<F>(
+        &self,
+        number: usize,
+        client: TcpStream,
+        session: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send,
+    {
+        let own = self.0.get(number).filter(|own| {
+            let least = self.0.iter().map(Worker::load).min().unwrap_or_default();
+            own.load() <= least + 1 + least / UNEVEN
+        });
+        if let Some(own) = own {
+            let counted = own.one_more();
+            own.runtime.spawn(async move {
+                let _counted = counted;
+                session(client).await;
+            });
+        } else if let Some(other) = self.0.iter().min_by_key(|worker| worker.load()) {
+            let counted = other.one_more();
+            other.runtime.spawn(async move {
+                let _counted = counted;
+                // What it hears from now on is told to this thread.
+                let Ok(client) = client.into_std().and_then(TcpStream::from_std) else { return };
+                session(client).await;
+            });
+        }
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().event_interval(TURNS).build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        thread::Builder::new().name(format!("worker {number}")).spawn(move || {
+            // It ends in either case when the other side is gone.
+            let _gone = runtime.block_on(stopped);
+        })?;
+        Ok(Self { runtime: handle, sessions: Arc::default(), _stop: stop })
+    }
+
+    fn load(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Counts a session until what this gives is dropped.
+    fn one_more(&self) -> Counted {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(&self.sessions))
+    }
+}
+
+/// One session, however it ends.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
