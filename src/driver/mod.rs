@@ -17,7 +17,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
-use crate::ftp::line::LineReader;
 use crate::limits::{Counts, Place, SharedBucket};
 use crate::net::Names;
 use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
@@ -86,7 +85,7 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         session,
         listener,
         client,
-        server: Peer::new(server, LineReader::replies()),
+        server: Peer::server(server),
         bindings,
         context,
         guards: HashMap::new(),

@@ -1,8 +1,12 @@
 //! One side's control connection: reading lines without a standing buffer, writing what waits to be sent.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::ftp::line::{Line, LineFault, LineReader};
@@ -24,6 +28,9 @@ pub(super) struct Peer {
     unsent: Vec<u8>,
     /// The peer may still send.
     open: bool,
+    sends_urgent: bool,
+    /// The last read may have stopped ahead of urgent bytes.
+    may_be_more: bool,
     /// Urgent data came, so an interrupt in the next line is to be sent on as such.
     urgent: bool,
     /// No more will be sent once `unsent` is empty.
@@ -42,8 +49,26 @@ pub(super) enum Heard {
 }
 
 impl Peer {
-    pub(super) const fn new(stream: TcpStream, reader: LineReader) -> Self {
-        Self { stream, reader, unsent: Vec::new(), open: true, urgent: false, closing: false }
+    /// A client, who may send urgent bytes.
+    pub(super) const fn client(stream: TcpStream) -> Self {
+        Self::new(stream, LineReader::commands(), true)
+    }
+
+    pub(super) const fn server(stream: TcpStream) -> Self {
+        Self::new(stream, LineReader::replies(), false)
+    }
+
+    const fn new(stream: TcpStream, reader: LineReader, sends_urgent: bool) -> Self {
+        Self {
+            stream,
+            reader,
+            unsent: Vec::new(),
+            open: true,
+            sends_urgent,
+            may_be_more: false,
+            urgent: false,
+            closing: false,
+        }
     }
 
     /// The next line that was read already.
@@ -60,6 +85,12 @@ impl Peer {
     pub(super) fn queue(&mut self, line: &[u8]) {
         self.unsent.extend_from_slice(line);
         self.unsent.extend_from_slice(b"\r\n");
+    }
+
+    /// Sends a line to a peer that has just come, as far as it can be sent now, whatever the runtime knows by then.
+    pub(super) fn say_once(&self, line: &str) {
+        // Who does not take it does not hear it.
+        let _ = socket2::SockRef::from(&self.stream).send(format!("{line}\r\n").as_bytes());
     }
 
     /// Whether nothing waits to be sent.
@@ -99,9 +130,11 @@ impl Peer {
     /// Waits until the peer has sent something, where that is `wanted`, or until more can be sent to it.
     pub(super) async fn hear(&mut self, wanted: bool) -> Heard {
         let reading = wanted && self.open;
+        if reading && self.unsent.is_empty() {
+            return poll_fn(|context| self.poll_read(context)).await;
+        }
         let interest = match (reading, self.unsent.is_empty()) {
-            (true, true) => Interest::READABLE,
-            (true, false) => Interest::READABLE | Interest::WRITABLE,
+            (true, _) => Interest::READABLE | Interest::WRITABLE,
             (false, false) => Interest::WRITABLE,
             // A peer that vanishes is noticed although nothing is wanted of it.
             (false, true) => Interest::ERROR,
@@ -110,32 +143,61 @@ impl Peer {
         if self.flush().is_err() || (!reading && ready.is_error()) {
             return Heard::Lost;
         }
-        if reading { self.read() } else { Heard::Progress }
+        if reading { self.read().unwrap_or(Heard::Progress) } else { Heard::Progress }
     }
 
-    fn read(&mut self) -> Heard {
+    /// Reads what has come, with no system call more than that takes.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Heard> {
+        if std::mem::take(&mut self.may_be_more)
+            && let Some(heard) = self.read()
+        {
+            return Poll::Ready(heard);
+        }
+        let mut buffer = [MaybeUninit::uninit(); READ];
+        let mut buffer = ReadBuf::uninit(&mut buffer);
+        if ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)).is_err() {
+            return Poll::Ready(Heard::Lost);
+        }
+        let bytes = buffer.filled();
+        if bytes.is_empty() {
+            self.open = false;
+            return Poll::Ready(Heard::Closed);
+        }
+        // What comes short is all there was, and the next read waits for more; but a read stops ahead of urgent bytes
+        // too, which clients send, and what follows those would not be told of again.
+        self.may_be_more = self.sends_urgent && bytes.len() < READ;
+        self.take(bytes);
+        Poll::Ready(Heard::Progress)
+    }
+
+    /// Reads what is there now; `None` where nothing is.
+    fn read(&mut self) -> Option<Heard> {
         let mut buffer = [0; READ];
-        match self.stream.try_read(&mut buffer) {
+        Some(match self.stream.try_read(&mut buffer) {
             Ok(0) => {
                 self.open = false;
                 Heard::Closed
             }
             Ok(count) => {
-                let bytes = buffer.get(..count).unwrap_or_default();
-                self.urgent |= memchr::memchr(IAC, bytes).is_some() && net::has_urgent(&self.stream);
-                self.reader.push(bytes);
-                self.unsent.extend(self.reader.take_refusals());
+                self.take(buffer.get(..count).unwrap_or_default());
                 Heard::Progress
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Progress,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             Err(_) => Heard::Lost,
-        }
+        })
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.urgent |= memchr::memchr(IAC, bytes).is_some() && net::has_urgent(&self.stream);
+        self.reader.push(bytes);
+        self.unsent.extend(self.reader.take_refusals());
     }
 
     /// Sends what waits, says that it was all, and reads on until the peer has closed too: a close with bytes unread
     /// would be a reset, and could destroy the last line on its way.
     pub(super) async fn finish(mut self) -> io::Result<()> {
-        self.closing = true;
+        // Where the peer has closed already, the close that follows says it.
+        self.closing = self.open;
         loop {
             self.flush()?;
             if self.unsent.is_empty() {
@@ -146,8 +208,8 @@ impl Peer {
         while self.open {
             self.stream.readable().await?;
             match self.read() {
-                Heard::Progress => while self.reader.next_line().is_some() {},
-                Heard::Closed | Heard::Lost => break,
+                None | Some(Heard::Progress) => while self.reader.next_line().is_some() {},
+                Some(Heard::Closed | Heard::Lost) => break,
             }
         }
         Ok(())

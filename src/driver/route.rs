@@ -12,7 +12,6 @@ use super::origin::{self, Origin};
 use super::peer::Peer;
 use super::{Allowed, Context, asker};
 use crate::addr::{BackAddr, Ends, FrontAddr, OriginalDst, ServerAddr, is_dialable};
-use crate::ftp::line::LineReader;
 use crate::limits::{Place, TurnedAway};
 use crate::net::{self, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
@@ -58,18 +57,16 @@ pub(super) struct Destination {
 /// Connects a client to its server; where that cannot be, the client hears why and the connection is closed.
 pub(super) async fn to_server(context: &Context, listener: &Listener, client: TcpStream) -> Option<Routed> {
     let origin = origin::of(listener, &client).await?;
-    net::prepare_control(&client).ok()?;
     let log = SessionLog::new(origin.client, Instant::now());
     let destination = destination(listener, &client, &origin);
-    let mut peer = Peer::new(client, LineReader::commands());
+    let peer = Peer::client(client);
     let limits = context.orders.borrow().policy.limits;
     let place = match context.counts.admit(&limits, origin.client, Instant::now()) {
         Ok(place) => place,
         Err(refused) => {
             log.turned_away(&listener.name, &refused);
             // Nobody waits for a client that is one too many: what is sent now is all that it hears.
-            peer.queue(refused.reached.limit.reply().as_bytes());
-            let _ = peer.flush();
+            peer.say_once(refused.reached.limit.reply());
             return None;
         }
     };

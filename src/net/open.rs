@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// How many connections may wait to be accepted at a control port.
-pub const CONTROL_BACKLOG: u32 = 1024;
+/// How many connections may wait to be accepted at a control port: more than the machine allows
+/// (`net.core.somaxconn`), for clients that come all at once after a failure find no other queue.
+pub const CONTROL_BACKLOG: u32 = 65_535;
 
 /// Listens at `addr` and nowhere else: `[::]` takes no IPv4.
 ///
@@ -30,7 +33,7 @@ pub fn listen(addr: SocketAddr, transparent: bool, backlog: u32) -> io::Result<T
 ///
 /// As [`listen`]; `AddrInUse` where other sockets than these are in the way.
 pub fn listen_in_place_of(
-    ours: &[&TcpListener],
+    ours: &[&impl AsFd],
     addr: SocketAddr,
     transparent: bool,
     backlog: u32,
@@ -49,10 +52,24 @@ fn listen_with(addr: SocketAddr, transparent: bool, backlog: u32, shared: bool) 
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_reuse_port(shared)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     TcpListener::from_std(socket.into())
+}
+
+/// Takes a connection that waits at `listener`; neither it nor a runtime knows of the other yet.
+///
+/// # Errors
+///
+/// `WouldBlock` where none waits, `ConnectionAborted` where it is gone already, else what the kernel says.
+pub fn accept(listener: &impl AsFd) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let (stream, from) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    // One that is gone already may have no peer.
+    let from = from.and_then(|from| from.try_into().ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((stream.into(), from))
 }
 
 /// Connects to `to`, from the address (and port, where one is given) of `from`.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,12 +35,12 @@ fn redirected_from(stream: &TcpStream, local: SocketAddr) -> io::Result<SocketAd
 }
 
 /// Makes a control connection ready: no delay for short lines, urgent bytes inline (the Telnet Synch of ABOR keeps its
-/// place among the others), and a dead peer noticed after two minutes.
+/// place among the others), and a dead peer noticed after two minutes. What is accepted at a listener has its options.
 ///
 /// # Errors
 ///
 /// What the kernel says, in practice only where the connection is gone.
-pub fn prepare_control(stream: &TcpStream) -> io::Result<()> {
+pub fn prepare_control(stream: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;
@@ -47,12 +48,13 @@ pub fn prepare_control(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Makes one leg of a data connection ready: no delay, a dead peer noticed, and **a reset when it is closed** until
-/// [`reset_on_close`] says otherwise, so that nothing but an orderly end can look like one.
+/// [`reset_on_close`] says otherwise, so that nothing but an orderly end can look like one. What is accepted at a
+/// listener has its options.
 ///
 /// # Errors
 ///
 /// What the kernel says, in practice only where the connection is gone.
-pub fn prepare_data(stream: &TcpStream) -> io::Result<()> {
+pub fn prepare_data(stream: &impl AsFd) -> io::Result<()> {
     reset_on_close(stream, true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
@@ -71,7 +73,7 @@ fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
 /// # Errors
 ///
 /// What the kernel says, in practice only where the connection is gone.
-pub fn reset_on_close(stream: &TcpStream, reset: bool) -> io::Result<()> {
+pub fn reset_on_close(stream: &impl AsFd, reset: bool) -> io::Result<()> {
     SockRef::from(stream).set_linger(reset.then_some(Duration::ZERO))
 }
 
@@ -129,6 +131,20 @@ mod tests {
         let mut seen = [0; 10];
         b.read_exact(&mut seen).await.unwrap();
         assert_eq!(&seen, b"\xff\xf4\xff\xf2ABOR\r\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_accepted_has_the_options_of_its_listener() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        prepare_control(&listener).unwrap();
+        prepare_data(&listener).unwrap();
+        let _dialled = dial(listener.local_addr().unwrap(), None, false, Duration::from_secs(1)).await.unwrap();
+        let accepted = listener.accept().await.unwrap().0;
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap() && socket.out_of_band_inline().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
     }
 
     #[tokio::test]

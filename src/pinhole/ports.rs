@@ -15,7 +15,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedSender;
@@ -25,7 +24,7 @@ use tokio::task::AbortHandle;
 use self::brought::{Bringer, Peer, Place, Readers};
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
-use crate::net::{listen, prepare_data, reset_on_close};
+use crate::net::{accept, listen, prepare_data};
 use crate::policy::Proxies;
 use crate::session::PinholeId;
 
@@ -228,6 +227,8 @@ impl Ports {
                     Socket::Plain | Socket::Transparent => {
                         let transparent = key.socket == Socket::Transparent;
                         let listener = listen(SocketAddr::new(key.ip, key.port), transparent, BACKLOG)?;
+                        // Whoever comes has the listener's options, and is reset until it is admitted.
+                        prepare_data(&listener)?;
                         let acceptor = tokio::spawn(accept_all(Arc::downgrade(&self.0), key, serial)).abort_handle();
                         Some(Listening { listener, acceptor })
                     }
@@ -265,9 +266,7 @@ impl Port {
             && matches!(waiting.get().taker, Taker::Relay(_))
             && by.is_none_or(|by| may_bring(waiting.get(), by))
         {
-            if prepare_data(&arrived.stream).is_ok()
-                && let Taker::Relay(taker) = waiting.remove().taker
-            {
+            if let Taker::Relay(taker) = waiting.remove().taker {
                 // Where the pinhole is being closed, the stream comes back and is reset here.
                 let _ = taker.send(arrived);
             }
@@ -277,7 +276,7 @@ impl Port {
     }
 
     fn turn_away(&mut self, stream: TcpStream, from: SocketAddr, port: u16, fault: Option<&'static str>) {
-        let _ = reset_on_close(&stream, true);
+        // It is reset: the listener's options have it so.
         drop(stream);
         for waiting in self.waiting.values_mut().filter(|waiting| waiting.strangers < STRANGERS_TOLD) {
             waiting.strangers += 1;
@@ -289,17 +288,13 @@ impl Port {
     fn drain(&mut self, place: &Place) -> io::Result<()> {
         for _ in 0..=BACKLOG {
             let Some(Listening { listener, .. }) = &self.listening else { break };
-            match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(fd) => {
-                    let stream = std::net::TcpStream::from(fd);
-                    // One that is gone already has no peer.
-                    if let Ok(from) = stream.peer_addr() {
-                        self.come(TcpStream::from_std(stream)?, from, place);
-                    }
-                }
-                Err(Errno::AGAIN) => break,
-                Err(error @ (Errno::MFILE | Errno::NFILE)) => return Err(error.into()),
-                Err(_) => {}
+            match accept(listener) {
+                Ok((stream, from)) => self.come(TcpStream::from_std(stream)?, from, place),
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::AGAIN) => break,
+                    Some(Errno::MFILE | Errno::NFILE) => return Err(error),
+                    _ => {}
+                },
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::pipes::PipePool;
 use super::ports::{Arrival, Arrived};
-use super::splice::{Broken, Pumped, WayTerms, pump};
+use super::splice::{Broken, Pumped, WayTerms, pass_end_to, pump};
 use super::{DataEvent, Shared};
 use crate::addr::Side;
 use crate::limits::{Meter, Pace, Terms};
@@ -216,8 +216,8 @@ async fn transfer(
         () = cut(server, &down, &up) => HowEnded::CutBy(Side::Server),
         () = stalled(terms.stall, &up, &down) => HowEnded::Limited(Limit::StallTimeout),
         both = async { tokio::try_join!(
-            up.run(client, server, Side::Client, pipes, &up_terms),
-            down.run(server, client, Side::Server, pipes, &down_terms),
+            up.run(client, server, Side::Client, pipes, &up_terms, &down),
+            down.run(server, client, Side::Server, pipes, &down_terms, &up),
         ) } => match both {
             Ok(_) => end_in_order([(Side::Client, client, &down), (Side::Server, server, &up)]),
             Err(how) => how,
@@ -252,7 +252,7 @@ struct Way {
 }
 
 impl Way {
-    /// Moves bytes until the source ends; else tells what is over.
+    /// Moves bytes until the source ends, and passes the end on; else tells what is over.
     async fn run(
         &self,
         from: &TcpStream,
@@ -260,8 +260,12 @@ impl Way {
         source: Side,
         pipes: &PipePool,
         terms: &WayTerms<'_>,
+        back: &Self,
     ) -> Result<(), HowEnded> {
-        match pump(from, to, pipes, &self.pumped, terms).await {
+        let pumped = pump(from, to, pipes, &self.pumped, terms).await;
+        // Where both have ended, and nothing went this way, the close that follows says as much.
+        let is_last_and_empty = back.ended.load(Ordering::Relaxed) && !self.has_moved();
+        match pumped.and_then(|()| if is_last_and_empty { Ok(()) } else { pass_end_to(to, &self.pumped) }) {
             Ok(()) => self.ended.store(true, Ordering::Relaxed),
             Err(Broken::Source) => return Err(HowEnded::CutBy(source)),
             Err(Broken::Sink) => return Err(HowEnded::CutBy(source.other())),

@@ -98,7 +98,7 @@ impl<'a> WayTerms<'a> {
     }
 }
 
-/// Moves bytes until `from` ends in order, and passes the end on; counts what `to` has taken.
+/// Moves bytes until `from` ends in order; counts what `to` has taken.
 ///
 /// Nothing is held between two reads, nor while the pace has it wait: an idle connection costs no pipe and no buffer.
 pub(super) async fn pump(
@@ -117,7 +117,7 @@ pub(super) async fn pump(
             let filled = load.fill(from, allowed);
             terms.pace.give_back(allowed - filled.as_ref().map_or(0, |filled| *filled));
             match filled {
-                Ok(0) => return pass_end_to(to, pumped),
+                Ok(0) => return Ok(()),
                 Ok(filled) if filled > terms.most.saturating_sub(pumped.moved()) => return Err(Broken::TooLarge),
                 Ok(_) => {}
                 // The load is empty here, so that it is the socket which has nothing more.
@@ -137,7 +137,8 @@ pub(super) async fn pump(
     }
 }
 
-fn pass_end_to(to: &TcpStream, pumped: &Pumped) -> Result<(), Broken> {
+/// Passes the end on.
+pub(super) fn pass_end_to(to: &TcpStream, pumped: &Pumped) -> Result<(), Broken> {
     match shutdown(to, Shutdown::Write) {
         Ok(()) => Ok(()),
         // It is gone, and has missed nothing. Whether that matters is seen in the other direction.

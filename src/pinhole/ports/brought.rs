@@ -10,7 +10,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::{Arrived, Key, Port, Table, lock};
-use crate::net::prepare_data;
 use crate::net::proxy_header::{HeaderFault, ProxyHeader, take};
 use crate::policy::Proxies;
 
@@ -89,7 +88,7 @@ impl Port {
 
     /// Reads the header of a connection that has come from a balancer, then admits it.
     fn read(&mut self, stream: TcpStream, from: SocketAddr, place: Place) {
-        if self.readers.are_too_many() || prepare_data(&stream).is_err() {
+        if self.readers.are_too_many() {
             return self.turn_away(stream, from, place.key.port, Some(TOO_MANY));
         }
         let serial = self.serial;
