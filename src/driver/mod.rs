@@ -8,13 +8,14 @@ mod peer;
 mod route;
 
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::limits::{Counts, Place, SharedBucket};
@@ -66,12 +67,17 @@ pub struct Context {
     pub may_be_transparent: bool,
 }
 
-/// Serves a client that came to `listener`, to the end of its last data connection.
-pub async fn serve(context: Context, listener: Arc<Listener>, client: TcpStream) {
-    // On the heap each: what a session needs while it is routed is larger than what it needs for the rest of its life.
-    if let Some(routed) = Box::pin(route::to_server(&context, &listener, client)).await {
-        drive(context, listener, routed).await;
-    }
+/// Leads a client that came to `listener` to its server: the session that begins then, and lasts to the end of its last
+/// data connection. `None` where there is none.
+///
+/// They are two futures, for what it takes to find a server is larger than what a session needs for the rest of its life.
+pub async fn lead(
+    context: Context,
+    listener: Arc<Listener>,
+    client: TcpStream,
+) -> Option<Pin<Box<impl Future<Output = ()>>>> {
+    let routed = route::to_server(&context, &listener, client).await?;
+    Some(drive(context, listener, routed))
 }
 
 fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
@@ -131,6 +137,8 @@ enum Woken {
 
 impl Driver {
     async fn run(mut self: Box<Self>) {
+        // Only the wait sets it.
+        let mut alarm = pin!(tokio::time::sleep(Duration::MAX));
         self.obey();
         self.act();
         while self.closed.is_none() {
@@ -138,7 +146,7 @@ impl Driver {
             if self.closed.is_some() {
                 break;
             }
-            match self.wait().await {
+            match self.wait(alarm.as_mut()).await {
                 Woken::Data(event) => self.data_event(event),
                 Woken::Orders => self.obey(),
                 Woken::Timeout => self.session.handle(Instant::now(), Input::Timeout),
@@ -192,7 +200,7 @@ impl Driver {
         self.closed.is_none() && self.session.wants(side) && receiver.is_idle()
     }
 
-    async fn wait(&mut self) -> Woken {
+    async fn wait(&mut self, alarm: Pin<&mut Sleep>) -> Woken {
         let timeout = self.session.poll_timeout();
         let (hear_client, hear_server) = (self.listens(Side::Client), self.listens(Side::Server));
         tokio::select! {
@@ -206,7 +214,7 @@ impl Driver {
             }
             heard = self.server.hear(hear_server) => Woken::Heard(Side::Server, heard),
             heard = self.client.hear(hear_client) => Woken::Heard(Side::Client, heard),
-            () = sleep_until(timeout) => Woken::Timeout,
+            () = ring(alarm, timeout) => Woken::Timeout,
         }
     }
 
@@ -425,10 +433,17 @@ impl Allowed {
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
+/// Waits for a moment. An alarm that is set for an earlier one stays: to set it anew costs more than to wake in vain.
+async fn ring(mut alarm: Pin<&mut Sleep>, at: Option<Instant>) {
+    let Some(at) = at else { return std::future::pending().await };
+    let at = tokio::time::Instant::from_std(at);
+    if alarm.deadline() > at || alarm.is_elapsed() {
+        alarm.as_mut().reset(at);
+    }
+    alarm.as_mut().await;
+    if tokio::time::Instant::now() < at {
+        alarm.as_mut().reset(at);
+        alarm.await;
     }
 }
 

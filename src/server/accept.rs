@@ -157,7 +157,7 @@ async fn accept(
     };
     let serve = |listener: Arc<Listener>, client, address| {
         let context = context.clone();
-        sessions.spawn(worker, client, address, |client| driver::serve(context, listener, client));
+        sessions.spawn(worker, client, address, |client| driver::lead(context, listener, client));
     };
     loop {
         let accepted = tokio::select! {
@@ -217,20 +217,26 @@ impl Sessions {
         self.shared.count.load(Ordering::SeqCst)
     }
 
-    /// Runs a client's session. A panic in it ends it alone.
-    fn spawn<F>(
+    /// Finds a client its session, and runs it. A panic in either ends it alone.
+    fn spawn<F, S>(
         &self,
         worker: usize,
         client: TcpStream,
         address: SocketAddr,
-        session: impl FnOnce(TcpStream) -> F + Send + 'static,
+        lead: impl FnOnce(TcpStream) -> F + Send + 'static,
     ) where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = Option<S>> + Send,
+        S: Future<Output = ()> + Send + 'static,
     {
         let counted = Counted::new(Arc::clone(&self.shared), address);
-        self.workers.spawn_session(worker, client, async |client| {
-            session(client).await;
-            counted.ended_well();
+        self.workers.spawn_with(worker, client, async |client, load| {
+            let Some(session) = lead(client).await else { return counted.ended_well() };
+            // A task of its own: this one is as large as finding a server was.
+            tokio::spawn(async move {
+                let _load = load;
+                session.await;
+                counted.ended_well();
+            });
         });
     }
 

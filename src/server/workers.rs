@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 /// How many tasks have their turn before it is looked what has come in: data that moves must not keep a line waiting.
 const TURNS: u32 = 16;
 
-/// A thread may have this part of the least number of sessions more than that: one eighth.
-const UNEVEN: usize = 8;
+/// A thread may have this part of the least number of sessions more than that: a fourth.
+const UNEVEN: usize = 4;
 
 /// All threads, at least one. Clones share them; they end with the last one.
 #[derive(Clone, Debug)]
@@ -46,33 +46,29 @@ impl Workers {
         self.0.iter().enumerate().map(|(number, worker)| worker.runtime.spawn(task(number))).collect()
     }
 
-    /// Runs the session of a client that thread `number`, which calls this, has taken: there, unless another thread has
-    /// clearly less to do.
-    pub(super) fn spawn_session<F>(
+    /// Does this with a client that thread `number`, which calls this, has taken: there, unless another thread has
+    /// clearly less to do. The client counts as what the thread has to do for as long as there is its [`Load`].
+    pub(super) fn spawn_with<F>(
         &self,
         number: usize,
         client: TcpStream,
-        session: impl FnOnce(TcpStream) -> F + Send + 'static,
+        task: impl FnOnce(TcpStream, Load) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send,
     {
         let own = self.0.get(number).filter(|own| {
             let least = self.0.iter().map(Worker::load).min().unwrap_or_default();
-            own.load() <= least + 1 + least / UNEVEN
+            own.load() <= least + least / UNEVEN
         });
         if let Some(own) = own {
-            let counted = own.one_more();
-            own.runtime.spawn(async move {
-                let _counted = counted;
-                session(client).await;
-            });
+            let load = own.one_more();
+            own.runtime.spawn(async { task(client, load).await });
         } else if let Some(other) = self.0.iter().min_by_key(|worker| worker.load()) {
-            let counted = other.one_more();
-            other.runtime.spawn(async move {
-                let _counted = counted;
+            let load = other.one_more();
+            other.runtime.spawn(async {
                 // What it hears from now on is told to this thread.
                 let Ok(client) = client.into_std().and_then(TcpStream::from_std) else { return };
-                session(client).await;
+                task(client, load).await;
             });
         }
     }
@@ -94,17 +90,16 @@ impl Worker {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Counts a session until what this gives is dropped.
-    fn one_more(&self) -> Counted {
+    fn one_more(&self) -> Load {
         self.sessions.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(&self.sessions))
+        Load(Arc::clone(&self.sessions))
     }
 }
 
-/// One session, however it ends.
-struct Counted(Arc<AtomicUsize>);
+/// One client that a thread has to do with, until this is dropped.
+pub(super) struct Load(Arc<AtomicUsize>);
 
-impl Drop for Counted {
+impl Drop for Load {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
