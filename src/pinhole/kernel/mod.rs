@@ -14,6 +14,7 @@ mod firewalls;
 mod flows;
 mod forwarding;
 mod life;
+mod locals;
 mod mark;
 mod netlink;
 mod nftables;
@@ -31,7 +32,6 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::ports::{Ports, Socket, Wanted};
 use super::{DataEvent, OpenError};
 use crate::addr::{PortRanges, Side, is_dialable};
-use crate::net::is_local;
 use crate::session::{Leg, Pinhole, WhyRelay};
 use changes::{Answer, Changes};
 use conntrack::{Conntrack, Flow, Sighting};
@@ -42,6 +42,7 @@ use firewalls::Firewalls;
 use flows::{Flows, Life, Serial, Task};
 use forwarding::Forwarding;
 use life::Stage;
+use locals::Locals;
 pub use mark::{MASK as CONNECTION_MASK, OURS as CONNECTION_MARK};
 use nftables::{Lacking, Nftables};
 use watch::Watch;
@@ -85,6 +86,7 @@ struct Shared {
     watch: Arc<Watch>,
     flows: Mutex<Flows>,
     forwarding: Forwarding,
+    locals: Locals,
     firewalls: Firewalls,
     table: String,
     /// How long a peer that somebody is led to has to answer.
@@ -123,6 +125,7 @@ impl Kernel {
             watch: Arc::clone(&watch),
             flows: Mutex::default(),
             forwarding: Forwarding::new(),
+            locals: Locals::default(),
             firewalls: Firewalls::new(Instant::now()),
             patience,
         });
@@ -162,7 +165,7 @@ impl Kernel {
         if [at, from, seen_as].iter().any(|ip| ip.is_ipv4() != to.is_ipv4()) {
             return Err(WhyRelay::TwoFamilies);
         }
-        if [from, to.ip()].into_iter().any(|peer| !is_dialable(peer) || is_local(peer)) {
+        if [from, to.ip()].into_iter().any(|peer| !is_dialable(peer) || self.shared.locals.has(peer)) {
             return Err(WhyRelay::PeerIsHere);
         }
         if !self.shared.forwarding.is_on(Family::of(to.ip())) {
@@ -191,7 +194,7 @@ impl Kernel {
         skipped: &mut Vec<u16>,
     ) -> Result<Guard, OpenError> {
         let &Plan { comer, at, ports: range, from, to, seen_as } = plan;
-        let socket = if is_local(at) { Socket::Plain } else { Socket::None };
+        let socket = if self.shared.locals.has(at) { Socket::Plain } else { Socket::None };
         // In transparent mode the peer goes to the very address that it is led to: to the same port, where it may.
         let rather = (at == to.ip()).then_some(to.port());
         let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None };

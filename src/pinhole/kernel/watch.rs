@@ -17,6 +17,9 @@ use super::netlink::{Groups, Socket, messages};
 const BUFFER: usize = 8 << 20;
 /// How exactly deadlines of some seconds are kept.
 const TICK: Duration = Duration::from_secs(1);
+/// How long more is waited for once something was told: sessions hear for themselves what they must not miss, and to
+/// wake a thread for each packet costs more than the packet.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// A program for the kernel's packet filter: finds the attribute with the mark, and compares it.
 fn only_ours() -> [SockFilter; 10] {
@@ -76,7 +79,9 @@ impl Watch {
 pub(super) fn run(watch: &Watch, shared: &Weak<Shared>) {
     let mut ticked = Instant::now();
     loop {
-        watch.socket.wait(TICK);
+        if watch.socket.wait(TICK) {
+            std::thread::sleep(GATHER);
+        }
         let Some(shared) = shared.upgrade() else { return };
         shared.hear();
         let now = Instant::now();

@@ -53,11 +53,11 @@ impl Socket {
         }
     }
 
-    /// Waits until there is a datagram, but no longer than this.
-    pub(crate) fn wait(&self, patience: Duration) {
+    /// Waits until there is a datagram, but no longer than this; whether there may be one.
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
         let patience = patience.try_into().ok();
         // Whatever this says, the next attempt to receive tells what is there.
-        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], patience.as_ref());
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], patience.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
     /// One datagram of answers.
