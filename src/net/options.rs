@@ -47,15 +47,12 @@ pub fn prepare_control(stream: &impl AsFd) -> io::Result<()> {
     keep_alive(&socket)
 }
 
-/// Makes one leg of a data connection ready: no delay, a dead peer noticed, and **a reset when it is closed** until
-/// [`reset_on_close`] says otherwise, so that nothing but an orderly end can look like one. What is accepted at a
-/// listener has its options.
+/// Makes one leg of a data connection ready: no delay, and a dead peer noticed.
 ///
 /// # Errors
 ///
 /// What the kernel says, in practice only where the connection is gone.
 pub fn prepare_data(stream: &impl AsFd) -> io::Result<()> {
-    reset_on_close(stream, true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     keep_alive(&socket)
@@ -68,7 +65,8 @@ fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&probes)
 }
 
-/// Whether closing `stream` resets it, and drops what was not sent yet, or ends it in order.
+/// Whether closing `stream` resets it, and drops what was not sent yet, or ends it in order. What is accepted at a
+/// listener does as the listener was told.
 ///
 /// # Errors
 ///
@@ -137,7 +135,7 @@ mod tests {
     async fn what_is_accepted_has_the_options_of_its_listener() {
         let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
         prepare_control(&listener).unwrap();
-        prepare_data(&listener).unwrap();
+        reset_on_close(&listener, true).unwrap();
         let _dialled = dial(listener.local_addr().unwrap(), None, false, Duration::from_secs(1)).await.unwrap();
         let accepted = listener.accept().await.unwrap().0;
         let socket = SockRef::from(&accepted);
@@ -155,7 +153,7 @@ mod tests {
         assert_eq!(b.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 
         let (a, mut b) = pair().await;
-        prepare_data(&a).unwrap();
+        reset_on_close(&a, true).unwrap();
         reset_on_close(&a, false).unwrap();
         drop(a);
         assert_eq!(b.read(&mut [0]).await.unwrap(), 0);

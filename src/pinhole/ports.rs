@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 use self::brought::{Bringer, Peer, Place, Readers};
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
-use crate::net::{accept, listen, prepare_data};
+use crate::net::{accept, listen, prepare_data, reset_on_close};
 use crate::policy::Proxies;
 use crate::session::PinholeId;
 
@@ -227,8 +227,8 @@ impl Ports {
                     Socket::Plain | Socket::Transparent => {
                         let transparent = key.socket == Socket::Transparent;
                         let listener = listen(SocketAddr::new(key.ip, key.port), transparent, BACKLOG)?;
-                        // Whoever comes has the listener's options, and is reset until it is admitted.
-                        prepare_data(&listener)?;
+                        // So is whoever comes, until its transfer has ended in order.
+                        reset_on_close(&listener, true)?;
                         let acceptor = tokio::spawn(accept_all(Arc::downgrade(&self.0), key, serial)).abort_handle();
                         Some(Listening { listener, acceptor })
                     }
@@ -266,7 +266,9 @@ impl Port {
             && matches!(waiting.get().taker, Taker::Relay(_))
             && by.is_none_or(|by| may_bring(waiting.get(), by))
         {
-            if let Taker::Relay(taker) = waiting.remove().taker {
+            if prepare_data(&arrived.stream).is_ok()
+                && let Taker::Relay(taker) = waiting.remove().taker
+            {
                 // Where the pinhole is being closed, the stream comes back and is reset here.
                 let _ = taker.send(arrived);
             }

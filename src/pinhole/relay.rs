@@ -180,6 +180,8 @@ async fn stand(approach: Approach, side: Side, shared: &Shared) -> Result<Arrive
         Approach::Dialled { to, from, transparent, introduction } => {
             let dialled = async {
                 let mut stream = dial(to, Some(from), transparent, shared.connect_timeout).await?;
+                // Nothing but an orderly end is to look like one.
+                reset_on_close(&stream, true)?;
                 prepare_data(&stream)?;
                 if let Some(Introduction { version, client, front }) = introduction {
                     // It is the first to be sent, so there is room for it.

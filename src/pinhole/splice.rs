@@ -16,7 +16,7 @@ use crate::limits::{Meter, Pace, Reserved};
 /// What is copied at a time where no pipe can be had.
 const COPIED_BYTES: usize = 64 << 10;
 /// How many times in a row bytes are moved before others have their turn.
-const TURNS: u32 = 8;
+const TURNS: u32 = 2;
 /// What is asked for at a time, at most: no pipe is larger.
 const MOST_AT_ONCE: u64 = 1 << 20;
 /// A wait that is longer is done in parts.
