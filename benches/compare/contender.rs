@@ -104,6 +104,12 @@ impl Contender {
         }
     }
 
+    /// Whether clients have to bear with it: at thousands of new sessions in a second the kernel's helper does not
+    /// follow one or the other, whose data connections are then refused.
+    pub const fn takes_patience(self) -> bool {
+        matches!(self, Self::Helper)
+    }
+
     /// Where clients find the server.
     pub fn at(self) -> SocketAddr {
         let ip: IpAddr = match self {

@@ -28,6 +28,15 @@ pub enum Mode {
     Active,
 }
 
+/// Where a session leads, and how.
+#[derive(Clone, Copy)]
+pub struct Target {
+    pub at: SocketAddr,
+    pub notation: Notation,
+    /// Whether a session whose data connection is refused is only not counted.
+    pub patient: bool,
+}
+
 /// A session of one client.
 pub struct Client {
     control: Wire,
@@ -39,9 +48,10 @@ pub struct Client {
 
 impl Client {
     /// Connects as client number `number` and waits for the greeting.
-    pub async fn connect(at: SocketAddr, number: usize, notation: Notation) -> io::Result<Self> {
+    pub async fn connect(target: Target, number: usize) -> io::Result<Self> {
         let offset = u32::try_from(number % ADDRESSES).expect("there are few addresses");
         let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(FIRST.to_bits() + offset)), 0);
+        let Target { at, notation, .. } = target;
         let mut control = Wire::new(dial(from, at).await?)?;
         expect(&mut control, "220").await?;
         Ok(Self { control, from, notation, listener: None })

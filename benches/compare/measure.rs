@@ -1,7 +1,6 @@
 //! What is measured: each figure in a fresh lab, by clients of our own.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::contender::{Contender, Notation, Running};
-use super::ftp_client::{Client, Mode};
+use super::contender::{Contender, Running};
+use super::ftp_client::{Client, Mode, Target};
 use super::ftp_server::FtpServer;
 use super::lab::Fault;
 use super::lab::net::Net;
@@ -150,7 +149,8 @@ impl Stage {
     }
 
     fn target(&self) -> Target {
-        Target { at: self.contender.at(), notation: self.contender.notation() }
+        let Self { contender, .. } = self;
+        Target { at: contender.at(), notation: contender.notation(), patient: contender.takes_patience() }
     }
 
     /// Does this on the client's host.
@@ -281,17 +281,10 @@ impl Stage {
     }
 }
 
-/// Where sessions lead.
-#[derive(Clone, Copy)]
-struct Target {
-    at: SocketAddr,
-    notation: Notation,
-}
-
 impl Target {
     /// A session that has logged in.
     async fn session(self, number: usize) -> io::Result<Client> {
-        let mut client = Client::connect(self.at, number, self.notation).await?;
+        let mut client = Client::connect(self, number).await?;
         client.log_in().await?;
         Ok(client)
     }
@@ -331,11 +324,14 @@ impl Work {
                 (Self::Transfer(mode), Some(client)) => client.download(SMALL, mode).await?,
                 _ => {
                     let mut client = target.session(next).await?;
+                    next += CLIENTS;
                     if let Self::Session = self {
-                        client.download(SMALL, Mode::Passive).await?;
+                        match client.download(SMALL, Mode::Passive).await {
+                            Err(error) if target.patient && error.kind() == ErrorKind::ConnectionRefused => continue,
+                            downloaded => downloaded?,
+                        }
                     }
                     client.quit().await?;
-                    next += CLIENTS;
                 }
             }
             tally.done.fetch_add(1, Ordering::Relaxed);

@@ -10,9 +10,9 @@ use super::lab::scratch::Scratch;
 use super::lab::{Fault, poll, unpacked};
 
 /// Sessions that are asked of mod_proxy at most: each is a process of some MiB.
-pub const MOD_PROXY_SESSIONS: usize = 500;
-/// Sessions that ftp-proxy takes at most.
-pub const FTP_PROXY_SESSIONS: usize = 512;
+pub const MOD_PROXY_SESSIONS: usize = 200;
+/// Sessions that are asked of ftp-proxy at most: it takes 512, those that are about to end among them.
+pub const FTP_PROXY_SESSIONS: usize = 400;
 
 /// HAProxy, which splices control connections and those to each passive port alike.
 pub fn haproxy(net: &Net, folder: &Scratch) -> Result<Job, Fault> {
@@ -99,7 +99,7 @@ Port 21
 DestinationAddress 10.2.0.2
 DestinationPort 21
 ForkLimit 1000000
-MaxClients {FTP_PROXY_SESSIONS}
+MaxClients 512
 TimeOut 3600
 LogLevel FLT
 LogDestination {dir}/ftp-proxy.log

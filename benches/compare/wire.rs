@@ -60,7 +60,10 @@ pub async fn dial(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
     socket.set_reuseaddr(true)?;
     socket.bind(from)?;
-    socket.connect(to).await
+    socket
+        .connect(to)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("from {} to {to}: {error}", from.ip())))
 }
 
 /// Sends that many bytes as a file server does: the pages of a file, which nobody copies.
