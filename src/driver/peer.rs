@@ -1,11 +1,12 @@
 //! One side's control connection: reading lines without a standing buffer, writing what waits to be sent.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -90,7 +91,7 @@ impl Peer {
     /// Sends a line to a peer that has just come, as far as it can be sent now, whatever the runtime knows by then.
     pub(super) fn say_once(&self, line: &str) {
         // Who does not take it does not hear it.
-        let _ = socket2::SockRef::from(&self.stream).send(format!("{line}\r\n").as_bytes());
+        let _ = SockRef::from(&self.stream).send(format!("{line}\r\n").as_bytes());
     }
 
     /// Whether nothing waits to be sent.
@@ -122,7 +123,7 @@ impl Peer {
         }
         self.unsent = Vec::new();
         if std::mem::take(&mut self.closing) {
-            socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
+            SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
         }
         Ok(())
     }
@@ -148,10 +149,13 @@ impl Peer {
 
     /// Reads what has come, with no system call more than that takes.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Heard> {
-        if std::mem::take(&mut self.may_be_more)
-            && let Some(heard) = self.read()
-        {
-            return Poll::Ready(heard);
+        if std::mem::take(&mut self.may_be_more) {
+            // The runtime takes it that there is nothing: the socket itself is asked.
+            let heard = self.read_by(|stream, buffer| (&*SockRef::from(stream)).read(buffer));
+            if let Some(heard) = heard {
+                self.may_be_more = true;
+                return Poll::Ready(heard);
+            }
         }
         let mut buffer = [MaybeUninit::uninit(); READ];
         let mut buffer = ReadBuf::uninit(&mut buffer);
@@ -172,8 +176,12 @@ impl Peer {
 
     /// Reads what is there now; `None` where nothing is.
     fn read(&mut self) -> Option<Heard> {
+        self.read_by(TcpStream::try_read)
+    }
+
+    fn read_by(&mut self, read: impl FnOnce(&TcpStream, &mut [u8]) -> io::Result<usize>) -> Option<Heard> {
         let mut buffer = [0; READ];
-        Some(match self.stream.try_read(&mut buffer) {
+        Some(match read(&self.stream, &mut buffer) {
             Ok(0) => {
                 self.open = false;
                 Heard::Closed
@@ -213,5 +221,44 @@ impl Peer {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The next line, where it comes in time.
+    async fn line(peer: &mut Peer) -> Vec<u8> {
+        loop {
+            if let Some(line) = peer.next_line() {
+                return line.unwrap().bytes;
+            }
+            let heard = tokio::time::timeout(Duration::from_secs(2), peer.hear(true)).await;
+            assert!(matches!(heard, Ok(Heard::Progress)), "{heard:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_follows_urgent_bytes_is_read_although_it_came_before() {
+        let listener = net::listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        net::prepare_control(&listener).unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut peer = Peer::client(listener.accept().await.unwrap().0);
+        let socket = SockRef::from(&client);
+        for round in 0..20 {
+            socket.send(b"NOOP\r\n").unwrap();
+            socket.send_out_of_band(b"A").unwrap();
+            socket.send(b"BOR\r\n").unwrap();
+            socket.send_out_of_band(b"\xff\xf4\xff").unwrap();
+            socket.send(b"\xf2STAT\r\n").unwrap();
+            // All of it is there before the first read.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            for expected in [&b"NOOP"[..], b"ABOR", b"STAT"] {
+                assert_eq!(line(&mut peer).await, expected, "round {round}");
+            }
+        }
     }
 }
