@@ -1,5 +1,6 @@
 //! One session: takes a client to its server, does every action of the session core and feeds every result back.
 
+mod data;
 mod explicit;
 mod limits;
 mod memory;
@@ -14,16 +15,17 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::limits::{Counts, Place, SharedBucket};
 use crate::net::Names;
-use crate::pinhole::{Bindings, DataEvent, Datapaths, OpenError, PinholeGuard};
+use crate::pinhole::{Bindings, DataEvent, Datapaths, PinholeGuard};
 use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
-use crate::session::{Action, Carrier, CloseReason, Event, Input, Pinhole, PinholeId, Refusal, Session, Setting};
+use crate::session::{Action, CloseReason, Event, Input, PinholeId, Session, Setting};
+use data::{DataChannel, next_data_event, next_event};
 pub use memory::Memory;
 use peer::{Heard, Peer};
 
@@ -125,8 +127,6 @@ struct Driver {
     closed: Option<CloseReason>,
 }
 
-type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::UnboundedReceiver<DataEvent>);
-
 /// What the driver waited for.
 enum Woken {
     Data(DataEvent),
@@ -175,18 +175,6 @@ impl Driver {
             };
             self.catch_up();
             self.session.handle(Instant::now(), input);
-            self.act();
-        }
-    }
-
-    /// What happened to connections in the kernel before a line was sent is known before the line is.
-    fn catch_up(&mut self) {
-        if !self.guards.values().any(PinholeGuard::is_kernels) {
-            return;
-        }
-        self.context.datapaths.catch_up();
-        while let Some(event) = self.data.as_mut().and_then(|(_, receiver)| receiver.try_recv().ok()) {
-            self.data_event(event);
             self.act();
         }
     }
@@ -284,59 +272,6 @@ impl Driver {
         }
     }
 
-    /// Opens a pinhole; `None` where the datapath answers later.
-    fn open(&mut self, pinhole: &Pinhole) -> Option<Input> {
-        let id = pinhole.id;
-        let terms = self.terms();
-        let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
-        match self.context.datapaths.open(pinhole, &self.bindings, terms, sender.clone()) {
-            Ok(opened) => {
-                opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
-                self.guards.insert(id, opened.guard);
-                let carrier = opened.carrier;
-                let [client_port, server_port] = opened.ports?;
-                Some(Input::PinholeOpened { id, client_port, server_port, carrier })
-            }
-            Err(error) => Some(Input::PinholeFailed { id, refusal: refusal(&error) }),
-        }
-    }
-
-    fn data_event(&mut self, event: DataEvent) {
-        let input = match event {
-            DataEvent::Opened { id, client_port, server_port } => {
-                Input::PinholeOpened { id, client_port, server_port, carrier: Carrier::Kernel }
-            }
-            DataEvent::NotOpened { id, error } => {
-                self.session
-                    .handle(Instant::now(), Input::PinholeFailed { id, refusal: Refusal::KernelRefused(error) });
-                return self.forget(id);
-            }
-            DataEvent::Started { id, .. } => Input::DataStarted(id),
-            DataEvent::Stranger { from, port, fault, .. } => {
-                return self.log.event(&Event::Stranger { from, port, fault });
-            }
-            DataEvent::HeldBack { limit, pacer, in_a_second, .. } => {
-                return self.held_back(limit, pacer, in_a_second);
-            }
-            DataEvent::Ended { id, end } => {
-                self.session.handle(Instant::now(), Input::DataEnded(id, end));
-                return self.forget(id);
-            }
-        };
-        self.session.handle(Instant::now(), input);
-    }
-
-    /// Closes a pinhole, if it is not closed already.
-    fn forget(&mut self, id: PinholeId) {
-        drop(self.guards.remove(&id));
-        // A connection that moves still has its end to tell.
-        if self.guards.is_empty() && !self.session.is_transferring() {
-            // An idle session holds no buffer.
-            self.guards = HashMap::new();
-            self.data = None;
-        }
-    }
-
     /// Tells the session what holds now.
     fn obey(&mut self) {
         let (policy, phase) = {
@@ -383,29 +318,6 @@ impl Driver {
     }
 }
 
-/// The next thing that happens to a data connection of a session that is over; `None` once there is none left.
-async fn next_data_event(
-    data: &mut mpsc::UnboundedReceiver<DataEvent>,
-    orders: &mut watch::Receiver<Orders>,
-) -> Option<DataEvent> {
-    tokio::select! {
-        biased;
-        event = data.recv() => event,
-        _ = orders.wait_for(|orders| orders.phase == Phase::Stopping) => None,
-    }
-}
-
-async fn next_event(data: &mut Option<DataChannel>) -> DataEvent {
-    match data {
-        Some((_, receiver)) => match receiver.recv().await {
-            Some(event) => event,
-            // Not while the sender beside it lives.
-            None => std::future::pending().await,
-        },
-        None => std::future::pending().await,
-    }
-}
-
 /// A client that wants to reach a server, now.
 fn asker(listener: &Listener, client: ClientAddr, server: ServerAddr) -> Asker<'_> {
     Asker { listener: &listener.name, client, server, at: Timestamp::now() }
@@ -444,18 +356,6 @@ async fn ring(mut alarm: Pin<&mut Sleep>, at: Option<Instant>) {
     if tokio::time::Instant::now() < at {
         alarm.as_mut().reset(at);
         alarm.await;
-    }
-}
-
-fn refusal(error: &OpenError) -> Refusal {
-    match error {
-        OpenError::RangeFull { .. } => Refusal::RangeFull,
-        OpenError::InUse { .. } => Refusal::PortsTaken,
-        OpenError::Privilege { .. } => Refusal::NoPrivilege,
-        OpenError::AddressGone { .. } => Refusal::AddressGone,
-        OpenError::NoDescriptors { .. } => Refusal::NoDescriptors,
-        OpenError::NotByKernel(why) => Refusal::NotByKernel(*why),
-        OpenError::Io { error, .. } => Refusal::System(error.kind()),
     }
 }
 

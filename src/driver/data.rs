@@ -1,0 +1,116 @@
+//! Data connections of a session: what it asks of the datapath, and what the datapath tells.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Driver, Orders, Phase};
+use crate::pinhole::{DataEvent, OpenError, PinholeGuard};
+use crate::session::{Carrier, Event, Input, Pinhole, PinholeId, Refusal};
+
+/// Both ends of what the datapath tells one session.
+pub(super) type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::UnboundedReceiver<DataEvent>);
+
+impl Driver {
+    /// What happened to connections in the kernel before a line was sent is known before the line is.
+    pub(super) fn catch_up(&mut self) {
+        if !self.guards.values().any(PinholeGuard::is_kernels) {
+            return;
+        }
+        self.context.datapaths.catch_up();
+        while let Some(event) = self.data.as_mut().and_then(|(_, receiver)| receiver.try_recv().ok()) {
+            self.data_event(event);
+            self.act();
+        }
+    }
+
+    /// Opens a pinhole; `None` where the datapath answers later.
+    pub(super) fn open(&mut self, pinhole: &Pinhole) -> Option<Input> {
+        let id = pinhole.id;
+        let terms = self.terms();
+        let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
+        match self.context.datapaths.open(pinhole, &self.bindings, terms, sender.clone()) {
+            Ok(opened) => {
+                opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
+                self.guards.insert(id, opened.guard);
+                let carrier = opened.carrier;
+                let [client_port, server_port] = opened.ports?;
+                Some(Input::PinholeOpened { id, client_port, server_port, carrier })
+            }
+            Err(error) => Some(Input::PinholeFailed { id, refusal: refusal(&error) }),
+        }
+    }
+
+    pub(super) fn data_event(&mut self, event: DataEvent) {
+        let input = match event {
+            DataEvent::Opened { id, client_port, server_port } => {
+                Input::PinholeOpened { id, client_port, server_port, carrier: Carrier::Kernel }
+            }
+            DataEvent::NotOpened { id, error } => {
+                self.session
+                    .handle(Instant::now(), Input::PinholeFailed { id, refusal: Refusal::KernelRefused(error) });
+                return self.forget(id);
+            }
+            DataEvent::Started { id, .. } => Input::DataStarted(id),
+            DataEvent::Stranger { from, port, fault, .. } => {
+                return self.log.event(&Event::Stranger { from, port, fault });
+            }
+            DataEvent::HeldBack { limit, pacer, in_a_second, .. } => {
+                return self.held_back(limit, pacer, in_a_second);
+            }
+            DataEvent::Ended { id, end } => {
+                self.session.handle(Instant::now(), Input::DataEnded(id, end));
+                return self.forget(id);
+            }
+        };
+        self.session.handle(Instant::now(), input);
+    }
+
+    /// Closes a pinhole, if it is not closed already.
+    pub(super) fn forget(&mut self, id: PinholeId) {
+        drop(self.guards.remove(&id));
+        // A connection that moves still has its end to tell.
+        if self.guards.is_empty() && !self.session.is_transferring() {
+            // An idle session holds no buffer.
+            self.guards = HashMap::new();
+            self.data = None;
+        }
+    }
+}
+
+/// The next thing that happens to a data connection of a session that is over; `None` once there is none left.
+pub(super) async fn next_data_event(
+    data: &mut mpsc::UnboundedReceiver<DataEvent>,
+    orders: &mut watch::Receiver<Orders>,
+) -> Option<DataEvent> {
+    tokio::select! {
+        biased;
+        event = data.recv() => event,
+        _ = orders.wait_for(|orders| orders.phase == Phase::Stopping) => None,
+    }
+}
+
+/// The next thing that happens to a data connection.
+pub(super) async fn next_event(data: &mut Option<DataChannel>) -> DataEvent {
+    match data {
+        Some((_, receiver)) => match receiver.recv().await {
+            Some(event) => event,
+            // Not while the sender beside it lives.
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn refusal(error: &OpenError) -> Refusal {
+    match error {
+        OpenError::RangeFull { .. } => Refusal::RangeFull,
+        OpenError::InUse { .. } => Refusal::PortsTaken,
+        OpenError::Privilege { .. } => Refusal::NoPrivilege,
+        OpenError::AddressGone { .. } => Refusal::AddressGone,
+        OpenError::NoDescriptors { .. } => Refusal::NoDescriptors,
+        OpenError::NotByKernel(why) => Refusal::NotByKernel(*why),
+        OpenError::Io { error, .. } => Refusal::System(error.kind()),
+    }
+}
