@@ -39,11 +39,13 @@ struct Acceptor {
 pub(super) struct Ready {
     listener: Arc<Listener>,
     socket: Arc<Socket>,
+    /// The same socket once for each thread; none where they have theirs.
+    for_threads: Vec<Socket>,
 }
 
 impl Acceptors {
     /// Gets a socket for each listener: one that is open already, or a new one. Changes nothing yet.
-    pub(super) fn open(&self, listeners: &[Listener]) -> Result<Vec<Ready>, StartError> {
+    pub(super) fn open(&self, listeners: &[Listener], workers: &Workers) -> Result<Vec<Ready>, StartError> {
         let mut going: Vec<&Acceptor> = self.open.iter().collect();
         let kept: Vec<Option<&Acceptor>> = listeners
             .iter()
@@ -54,11 +56,14 @@ impl Acceptors {
             .collect();
         let going: Vec<&Socket> = going.iter().map(|acceptor| &*acceptor.socket).collect();
         let ready = |(listener, kept): (&Listener, Option<&Acceptor>)| {
-            let socket = match kept {
-                Some(acceptor) => Arc::clone(&acceptor.socket),
-                None => Arc::new(bind(listener, &going)?),
+            let (socket, for_threads) = match kept {
+                Some(acceptor) => (Arc::clone(&acceptor.socket), Vec::new()),
+                None => {
+                    let (socket, for_threads) = bind(listener, &going, workers.count())?;
+                    (Arc::new(socket), for_threads)
+                }
             };
-            Ok(Ready { listener: Arc::new(listener.clone()), socket })
+            Ok(Ready { listener: Arc::new(listener.clone()), socket, for_threads })
         };
         listeners.iter().zip(kept).map(ready).collect()
     }
@@ -70,7 +75,7 @@ impl Acceptors {
             let place = old.iter().position(|acceptor| Arc::ptr_eq(&acceptor.socket, socket))?;
             Some(old.swap_remove(place))
         };
-        for Ready { listener, socket } in ready {
+        for Ready { listener, socket, for_threads } in ready {
             let acceptor = match kept(&mut old, &socket) {
                 Some(acceptor) => {
                     acceptor.listener.send_replace(listener);
@@ -78,9 +83,8 @@ impl Acceptors {
                 }
                 None => {
                     let (listener, told) = watch::channel(listener);
-                    let accepting =
-                        |worker| accept(Arc::clone(&socket), told.clone(), context.clone(), sessions.clone(), worker);
-                    let tasks = sessions.workers.spawn_on_each(accepting);
+                    let accepting = |worker, own| accept(own, told.clone(), context.clone(), sessions.clone(), worker);
+                    let tasks = sessions.workers.spawn_on_each(for_threads, accepting);
                     Acceptor { socket, listener, tasks }
                 }
             };
@@ -107,9 +111,9 @@ const fn is_tproxy(listener: &Listener) -> bool {
     matches!(listener.stand, Stand::Transparent { interception: Interception::Tproxy, .. })
 }
 
-/// `going` are the sockets of listeners that will be closed: one may be in the way, as `0.0.0.0:21` is of
-/// `192.0.2.1:21`.
-fn bind(listener: &Listener, going: &[&Socket]) -> Result<Socket, StartError> {
+/// A socket that listens, and the same once for each thread. `going` are the sockets of listeners that will be closed: one
+/// may be in the way, as `0.0.0.0:21` is of `192.0.2.1:21`.
+fn bind(listener: &Listener, going: &[&Socket], threads: usize) -> Result<(Socket, Vec<Socket>), StartError> {
     let (at, transparent) = (listener.bind, is_tproxy(listener));
     let listening = match net::listen(at, transparent, net::CONTROL_BACKLOG) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && !going.is_empty() => {
@@ -119,8 +123,9 @@ fn bind(listener: &Listener, going: &[&Socket]) -> Result<Socket, StartError> {
     };
     let ready = listening.and_then(|socket| {
         net::prepare_control(&socket)?;
-        // Each thread listens to it by itself.
-        socket.into_std()
+        let socket = socket.into_std()?;
+        let for_threads: io::Result<Vec<Socket>> = (0..threads).map(|_| socket.try_clone()).collect();
+        Ok((socket, for_threads?))
     });
     ready.map_err(|error| StartError::Listen {
         name: listener.name.clone(),
@@ -144,14 +149,14 @@ fn advice(listener: &Listener, error: &io::Error) -> &'static str {
 }
 
 async fn accept(
-    socket: Arc<Socket>,
+    socket: Socket,
     mut listener: watch::Receiver<Arc<Listener>>,
     context: Context,
     sessions: Sessions,
     worker: usize,
 ) {
     let mut failing = false;
-    let socket = match socket.try_clone().and_then(TcpListener::from_std) {
+    let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return report::not_accepted(&listener.borrow().name, &error),
     };
@@ -211,6 +216,10 @@ struct Running {
 impl Sessions {
     pub(super) fn new(workers: Workers) -> Self {
         Self { shared: Arc::default(), workers }
+    }
+
+    pub(super) const fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     pub(super) fn count(&self) -> usize {

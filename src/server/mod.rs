@@ -55,7 +55,7 @@ pub enum StartError {
         why: Unavailable,
     },
     /// The threads that sessions run on cannot be had.
-    #[error("cannot start the threads that sessions run on: {0}")]
+    #[error("cannot start the threads that sessions run on: {0}; `ulimit -u` and systemd's `TasksMax=` limit them")]
     Threads(std::io::Error),
     /// Signals cannot be taken.
     #[error("cannot take signals: {0}")]
@@ -94,14 +94,15 @@ impl Gate {
         check_privilege(&policy, may_be_transparent)?;
         let datapaths = Datapaths::new(policy.timeouts.connect);
         check_datapath(&policy, &datapaths)?;
-        let sockets = Acceptors::default().open(&policy.listeners)?;
+        let workers = Workers::start().map_err(StartError::Threads)?;
+        let sockets = Acceptors::default().open(&policy.listeners, &workers)?;
         let policy = Arc::new(policy);
         let (orders, _) = watch::channel(Orders { policy: Arc::clone(&policy), phase: Phase::Serving });
         let mut gate = Self {
             signals,
             orders,
             acceptors: Acceptors::default(),
-            sessions: Sessions::new(Workers::start().map_err(StartError::Threads)?),
+            sessions: Sessions::new(workers),
             clock: Clock::new(Timestamp::now, &policy),
             datapaths,
             memory: Memory::default(),
@@ -175,7 +176,7 @@ impl Gate {
         };
         let opened = check_privilege(&policy, self.may_be_transparent)
             .and_then(|()| check_datapath(&policy, &self.datapaths))
-            .and_then(|()| self.acceptors.open(&policy.listeners));
+            .and_then(|()| self.acceptors.open(&policy.listeners, self.sessions.workers()));
         let sockets = match opened {
             Ok(sockets) => sockets,
             Err(why) => return report::not_reloaded(&why),

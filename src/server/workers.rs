@@ -13,6 +13,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::report;
+
 /// How many tasks have their turn before it is looked what has come in: data that moves must not keep a line waiting.
 const TURNS: u32 = 16;
 
@@ -38,12 +40,18 @@ impl Workers {
         Ok(Self(workers?.into()))
     }
 
-    /// Runs a task on each thread, which is told its number.
-    pub(super) fn spawn_on_each<F>(&self, task: impl Fn(usize) -> F) -> Vec<JoinHandle<()>>
+    /// How many threads there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Runs a task on each thread, which is told its number and given what is its own.
+    pub(super) fn spawn_on_each<T, F>(&self, own: Vec<T>, task: impl Fn(usize, T) -> F) -> Vec<JoinHandle<()>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.0.iter().enumerate().map(|(number, worker)| worker.runtime.spawn(task(number))).collect()
+        let each = self.0.iter().zip(own).enumerate();
+        each.map(|(number, (worker, own))| worker.runtime.spawn(task(number, own))).collect()
     }
 
     /// Does this with a client that thread `number`, which calls this, has taken: there, unless another thread has
@@ -67,8 +75,10 @@ impl Workers {
             let load = other.one_more();
             other.runtime.spawn(async {
                 // What it hears from now on is told to this thread.
-                let Ok(client) = client.into_std().and_then(TcpStream::from_std) else { return };
-                task(client, load).await;
+                match client.into_std().and_then(TcpStream::from_std) {
+                    Ok(client) => task(client, load).await,
+                    Err(error) => report::system("a client cannot be served by another thread", &error),
+                }
             });
         }
     }

@@ -34,3 +34,30 @@ impl Locals {
         is_local
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_within_bounds() {
+        let locals = Locals::default();
+        for _ in 0..2 {
+            assert!(locals.has("127.0.0.1".parse().unwrap()));
+            assert!(!locals.has("192.0.2.77".parse().unwrap()));
+        }
+        assert_eq!(locals.0.lock().unwrap().len(), 2);
+        let many = (0..MOST).map(|number| IpAddr::from(u32::try_from(number).unwrap().to_be_bytes()));
+        locals.0.lock().unwrap().extend(many.map(|ip| (ip, (false, Instant::now()))));
+        assert!(locals.has("127.0.0.2".parse().unwrap()));
+        assert_eq!(locals.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_answer_does_not_hold_for_long() {
+        let (locals, ip) = (Locals::default(), "127.0.0.1".parse().unwrap());
+        let long_ago = Instant::now().checked_sub(HOLDS).unwrap();
+        locals.0.lock().unwrap().insert(ip, (false, long_ago));
+        assert!(locals.has(ip));
+    }
+}
