@@ -193,6 +193,8 @@ rules:
         let from = format!("  - name: other-{other}\n    from: \"100.{}.{b}.{c}\"\n", 64 + a);
         text.push_str(&from);
         text.push_str("    to: \"10.2.0.2:21\"\n    action: allow\n    inbound: \"10001-10020\"\n");
+        // Any rule that may take the kernel has conntrack look at every packet.
+        let _infallible = writeln!(text, "    datapath: {datapath}");
     }
     let _infallible = write!(
         text,

@@ -7,6 +7,7 @@ use super::ftp_server::DATA_PORTS;
 use super::lab::job::{Job, tail};
 use super::lab::net::Net;
 use super::lab::scratch::Scratch;
+use super::lab::server::PROFTPD_ALONE;
 use super::lab::{Fault, poll, unpacked};
 
 /// Sessions that are asked of mod_proxy at most: each is a process of some MiB.
@@ -59,18 +60,7 @@ LoadModule mod_tls.c
 LoadModule mod_proxy.c
 PidFile {dir}/pid
 ScoreboardFile {dir}/scoreboard
-ControlsEngine off
-DelayEngine off
-DelayTable none
-SystemLog none
-TransferLog none
-WtmpLog off
-UseReverseDNS off
-AuthPAM off
-AuthOrder mod_auth_file.c
-User nobody
-Group nogroup
-PassivePorts 10001 14000
+{PROFTPD_ALONE}PassivePorts 10001 14000
 TimeoutIdle 0
 TimeoutLogin 0
 TimeoutNoTransfer 0

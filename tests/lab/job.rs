@@ -62,6 +62,8 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
+        // By name too: a program that has changed its user no longer ends with its parent.
+        let _ = self.signal(Signal::KILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

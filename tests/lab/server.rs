@@ -14,8 +14,8 @@ use super::net::Net;
 use super::scratch::Scratch;
 use super::{Family, Fault, Leg, Mode, Notation, goods, poll, unpacked};
 
-#[allow(unused_imports, reason = "not every test logs in")]
-pub use config::{PASSWORD, USER};
+#[allow(unused_imports, reason = "not every test logs in, or has a ProFTPD of its own")]
+pub use config::{PASSWORD, PROFTPD_ALONE, USER};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Server {

@@ -124,6 +124,20 @@ seccomp_sandbox=NO
     )
 }
 
+/// What any ProFTPD of the lab does without: it delays nobody, asks nobody and writes nothing down.
+pub const PROFTPD_ALONE: &str = "ControlsEngine off
+DelayEngine off
+DelayTable none
+SystemLog none
+TransferLog none
+WtmpLog off
+UseReverseDNS off
+AuthPAM off
+AuthOrder mod_auth_file.c
+User nobody
+Group nogroup
+";
+
 fn proftpd(folder: &Path, root: &Path, family: Family, refused: &[&str]) -> String {
     let limits =
         if refused.is_empty() { String::new() } else { format!("<Limit {}>\nDenyAll\n</Limit>\n", refused.join(" ")) };
@@ -137,19 +151,8 @@ Port 21
 ModulePath {root}/usr/lib/proftpd
 PidFile {dir}/pid
 ScoreboardFile {dir}/scoreboard
-ControlsEngine off
-DelayEngine off
-DelayTable none
-SystemLog none
-TransferLog none
-WtmpLog off
-UseReverseDNS off
-AuthPAM off
-AuthOrder mod_auth_file.c
-AuthUserFile {dir}/users
+{PROFTPD_ALONE}AuthUserFile {dir}/users
 RequireValidShell off
-User nobody
-Group nogroup
 PassivePorts 30000 30999
 AllowOverwrite on
 AllowRetrieveRestart on
