@@ -178,7 +178,7 @@ chain forward { type filter hook forward priority filter; policy drop; ct state 
 }
 ";
 
-/// The rules of the bench, behind `others` that are about other clients.
+/// The rules of the bench, behind `others` that are about other clients: as many ports as the server itself has.
 fn rules(datapath: &str, others: usize) -> String {
     let mut text = "version: 1
 listeners:
@@ -202,7 +202,7 @@ rules:
     from: \"10.1.0.0/24\"
     to: \"10.2.0.2:21\"
     action: allow
-    inbound: \"10001-10064\"
+    inbound: \"10001-11100\"
     outbound: \"40000-41999\"
     datapath: {datapath}
 "

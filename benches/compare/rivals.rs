@@ -60,7 +60,7 @@ LoadModule mod_tls.c
 LoadModule mod_proxy.c
 PidFile {dir}/pid
 ScoreboardFile {dir}/scoreboard
-{PROFTPD_ALONE}PassivePorts 10001 14000
+{PROFTPD_ALONE}PassivePorts 10001 11100
 TimeoutIdle 0
 TimeoutLogin 0
 TimeoutNoTransfer 0
