@@ -29,6 +29,8 @@ use crate::policy::Proxies;
 use crate::session::PinholeId;
 
 const BACKLOG: u32 = 256;
+/// Many more than there are threads.
+const TABLES: usize = 64;
 /// How often one pinhole tells of strangers: a flood of them must not fill the memory.
 const STRANGERS_TOLD: u8 = 8;
 /// How long accepting rests when there is no file descriptor for the next connection.
@@ -89,8 +91,17 @@ impl Arrived {
 }
 
 /// Every port that is listened on.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ports(Arc<Mutex<Table>>);
+///
+/// There are several tables, so that threads seldom wait for each other: listening and closing happen with one locked.
+/// What a port has to do with is all in one of them.
+#[derive(Clone, Debug)]
+pub(super) struct Ports(Arc<[Arc<Mutex<Table>>; TABLES]>);
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self(Arc::new(std::array::from_fn(|_| Arc::default())))
+    }
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -178,10 +189,11 @@ impl Ports {
         let peer = Peer { from, proxies: wanted.proxies };
         let rather = wanted.rather.filter(|port| wanted.ports.contains(*port));
         let others = (start..count).chain(0..start).filter_map(|index| wanted.ports.nth(index));
-        let mut table = self.lock();
         for port in rather.into_iter().chain(others.filter(|port| Some(*port) != rather)) {
             let key = Key { ip: wanted.at, port, socket: wanted.socket };
-            match self.ready_for(&mut table, key, peer) {
+            let shared = self.table_of(port);
+            let mut table = lock(shared);
+            match table.ready_for(shared, key, peer) {
                 Ok(true) => {
                     table.last_serial += 1;
                     let serial = table.last_serial;
@@ -189,7 +201,7 @@ impl Ports {
                     if let Some(port) = table.ports.get_mut(&key) {
                         port.waiting.insert(from, waiting);
                     }
-                    return Ok(Reservation { ports: self.clone(), key, from, serial });
+                    return Ok(Reservation { table: Arc::clone(shared), key, from, serial });
                 }
                 Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => skipped.push(port),
@@ -204,15 +216,22 @@ impl Ports {
         })
     }
 
-    /// Whether `key` can wait for this peer; it is listened on then, and nothing old is left in its queue.
-    fn ready_for(&self, table: &mut Table, key: Key, peer: Peer<'_>) -> io::Result<bool> {
+    fn table_of(&self, port: u16) -> &Arc<Mutex<Table>> {
+        &self.0[usize::from(port) % TABLES]
+    }
+}
+
+impl Table {
+    /// Whether `key` can wait for this peer; it is listened on then, and nothing old is left in its queue. `shared` is
+    /// this table.
+    fn ready_for(&mut self, shared: &Arc<Mutex<Self>>, key: Key, peer: Peer<'_>) -> io::Result<bool> {
         let others = Socket::ALL.into_iter().filter(|socket| *socket != key.socket);
-        if others.into_iter().any(|socket| table.ports.contains_key(&Key { socket, ..key })) {
+        if others.into_iter().any(|socket| self.ports.contains_key(&Key { socket, ..key })) {
             return Ok(false);
         }
-        let place = Place { table: Arc::downgrade(&self.0), key, serial: table.last_serial };
-        let serial = table.last_serial + 1;
-        match table.ports.entry(key) {
+        let place = Place { table: Arc::downgrade(shared), key, serial: self.last_serial };
+        let serial = self.last_serial + 1;
+        match self.ports.entry(key) {
             Entry::Occupied(port) if !port.get().has_room_for(peer) => Ok(false),
             Entry::Occupied(mut port) => {
                 let drained = port.get_mut().drain(&place);
@@ -229,19 +248,15 @@ impl Ports {
                         let listener = listen(SocketAddr::new(key.ip, key.port), transparent, BACKLOG)?;
                         // So is whoever comes, until its transfer has ended in order.
                         reset_on_close(&listener, true)?;
-                        let acceptor = tokio::spawn(accept_all(Arc::downgrade(&self.0), key, serial)).abort_handle();
+                        let acceptor = tokio::spawn(accept_all(Arc::downgrade(shared), key, serial)).abort_handle();
                         Some(Listening { listener, acceptor })
                     }
                 };
                 place.insert(Port { serial, listening, readers: Readers::default(), waiting: HashMap::new() });
-                table.last_serial = serial;
+                self.last_serial = serial;
                 Ok(true)
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        lock(&self.0)
     }
 }
 
@@ -345,7 +360,7 @@ fn accept_one(
 /// A port that waits for one connection; dropped, it waits no longer, and is closed where nobody else uses it.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    ports: Ports,
+    table: Arc<Mutex<Table>>,
     key: Key,
     from: IpAddr,
     serial: u64,
@@ -360,7 +375,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut table = self.ports.lock();
+        let mut table = lock(&self.table);
         let Entry::Occupied(mut port) = table.ports.entry(self.key) else { return };
         if port.get().waiting.get(&self.from).is_some_and(|waiting| waiting.serial == self.serial) {
             port.get_mut().waiting.remove(&self.from);
