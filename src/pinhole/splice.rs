@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -15,6 +15,8 @@ use crate::limits::{Meter, Pace, Reserved};
 
 /// What is copied at a time where no pipe can be had.
 const COPIED_BYTES: usize = 64 << 10;
+/// What is copied before there is a pipe: a small file is done then, at less cost than a splice has.
+pub(super) const FIRST_BYTES: usize = 8 << 10;
 /// How many times in a row bytes are moved before others have their turn.
 const TURNS: u32 = 2;
 /// What is asked for at a time, at most: no pipe is larger.
@@ -112,7 +114,7 @@ pub(super) async fn pump(
     loop {
         from.readable().await.map_err(|_| Broken::Source)?;
         let mut allowed = terms.allowed(pumped).await;
-        let mut load = Load::new(pipes);
+        let mut load = if turns == 0 { Load::first() } else { Load::new(pipes) };
         loop {
             let filled = load.fill(from, allowed);
             terms.pace.give_back(allowed - filled.as_ref().map_or(0, |filled| *filled));
@@ -126,10 +128,17 @@ pub(super) async fn pump(
             }
             load.empty_into(to, pumped).await.map_err(|_| Broken::Sink)?;
             turns += 1;
+            match load.after() {
+                After::Unknown => {}
+                After::End => return Ok(()),
+                After::Failure => return Err(Broken::Source),
+            }
             if !terms.pace.is_none() {
                 break;
             }
-            if turns % TURNS == 0 {
+            if turns == 1 {
+                load = Load::new(pipes);
+            } else if turns % TURNS == 0 {
                 tokio::task::yield_now().await;
             }
             allowed = terms.allowed(pumped).await;
@@ -150,12 +159,40 @@ pub(super) fn pass_end_to(to: &TcpStream, pumped: &Pumped) -> Result<(), Broken>
 /// Bytes in flight.
 enum Load {
     Pipe(Lease),
-    Buffer { bytes: Vec<u8>, start: usize, end: usize },
+    Buffer(Buffer),
+}
+
+/// Bytes that are copied.
+struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    after: After,
+}
+
+/// What the source said behind the bytes in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Unknown,
+    End,
+    /// An error, which a socket tells only once.
+    Failure,
 }
 
 impl Load {
     fn new(pipes: &PipePool) -> Self {
-        pipes.take().map_or_else(|| Self::Buffer { bytes: vec![0; COPIED_BYTES], start: 0, end: 0 }, Self::Pipe)
+        pipes.take().map_or_else(|| Self::Buffer(Buffer::new(COPIED_BYTES)), Self::Pipe)
+    }
+
+    fn first() -> Self {
+        Self::Buffer(Buffer::new(FIRST_BYTES))
+    }
+
+    const fn after(&self) -> After {
+        match self {
+            Self::Pipe(_) => After::Unknown,
+            Self::Buffer(buffer) => buffer.after,
+        }
     }
 
     /// Takes bytes from a socket into the empty load, so many at most; 0: it has ended.
@@ -169,11 +206,7 @@ impl Load {
                 })?;
                 Ok(lease.filled as u64)
             }
-            Self::Buffer { bytes, start, end } => {
-                let room = bytes.len().min(most);
-                (*start, *end) = (0, from.try_read(bytes.get_mut(..room).unwrap_or_default())?);
-                Ok(*end as u64)
-            }
+            Self::Buffer(buffer) => buffer.fill(from, most).map(|filled| filled as u64),
         }
     }
 
@@ -193,7 +226,7 @@ impl Load {
     fn is_empty(&self) -> bool {
         match self {
             Self::Pipe(lease) => lease.filled == 0,
-            Self::Buffer { start, end, .. } => start == end,
+            Self::Buffer(Buffer { start, end, .. }) => start == end,
         }
     }
 
@@ -207,11 +240,60 @@ impl Load {
                 lease.filled -= poured;
                 Ok(poured)
             }
-            Self::Buffer { bytes, start, end } => {
-                let poured = to.try_write(bytes.get(*start..*end).unwrap_or_default())?;
-                *start += poured;
-                Ok(poured)
+            Self::Buffer(buffer) => buffer.pour(to),
+        }
+    }
+}
+
+impl Buffer {
+    fn new(size: usize) -> Self {
+        Self { bytes: vec![0; size], start: 0, end: 0, after: After::Unknown }
+    }
+
+    fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
+        let room = most.min(self.bytes.len());
+        let room = self.bytes.get_mut(..room).unwrap_or_default();
+        (self.start, self.end) = (0, from.try_read(room)?);
+        // Where the end is here already it goes with them.
+        let rest = room.get_mut(self.end..).unwrap_or_default();
+        if self.end > 0 && !rest.is_empty() {
+            match from.try_read(rest) {
+                Ok(0) => self.after = After::End,
+                Ok(more) => self.end += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.after = After::Failure,
             }
+        }
+        Ok(self.end)
+    }
+
+    fn pour(&mut self, to: &TcpStream) -> io::Result<usize> {
+        let bytes = self.bytes.get(self.start..self.end).unwrap_or_default();
+        let flags = SendFlags::NOSIGNAL | if self.after == After::End { SendFlags::MORE } else { SendFlags::empty() };
+        let poured = to.try_io(Interest::WRITABLE, || Ok(send(to, bytes, flags)?))?;
+        self.start += poured;
+        Ok(poured)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{dial, listen, reset_on_close};
+
+    #[tokio::test]
+    async fn an_error_behind_the_first_bytes_is_kept() {
+        for (resets, after) in [(false, After::End), (true, After::Failure)] {
+            let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+            let from = dial(listener.local_addr().unwrap(), None, false, LONG).await.unwrap();
+            let peer = listener.accept().await.unwrap().0;
+            assert_eq!(peer.try_write(b"half of it").unwrap(), 10);
+            reset_on_close(&peer, resets).unwrap();
+            drop(peer);
+            from.readable().await.unwrap();
+            let mut buffer = Buffer::new(FIRST_BYTES);
+            assert_eq!(buffer.fill(&from, FIRST_BYTES).unwrap(), 10);
+            assert_eq!(buffer.after, after);
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
+use super::splice::FIRST_BYTES;
 use super::*;
 use crate::addr::{Network, PortRange, PortRanges, Side};
 use crate::net::{dial, listen, reset_on_close};
@@ -296,6 +297,39 @@ async fn a_reset_arrives_as_a_reset() {
         reset(bad);
         assert_eq!(read(&mut good).await, RESET);
         assert_eq!(lab.end().await.how, HowEnded::CutBy(by));
+    }
+}
+
+#[tokio::test]
+async fn a_reset_right_behind_a_few_bytes_is_no_end() {
+    for by in [Side::Client, Side::Server] {
+        let mut lab = Lab::new();
+        let (client, server, _opened) = lab.joined().await;
+        let (bad, mut good) = if by == Side::Client { (client, server) } else { (server, client) };
+        // The relay is on this thread: it finds both, or only the reset.
+        assert_eq!(bad.try_write(b"half of it").unwrap(), 10);
+        reset(bad);
+        assert_eq!(read(&mut good).await, RESET);
+        assert_eq!(lab.end().await.how, HowEnded::CutBy(by));
+    }
+}
+
+#[tokio::test]
+async fn an_end_right_behind_a_few_bytes_comes_with_them() {
+    for count in [1, FIRST_BYTES - 1, FIRST_BYTES, FIRST_BYTES + 1] {
+        let mut lab = Lab::new();
+        let (mut client, server, _opened) = lab.joined().await;
+        let bytes: Vec<u8> = (0..count).map(|place| place.to_le_bytes()[0]).collect();
+        assert_eq!(server.try_write(&bytes).unwrap(), count);
+        drop(server);
+        assert_eq!(read(&mut client).await, Ok(bytes));
+        drop(client);
+        let (to_server, to_client) = (0, count as u64);
+        assert_eq!(
+            lab.end().await,
+            DataEnd { to_server, to_client, is_estimate: false, how: HowEnded::Complete },
+            "{count} bytes"
+        );
     }
 }
 
