@@ -10,5 +10,6 @@ pub use local::{ephemeral_ports, is_local, may_be_transparent};
 pub use names::{NameError, Names};
 pub use open::{CONTROL_BACKLOG, accept, dial, listen, listen_in_place_of};
 pub use options::{
-    has_urgent, original_dst, prepare_control, prepare_data, raise_file_limit, reset_on_close, try_send_urgent,
+    has_urgent, keep_alive, original_dst, prepare_control, prepare_data, raise_file_limit, reset_on_close,
+    try_send_urgent,
 };

@@ -44,25 +44,27 @@ pub fn prepare_control(stream: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;
-    keep_alive(&socket)
+    keep_alive(stream)
 }
 
-/// Makes one leg of a data connection ready: no delay, and a dead peer noticed.
+/// Makes one leg of a data connection ready: no delay. One that lasts is to [`keep_alive`] too.
 ///
 /// # Errors
 ///
 /// What the kernel says, in practice only where the connection is gone.
 pub fn prepare_data(stream: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    keep_alive(&socket)
+    SockRef::from(stream).set_tcp_nodelay(true)
 }
 
-/// 60 s of silence, then a probe every 15 s, four of them.
-fn keep_alive(socket: &SockRef<'_>) -> io::Result<()> {
+/// Has a dead peer noticed: 60 s of silence, then a probe every 15 s, four of them.
+///
+/// # Errors
+///
+/// What the kernel says, in practice only where the connection is gone.
+pub fn keep_alive(stream: &impl AsFd) -> io::Result<()> {
     let probes =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
-    socket.set_tcp_keepalive(&probes)
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 /// Whether closing `stream` resets it, and drops what was not sent yet, or ends it in order. What is accepted at a

@@ -20,12 +20,14 @@ use super::splice::{Broken, Pumped, WayTerms, pass_end_to, pump};
 use super::{DataEvent, Shared};
 use crate::addr::Side;
 use crate::limits::{Meter, Pace, Terms};
-use crate::net::{dial, prepare_data, proxy_header, reset_on_close};
+use crate::net::{dial, keep_alive, prepare_data, proxy_header, reset_on_close};
 use crate::policy::Limit;
 use crate::session::{DataEnd, HowEnded, Introduction, PinholeId};
 
 /// How long a client whose transfer reached a limit has to hear of it, before its data connection is reset.
 const HEARS_WHY: Duration = Duration::from_secs(1);
+/// How long a transfer goes on before it matters whether its peers are alive: most end sooner, and are never probed.
+const LASTS: Duration = Duration::from_secs(1);
 /// How often it is looked within the time of a stall whether something has moved.
 const STALL_LOOKS: u32 = 8;
 
@@ -217,6 +219,7 @@ async fn transfer(
         () = cut(client, &up, &down) => HowEnded::CutBy(Side::Client),
         () = cut(server, &down, &up) => HowEnded::CutBy(Side::Server),
         () = stalled(terms.stall, &up, &down) => HowEnded::Limited(Limit::StallTimeout),
+        never = keep_alive_once_it_lasts([client, server]) => match never {},
         both = async { tokio::try_join!(
             up.run(client, server, Side::Client, pipes, &up_terms, &down),
             down.run(server, client, Side::Server, pipes, &down_terms, &up),
@@ -294,6 +297,15 @@ async fn stalled(limit: Option<Duration>, up: &Way, down: &Way) {
     }
 }
 
+async fn keep_alive_once_it_lasts(legs: [&TcpStream; 2]) -> Infallible {
+    tokio::time::sleep(LASTS).await;
+    for leg in legs {
+        // It fails where the connection is gone, which is noticed as it is.
+        let _ = keep_alive(leg);
+    }
+    std::future::pending().await
+}
+
 /// Returns when a peer's failure cuts the transfer; `out` comes from it, `back` goes to it.
 ///
 /// A peer that has ended in order and was never sent a byte cuts nothing by going away. This happens to any slow
@@ -330,4 +342,25 @@ fn end_in_order(legs: [(Side, &TcpStream, &Way); 2]) -> HowEnded {
         }
     }
     HowEnded::Complete
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::net::listen;
+
+    #[tokio::test]
+    async fn the_legs_of_a_transfer_that_lasts_are_probed() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        let dialled = dial(listener.local_addr().unwrap(), None, false, LASTS).await.unwrap();
+        let accepted = listener.accept().await.unwrap().0;
+        let legs = [&dialled, &accepted];
+        let probed = || legs.map(|leg| SockRef::from(leg).keepalive().unwrap());
+        let _elapsed = tokio::time::timeout(LASTS / 2, keep_alive_once_it_lasts(legs)).await;
+        assert_eq!(probed(), [false; 2]);
+        let _elapsed = tokio::time::timeout(LASTS * 3 / 2, keep_alive_once_it_lasts(legs)).await;
+        assert_eq!(probed(), [true; 2]);
+    }
 }
