@@ -92,7 +92,8 @@ fn main() -> Result<(), Fault> {
     println!("median of {} rounds, and the spread from the least to the most in percent of it\n", args.rounds);
     results.print();
     results.print_goals();
-    faults.iter().for_each(|fault| println!("\nnot measured: {fault}"));
+    // What the contender said by then is in the file.
+    faults.iter().for_each(|fault| println!("not measured: {}", fault.lines().next().unwrap_or_default()));
     let all = json!({ "machine": machine(), "rounds": args.rounds, "figures": results.json(), "faults": faults });
     std::fs::write(&args.json, format!("{all:#}\n")).map_err(|error| format!("{}: {error}", args.json.display()))?;
     Ok(())
