@@ -1,5 +1,6 @@
 //! What both ends of the benchmark do with a socket: lines with few system calls, and bulk data without a copy.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,7 +8,7 @@ use std::sync::OnceLock;
 
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::fs::{MemfdFlags, memfd_create, sendfile};
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -81,11 +82,15 @@ pub async fn send(stream: &mut TcpStream, mut count: usize) -> io::Result<()> {
 
 /// Takes all that comes, looks at nothing of it, and tells how much it was.
 pub async fn take(stream: &TcpStream) -> io::Result<usize> {
-    // Never written to: a TCP read with MSG_TRUNC throws the bytes away in the kernel.
-    let mut nowhere = vec![0; BLOCK];
+    thread_local! {
+        /// Never written to: a TCP read with `MSG_TRUNC` throws the bytes away in the kernel. One for all transfers:
+        /// what the allocator does with so much differs from run to run.
+        static NOWHERE: RefCell<Box<[u8]>> = RefCell::new(vec![0; BLOCK].into_boxed_slice());
+    }
+    let discard = || NOWHERE.with_borrow_mut(|nowhere| recv(stream.as_fd(), &mut **nowhere, RecvFlags::TRUNC));
     let mut taken = 0;
     loop {
-        let once = || Ok(rustix::net::recv(stream.as_fd(), nowhere.as_mut_slice(), RecvFlags::TRUNC)?.1);
+        let once = || Ok(discard()?.1);
         match stream.async_io(Interest::READABLE, once).await? {
             0 => return Ok(taken),
             count => taken += count,
