@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
+use super::ftp_server::PROXY_PORTS;
 use super::lab::gate::Gate;
 use super::lab::job::Job;
 use super::lab::net::{Net, PATH};
@@ -178,7 +179,7 @@ chain forward { type filter hook forward priority filter; policy drop; ct state 
 }
 ";
 
-/// The rules of the bench, behind `others` that are about other clients: as many ports as the server itself has.
+/// The rules of the bench, behind `others` that are about other clients.
 fn rules(datapath: &str, others: usize) -> String {
     let mut text = "version: 1
 listeners:
@@ -202,10 +203,12 @@ rules:
     from: \"10.1.0.0/24\"
     to: \"10.2.0.2:21\"
     action: allow
-    inbound: \"10001-11100\"
+    inbound: \"{}-{}\"
     outbound: \"40000-41999\"
     datapath: {datapath}
-"
+",
+        PROXY_PORTS.start(),
+        PROXY_PORTS.end()
     );
     text
 }

@@ -15,6 +15,8 @@ use super::wire::{self, Wire};
 
 /// Ports of passive mode: one for each session, so that a proxy which tells nobody apart gets each connection right.
 pub const DATA_PORTS: std::ops::RangeInclusive<u16> = 30_000..=31_099;
+/// As many, for the passive mode of proxies that choose their ports themselves.
+pub const PROXY_PORTS: std::ops::RangeInclusive<u16> = 10_001..=11_100;
 
 /// When the last answer to EPSV or PASV was sent, in nanoseconds since [`since`].
 pub static ANNOUNCED: AtomicU64 = AtomicU64::new(0);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::ftp_server::DATA_PORTS;
+use super::ftp_server::{DATA_PORTS, PROXY_PORTS};
 use super::lab::job::{Job, tail};
 use super::lab::net::Net;
 use super::lab::scratch::Scratch;
@@ -60,7 +60,7 @@ LoadModule mod_tls.c
 LoadModule mod_proxy.c
 PidFile {dir}/pid
 ScoreboardFile {dir}/scoreboard
-{PROFTPD_ALONE}PassivePorts 10001 11100
+{PROFTPD_ALONE}PassivePorts {} {}
 TimeoutIdle 0
 TimeoutLogin 0
 TimeoutNoTransfer 0
@@ -70,6 +70,8 @@ ProxyTables {dir}/tables
 ProxyReverseServers ftp://10.2.0.2:21
 ProxyReverseConnectPolicy RoundRobin
 ",
+        PROXY_PORTS.start(),
+        PROXY_PORTS.end(),
         root = root.display()
     );
     std::fs::create_dir(folder.join("tables"))?;
