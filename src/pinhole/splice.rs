@@ -133,12 +133,10 @@ pub(super) async fn pump(
                 After::End => return Ok(()),
                 After::Failure => return Err(Broken::Source),
             }
-            if !terms.pace.is_none() {
+            if turns == 1 || !terms.pace.is_none() {
                 break;
             }
-            if turns == 1 {
-                load = Load::new(pipes);
-            } else if turns % TURNS == 0 {
+            if turns % TURNS == 0 {
                 tokio::task::yield_now().await;
             }
             allowed = terms.allowed(pumped).await;
