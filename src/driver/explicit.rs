@@ -1,6 +1,7 @@
 //! A client of an explicit listener: asked for its server, which is looked up, held against the rules and dialled.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::peer::Heard;
 use super::route::{Caller, Destination, Routed, unreachable};
+use super::turn::Turn;
 use super::{Allowed, Phase, asker};
 use crate::addr::{ServerAddr, Side, embedded_v4, is_dialable};
 use crate::ftp::command::loggable;
@@ -65,9 +67,10 @@ struct Found {
 /// Talks with the client until it has named a server that can be; else what to tell it last, where it is still there.
 async fn find(caller: &mut Caller<'_>) -> Result<Found, Option<String>> {
     let mut naming = Naming::default();
+    let mut turn = Turn::new();
     caller.peer.queue(WELCOME.as_bytes());
     loop {
-        let named = match next_step(caller, &mut naming).await.ok_or(None)? {
+        let named = match next_step(caller, &mut naming, &mut turn).await.ok_or(None)? {
             Step::Connect(named) => named,
             Step::Answer(reply) => {
                 caller.peer.queue(reply.as_bytes());
@@ -95,10 +98,13 @@ async fn find(caller: &mut Caller<'_>) -> Result<Found, Option<String>> {
 }
 
 /// What the client's next line comes to; `None` where it is gone.
-async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming) -> Option<Step> {
+async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming, turn: &mut Turn) -> Option<Step> {
     loop {
-        match caller.peer.next_line() {
+        turn.yield_if_over().await;
+        let has_room = caller.peer.has_room();
+        match if has_room { caller.peer.next_line() } else { None } {
             Some(Ok(line)) => {
+                turn.count_line();
                 let step = naming.line(&line.bytes);
                 if let Step::Refuse(refusal) = &step {
                     caller.log.event(&Event::Refused { refusal: refusal.clone(), line: loggable(&line.bytes) });
@@ -109,7 +115,7 @@ async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming) -> Option<Step>
                 caller.log.event(&Event::BadLine { side: Side::Client, fault });
                 return Some(naming.bad_line(fault));
             }
-            None => match caller.peer.hear(caller.peer.is_idle()).await {
+            None => match turn.wait_for(pin!(caller.peer.hear(has_room))).await {
                 Heard::Progress => {}
                 Heard::Closed | Heard::Lost => return None,
             },

@@ -7,6 +7,7 @@ mod memory;
 mod origin;
 mod peer;
 mod route;
+mod turn;
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
@@ -28,6 +29,7 @@ use crate::session::{Action, CloseReason, Event, Input, PinholeId, Session, Sett
 use data::{DataChannel, next_data_event, next_event};
 pub use memory::Memory;
 use peer::{Heard, Peer};
+use turn::Turn;
 
 /// How long the last line may take to reach a peer, and the peer to close.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -139,18 +141,23 @@ impl Driver {
     async fn run(mut self: Box<Self>) {
         // Only the wait sets it.
         let mut alarm = pin!(tokio::time::sleep(Duration::MAX));
+        let mut turn = Turn::new();
         self.obey();
         self.act();
         while self.closed.is_none() {
-            self.feed_lines();
-            if self.closed.is_some() {
-                break;
+            self.feed_lines(&mut turn);
+            self.flush();
+            // Where the turn is over, lines may be left that were read. Deadlines come before waiting: a peer that always
+            // has something to say must not put them off.
+            if turn.yield_if_over().await || self.closed.is_some() || self.time_out_if_due(&mut turn) {
+                continue;
             }
-            match self.wait(alarm.as_mut()).await {
+            let woken = turn.wait_for(pin!(self.wait(alarm.as_mut()))).await;
+            match woken {
                 Woken::Data(event) => self.data_event(event),
                 Woken::Orders => self.obey(),
-                Woken::Timeout => self.session.handle(Instant::now(), Input::Timeout),
-                Woken::Heard(_, Heard::Progress) => {}
+                // Seen to above.
+                Woken::Timeout | Woken::Heard(_, Heard::Progress) => {}
                 Woken::Heard(side, Heard::Closed) => self.session.handle(Instant::now(), Input::PeerClosed(side)),
                 Woken::Heard(side, Heard::Lost) => self.session.handle(Instant::now(), Input::PeerLost(side)),
             }
@@ -160,13 +167,18 @@ impl Driver {
         Box::pin(self.leave()).await;
     }
 
-    /// Gives the session the lines that were read, as long as it wants them.
-    fn feed_lines(&mut self) {
-        loop {
-            let line = match (self.listens(Side::Server), self.listens(Side::Client)) {
-                (true, _) if let Some(line) = self.server.next_line() => (Side::Server, line),
-                (_, true) if let Some(line) = self.client.next_line() => (Side::Client, line),
-                _ => return,
+    /// Gives the session the lines that were read, as long as it wants them and its turn lasts.
+    fn feed_lines(&mut self, turn: &mut Turn) {
+        while self.closed.is_none() && turn.has_lines() {
+            let from_server = self.listens(Side::Server).then(|| self.server.next_line()).flatten();
+            let line = match from_server {
+                Some(line) => (Side::Server, line),
+                None if self.listens(Side::Client)
+                    && let Some(line) = self.client.next_line() =>
+                {
+                    (Side::Client, line)
+                }
+                None => return,
             };
             let input = match line {
                 (Side::Client, Ok(line)) => Input::ClientLine(line),
@@ -176,16 +188,27 @@ impl Driver {
             self.catch_up();
             self.session.handle(Instant::now(), input);
             self.act();
+            turn.count_line();
         }
     }
 
-    /// Whether a side's lines can be taken: they are wanted, and what they lead to can be sent.
-    fn listens(&self, side: Side) -> bool {
-        let receiver = match side {
-            Side::Client => &self.server,
-            Side::Server => &self.client,
-        };
-        self.closed.is_none() && self.session.wants(side) && receiver.is_idle()
+    /// Whether a side's lines can be taken: they are wanted, and there is room for what they lead to. Any line may be
+    /// answered as well as passed on, so both sides must have room.
+    fn listens(&mut self, side: Side) -> bool {
+        self.session.wants(side) && self.client.has_room() && self.server.has_room()
+    }
+
+    /// Whether a deadline was due; it has been seen to then.
+    fn time_out_if_due(&mut self, turn: &mut Turn) -> bool {
+        let Some(due) = self.session.poll_timeout() else { return false };
+        let now = Instant::now();
+        if now < due {
+            return false;
+        }
+        turn.count_line();
+        self.session.handle(now, Input::Timeout);
+        self.act();
+        true
     }
 
     async fn wait(&mut self, alarm: Pin<&mut Sleep>) -> Woken {
@@ -193,13 +216,14 @@ impl Driver {
         let (hear_client, hear_server) = (self.listens(Side::Client), self.listens(Side::Server));
         tokio::select! {
             biased;
-            // First, so that a connection that came is known before what is said about it.
-            event = next_event(&mut self.data) => Woken::Data(event),
+            // First, for a peer must not be able to put off a shutdown.
             changed = self.context.orders.changed() => {
                 // The sender lives as long as the gate.
                 let _gate_is_gone = changed.is_err();
                 Woken::Orders
             }
+            // Ahead of lines, so that a connection that came is known before what is said about it.
+            event = next_event(&mut self.data) => Woken::Data(event),
             heard = self.server.hear(hear_server) => Woken::Heard(Side::Server, heard),
             heard = self.client.hear(hear_client) => Woken::Heard(Side::Client, heard),
             () = ring(alarm, timeout) => Woken::Timeout,
@@ -216,7 +240,10 @@ impl Driver {
                 _ => break,
             }
         }
-        // What fails here fails again when the peer is next waited for, and is told then.
+    }
+
+    /// Sends what was queued. What fails here fails again when the peer is next waited for, and is noticed then.
+    fn flush(&mut self) {
         let _ = self.client.flush();
         let _ = self.server.flush();
     }
@@ -362,6 +389,8 @@ async fn ring(mut alarm: Pin<&mut Sleep>, at: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ftp::line::{MAX_COMMAND, MAX_REPLY};
+    use crate::session;
 
     /// What an idle session costs is this and what it holds on the heap, which is nothing: see `Driver::forget`.
     #[test]
@@ -371,5 +400,16 @@ mod tests {
         }
         assert!(size_of::<Driver>() <= 1344, "the driver has grown to {}", size_of::<Driver>());
         assert!(size(&Driver::run) <= 1024, "its future has grown to {}", size(&Driver::run));
+    }
+
+    /// What a session holds while it waits, whatever its peers do. Data connections have their buffers apart.
+    #[test]
+    fn the_buffers_of_a_session_are_bounded() {
+        let readers = (MAX_COMMAND + 2) + (MAX_REPLY + 2);
+        let to_server = peer::HIGH_WATER + MAX_COMMAND + 2;
+        // A longer reply, or many, were held by the session before.
+        let to_client = peer::HIGH_WATER + MAX_REPLY + 2;
+        let all = readers + to_server + to_client + session::MAX_HELD + size_of::<Driver>() + 1024;
+        assert!(all <= 64 << 10, "a session may hold {all} bytes");
     }
 }

@@ -1,4 +1,7 @@
 //! One side's control connection: reading lines without a standing buffer, writing what waits to be sent.
+//!
+//! Both directions are bounded. A peer is read only as far as its [`LineReader`] has room, and nothing that would add to
+//! its output is done while more than [`HIGH_WATER`] bytes wait for it.
 
 use std::future::poll_fn;
 use std::io::{self, Read as _};
@@ -15,6 +18,8 @@ use crate::net;
 
 /// Bytes that one read takes at most.
 const READ: usize = 4096;
+/// With so many bytes unsent a peer has no room for more: no line is handled that it might be sent something for.
+pub(super) const HIGH_WATER: usize = 2048;
 /// Telnet IP with its Synch: the first three bytes go as urgent data, the mark follows in the stream.
 const INTERRUPT: &[u8] = b"\xff\xf4\xff";
 const DATA_MARK: &[u8] = b"\xf2";
@@ -94,9 +99,13 @@ impl Peer {
         let _ = SockRef::from(&self.stream).send(format!("{line}\r\n").as_bytes());
     }
 
-    /// Whether nothing waits to be sent.
-    pub(super) fn is_idle(&self) -> bool {
-        self.unsent.is_empty()
+    /// Whether more can be queued for this peer. One that does not read what it was sent stops being served.
+    pub(super) fn has_room(&mut self) -> bool {
+        if self.unsent.len() >= HIGH_WATER {
+            // An error shows again when the peer is next waited for.
+            let _ = self.flush();
+        }
+        self.unsent.len() < HIGH_WATER
     }
 
     /// Tells the peer to give its attention to the next line. A peer that takes nothing now gets it in band.
@@ -117,7 +126,11 @@ impl Peer {
         while !self.unsent.is_empty() {
             match self.stream.try_write(&self.unsent) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // The peer may not read for long.
+                    self.unsent.shrink_to_fit();
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -158,7 +171,8 @@ impl Peer {
             }
         }
         let mut buffer = [MaybeUninit::uninit(); READ];
-        let mut buffer = ReadBuf::uninit(&mut buffer);
+        let size = READ.min(self.reader.room());
+        let mut buffer = ReadBuf::uninit(buffer.get_mut(..size).unwrap_or_default());
         if ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)).is_err() {
             return Poll::Ready(Heard::Lost);
         }
@@ -169,7 +183,7 @@ impl Peer {
         }
         // What comes short is all there was, and the next read waits for more; but a read stops ahead of urgent bytes
         // too, which clients send, and what follows those would not be told of again.
-        self.may_be_more = self.sends_urgent && bytes.len() < READ;
+        self.may_be_more = self.sends_urgent && bytes.len() < size;
         self.take(bytes);
         Poll::Ready(Heard::Progress)
     }
@@ -181,7 +195,8 @@ impl Peer {
 
     fn read_by(&mut self, read: impl FnOnce(&TcpStream, &mut [u8]) -> io::Result<usize>) -> Option<Heard> {
         let mut buffer = [0; READ];
-        Some(match read(&self.stream, &mut buffer) {
+        let room = buffer.get_mut(..READ.min(self.reader.room())).unwrap_or_default();
+        Some(match read(&self.stream, room) {
             Ok(0) => {
                 self.open = false;
                 Heard::Closed
@@ -202,7 +217,7 @@ impl Peer {
     }
 
     /// Sends what waits, says that it was all, and reads on until the peer has closed too: a close with bytes unread
-    /// would be a reset, and could destroy the last line on its way.
+    /// would be a reset, and could destroy the last line on its way. The caller bounds the time.
     pub(super) async fn finish(mut self) -> io::Result<()> {
         // Where the peer has closed already, the close that follows says it.
         self.closing = self.open;
@@ -213,14 +228,20 @@ impl Peer {
             }
             self.stream.writable().await?;
         }
-        while self.open {
+        if !self.open {
+            return Ok(());
+        }
+        let mut ignored = [0; READ];
+        loop {
             self.stream.readable().await?;
-            match self.read() {
-                None | Some(Heard::Progress) => while self.reader.next_line().is_some() {},
-                Some(Heard::Closed | Heard::Lost) => break,
+            match self.stream.try_read(&mut ignored) {
+                Ok(0) => return Ok(()),
+                // A peer that goes on sending is always readable, and must not keep the thread.
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 }
 

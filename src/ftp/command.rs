@@ -180,12 +180,22 @@ fn has_secret_verb(line: &[u8]) -> bool {
     line.windows(4).any(|word| word.eq_ignore_ascii_case(b"PASS") || word.eq_ignore_ascii_case(b"ACCT"))
 }
 
+/// How much of a line a log shows, in bytes.
+const MAX_LOGGED: usize = 256;
+/// The longest that [`excerpt`] gives.
+pub const MAX_EXCERPT: usize = MAX_LOGGED + 1;
+
+/// As much of a line as [`loggable`] shows: what is kept to be logged later.
+#[must_use]
+pub fn excerpt(line: &[u8]) -> Box<[u8]> {
+    line.get(..MAX_EXCERPT).unwrap_or(line).into()
+}
+
 /// What a peer said as a log may show it: UTF-8 text as it is, controls and other bytes escaped, length bounded.
 #[must_use]
 pub fn escaped(bytes: &[u8]) -> String {
-    const MAX: usize = 256;
     let mut text = String::new();
-    for chunk in bytes.get(..MAX).unwrap_or(bytes).utf8_chunks() {
+    for chunk in bytes.get(..MAX_LOGGED).unwrap_or(bytes).utf8_chunks() {
         for character in chunk.valid().chars() {
             if character.is_control() || is_deceptive(character) || character == '\\' {
                 text.extend(character.escape_unicode().filter(|_| character != '\\'));
@@ -198,7 +208,7 @@ pub fn escaped(bytes: &[u8]) -> String {
         }
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
-    if bytes.len() > MAX {
+    if bytes.len() > MAX_LOGGED {
         text.push_str("...");
     }
     text

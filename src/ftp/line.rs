@@ -75,13 +75,16 @@ enum Telnet {
     SubIac,
 }
 
-/// Takes bytes as they come and gives lines. It holds no memory between lines.
+/// Takes bytes as they come and gives lines. It holds no memory between lines, and at most the longest line with its end
+/// as long as nobody pushes more than there is [`Self::room`] for.
 #[derive(Debug)]
 pub struct LineReader {
     dialect: Dialect,
     telnet: Telnet,
     bytes: Vec<u8>,
-    /// No LF in `bytes` before here.
+    /// Where the next line begins in `bytes`: what is ahead of it was given out.
+    start: usize,
+    /// No LF in `bytes` between `start` and here.
     searched: usize,
     /// Bytes of an overlong line that were thrown away so far.
     skipping: Option<usize>,
@@ -109,6 +112,7 @@ impl LineReader {
             dialect,
             telnet: Telnet::Data,
             bytes: Vec::new(),
+            start: 0,
             searched: 0,
             skipping: None,
             interrupt_at: None,
@@ -116,9 +120,15 @@ impl LineReader {
         }
     }
 
-    /// Takes bytes from the peer. Call [`Self::next_line`] until it gives `None` before the next call: that is what
-    /// bounds the memory.
+    /// How many bytes [`Self::push`] may be given now. Never 0 once [`Self::next_line`] has given `None`.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        (self.limit() + 2).saturating_sub(self.bytes.len() - self.start)
+    }
+
+    /// Takes bytes from the peer, as many as there is [`Self::room`] for.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.compact();
         let plain = self.telnet == Telnet::Data && memchr(IAC, bytes).is_none();
         if self.dialect == Dialect::Replies || plain {
             self.bytes.extend_from_slice(bytes);
@@ -131,11 +141,12 @@ impl LineReader {
 
     /// The next line or fault, or `None` until more bytes come.
     pub fn next_line(&mut self) -> Option<Result<Line, LineFault>> {
-        if self.dialect == Dialect::Commands && self.skipping.is_none() && self.bytes.starts_with(HANDSHAKE) {
+        let rest = self.bytes.get(self.start..)?;
+        if self.dialect == Dialect::Commands && self.skipping.is_none() && rest.starts_with(HANDSHAKE) {
             self.forget();
             return Some(Err(LineFault::Tls));
         }
-        if self.dialect == Dialect::Commands && self.skipping.is_none() && self.bytes.starts_with(PROXY_HEADER) {
+        if self.dialect == Dialect::Commands && self.skipping.is_none() && rest.starts_with(PROXY_HEADER) {
             self.forget();
             return Some(Err(LineFault::ProxyHeader));
         }
@@ -143,11 +154,14 @@ impl LineReader {
             let Some(end) = memchr(b'\n', self.bytes.get(self.searched..)?).map(|at| self.searched + at) else {
                 return self.no_end_yet();
             };
-            let rest = self.bytes.split_off(end + 1);
-            let mut bytes = mem::replace(&mut self.bytes, rest);
-            self.searched = 0;
-            bytes.truncate(end);
+            // A copy of its own: a line that is kept must not keep the whole read.
+            let bytes = self.bytes.get(self.start..end)?.to_vec();
             let interrupt = self.interrupt_before(end);
+            (self.start, self.searched) = (end + 1, end + 1);
+            if self.start == self.bytes.len() {
+                // An idle session holds no buffer.
+                self.forget();
+            }
             if self.skipping.take().is_some() {
                 continue;
             }
@@ -158,7 +172,7 @@ impl LineReader {
     /// Whether bytes of an unfinished line are held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.start == self.bytes.len()
     }
 
     /// Answers to Telnet option requests that came in: each is refused (RFC 1123 section 4.1.2.12).
@@ -168,31 +182,43 @@ impl LineReader {
 
     fn no_end_yet(&mut self) -> Option<Result<Line, LineFault>> {
         self.searched = self.bytes.len();
+        let held = self.bytes.len() - self.start;
         if let Some(skipped) = &mut self.skipping {
-            if self.bytes.is_empty() {
+            if held == 0 {
                 // Each fault is told once for what was pushed, or whoever takes lines to the last never ends.
                 return None;
             }
-            *skipped += self.bytes.len();
+            *skipped += held;
             let endless = *skipped > MAX_SKIPPED;
             self.forget();
             return endless.then_some(Err(LineFault::Endless));
         }
-        if self.bytes.len() > self.limit() + 1 {
-            self.skipping = Some(self.bytes.len());
+        if held > self.limit() + 1 {
+            self.skipping = Some(held);
             self.forget();
             return Some(Err(LineFault::TooLong));
         }
-        if self.bytes.is_empty() {
-            // An idle session holds no buffer.
-            self.bytes = Vec::new();
-        }
+        // An unfinished line may wait for long.
+        self.compact();
+        self.bytes.shrink_to_fit();
         None
     }
 
+    /// Drops the lines that were given out.
+    fn compact(&mut self) {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.searched -= self.start;
+            self.interrupt_at = self.interrupt_at.map(|at| at.saturating_sub(self.start));
+            self.start = 0;
+        }
+    }
+
+    /// Drops everything, and the buffer.
     fn forget(&mut self) {
+        self.interrupt_at = self.interrupt_at.map(|at| at.saturating_sub(self.bytes.len()));
         self.bytes = Vec::new();
-        self.searched = 0;
+        (self.start, self.searched) = (0, 0);
     }
 
     const fn limit(&self) -> usize {
@@ -226,11 +252,7 @@ impl LineReader {
                 self.interrupt_at = None;
                 true
             }
-            Some(at) => {
-                self.interrupt_at = Some(at - end - 1);
-                false
-            }
-            None => false,
+            Some(_) | None => false,
         }
     }
 

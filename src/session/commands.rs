@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn client_line(&mut self, now: Instant, line: &Line) {
         let command = match Command::parse(&line.bytes) {
             Ok(command) => command,
-            Err(NotACommand::Empty) => return self.refuse(now, Refusal::EmptyLine, &line.bytes),
+            Err(NotACommand::Empty) => return self.fault(now, Refusal::EmptyLine, &line.bytes),
             Err(NotACommand::Garbage) => return self.fault(now, Refusal::Garbage, &line.bytes),
             Err(NotACommand::Http) => return self.close_with_421(now, CloseReason::HttpClient),
             Err(NotACommand::ProxyHeader) => return self.close_with_421(now, CloseReason::ProxyHeader),
@@ -42,7 +42,7 @@ impl Session {
             Verb::OtherNegotiation => return Err(Refusal::UnknownNegotiation),
             Verb::Security => return Err(Refusal::Encryption),
             Verb::Transfer(way) => {
-                if !self.begin_transfer(now, way, loggable(&line.bytes)) {
+                if !self.begin_transfer(now, way, &line.bytes) {
                     return Err(Refusal::NothingNegotiated);
                 }
                 self.expect(now, Expected::Transfer { begun: false });

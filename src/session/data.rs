@@ -9,14 +9,14 @@ use super::pinhole::{Carrier, DataEnd, HowEnded, PinholeId};
 use super::story::{Absence, Place, Story};
 use super::{Action, Control, Session};
 use crate::addr::Side;
-use crate::ftp::command::Way;
+use crate::ftp::command::{MAX_EXCERPT, Way, excerpt, loggable};
 use crate::ftp::reply::Code;
 use crate::policy::{Limit, Rule};
 
 /// How long the end of a transfer is held for a data connection that has yet to reach the client.
 const HOLD: Duration = Duration::from_secs(2);
 /// How many data connections a session may have: those that move on after the end of their transfer, and a new one.
-const MAX_CONNECTIONS: usize = 8;
+pub(super) const MAX_CONNECTIONS: usize = 8;
 
 /// A pinhole that stands, or the connection that came through it.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,8 @@ struct Running {
     way: Way,
     modes: Modes,
     carrier: Carrier,
-    command: String,
+    /// The command, as far as a log shows it.
+    command: Box<[u8]>,
     rule: String,
     since: Instant,
     ending: Ending,
@@ -74,6 +75,10 @@ pub(super) enum Moving {
     /// They go on to their end.
     GoesOn,
 }
+
+/// Bytes that all data connections of a session hold at most, but for the names of rules.
+pub(super) const MAX_HELD: usize = 2 * MAX_EXCERPT
+    + MAX_CONNECTIONS * (size_of::<Connection>() + size_of::<Running>() + MAX_EXCERPT + Story::MAX_EXCUSE);
 
 /// Everything that a session knows of its data connections.
 #[derive(Debug, Default)]
@@ -149,7 +154,7 @@ impl Data {
     }
 
     /// A transfer command came: what was negotiated for it.
-    fn begin_transfer(&mut self, now: Instant, way: Way, command: String, rule: &str) -> Option<PinholeId> {
+    fn begin_transfer(&mut self, now: Instant, way: Way, command: &[u8], rule: &str) -> Option<PinholeId> {
         let armed = self.armed.take();
         let connection = self.connections.iter().find(|connection| Some(connection.id) == armed)?;
         let Connection { id, modes, carrier, .. } = *connection;
@@ -159,7 +164,7 @@ impl Data {
             way,
             modes,
             carrier,
-            command,
+            command: excerpt(command),
             rule,
             since: now,
             ending: Ending::default(),
@@ -243,7 +248,7 @@ impl Data {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.connections.len() >= MAX_CONNECTIONS
+        self.connections.len().max(self.running.len()) >= MAX_CONNECTIONS
     }
 
     /// Whether this one is waited for on both sides.
@@ -294,7 +299,7 @@ impl Data {
 
 impl Session {
     /// A transfer command came; false where nothing was negotiated for it.
-    pub(super) fn begin_transfer(&mut self, now: Instant, way: Way, command: String) -> bool {
+    pub(super) fn begin_transfer(&mut self, now: Instant, way: Way, command: &[u8]) -> bool {
         let Some(id) = self.data.begin_transfer(now, way, command, &self.rule.name) else { return false };
         if self.data.both_dialled(id) {
             // Most servers begin only when they are connected to. The client is dialled when there is something for it.
@@ -442,7 +447,7 @@ impl Session {
             way,
             modes,
             carrier,
-            command,
+            command: loggable(&command),
             rule,
             bytes,
             is_estimate,

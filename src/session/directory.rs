@@ -9,6 +9,7 @@ use super::negotiation::ANSWER;
 use super::pending::Expected;
 use super::{Control, Session};
 use crate::addr::Side;
+use crate::ftp::line::MAX_COMMAND;
 use crate::ftp::reply::{self, Code};
 
 /// The current directory.
@@ -86,7 +87,9 @@ impl Session {
     pub(super) fn directory_told(&mut self, code: Code, lines: &[Vec<u8>]) {
         self.directory.settled();
         let quoted = lines.first().map(|line| reply::text(line, code)).and_then(quoted);
-        self.directory.known = quoted.filter(|_| code.number() == 257).map(Vec::into_boxed_slice);
+        // A longer one could not be named by the client either.
+        let usable = quoted.filter(|path| code.number() == 257 && path.len() <= MAX_COMMAND);
+        self.directory.known = usable.map(Vec::into_boxed_slice);
     }
 }
 

@@ -9,8 +9,12 @@ use super::event::Event;
 use super::pending::Expected;
 use super::refusal::Refusal;
 use super::{CloseReason, Session};
+use crate::ftp::line::MAX_COMMAND;
 use crate::ftp::reply::Code;
 use crate::policy::{Candidates, Decision, Rule, SessionLimits};
+
+/// Bytes of the names of two users, at most.
+pub(super) const MAX_HELD: usize = 2 * MAX_COMMAND;
 
 /// Who is logged in, and who tries to be.
 #[derive(Debug, Default)]

@@ -40,7 +40,7 @@ pub use refusal::Refusal;
 pub use story::{Absence, Place, Story};
 
 use crate::addr::{Ends, Side};
-use crate::ftp::line::{Line, LineFault};
+use crate::ftp::line::{Line, LineFault, MAX_COMMAND};
 use crate::ftp::reply::{Code, ReplyReader};
 use crate::policy::{Candidates, Decision, Limit, Rule, Timeouts};
 use data::Data;
@@ -146,6 +146,11 @@ pub struct Setting {
     /// How the client has named the server, where it has.
     pub called: Option<Called>,
 }
+
+/// Bytes that a session holds on the heap between two inputs at most, whatever its peers say: a reply that is looked at
+/// as a whole, the queue of commands, the login, the directory and the data connections. Names from the rules file are
+/// not counted.
+pub const MAX_HELD: usize = replies::MAX_HELD + pending::MAX_HELD + login::MAX_HELD + MAX_COMMAND + data::MAX_HELD;
 
 /// How many faulty lines a client may send.
 const MAX_FAULTS: u8 = 3;

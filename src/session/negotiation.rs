@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::story::Place;
 use super::{Action, Control, Session};
 use crate::addr::{PortRanges, Side};
-use crate::ftp::command::loggable;
+use crate::ftp::command::{excerpt, loggable};
 use crate::ftp::host_port::{self, Malformed};
 use crate::ftp::reply::{self, Code};
 use crate::policy::{ForeignAddress, ServerMode};
@@ -49,8 +49,8 @@ impl Wish {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     wish: Wish,
-    /// The client's line.
-    said: Vec<u8>,
+    /// The client's line, as far as a log shows it.
+    said: Box<[u8]>,
     /// The mode of the server's leg.
     server: Mode,
     /// The notation in which the server is asked: EPSV or EPRT, else PASV or PORT.
@@ -69,11 +69,14 @@ pub(super) enum Negotiation {
     Settled,
     /// The server was sent PASV or EPSV.
     Asked { request: Request, until: Instant },
-    /// The pinhole is on its way; `told` is the server's 227 or 229 where it has named a port, and `to` that port.
-    Opening { id: PinholeId, request: Request, told: Option<Vec<u8>>, to: Option<SocketAddr> },
+    /// The pinhole is on its way; `told` is an excerpt of the server's 227 or 229 where it has named a port, and `to` that port.
+    Opening { id: PinholeId, request: Request, told: Option<Box<[u8]>>, to: Option<SocketAddr> },
     /// The server was sent PORT or EPRT with the second of these ports; the first is the client's.
     Offered { request: Request, ports: [Option<u16>; 2], until: Instant },
 }
+
+/// What is told of a pinhole on its way: see [`Negotiation::Opening`].
+type Opening = (Request, Option<Box<[u8]>>, Option<SocketAddr>);
 
 impl Negotiation {
     pub(super) const fn deadline(&self) -> Option<Instant> {
@@ -130,7 +133,7 @@ impl Session {
         }
         let extended =
             self.ends.server.ip().is_ipv6() || self.data.notations.of(server).unwrap_or_else(|| wish.is_extended());
-        let request = Request { wish, said: said.to_vec(), server, extended, retried: false };
+        let request = Request { wish, said: excerpt(said), server, extended, retried: false };
         match server {
             Mode::Passive => self.ask(now, request),
             Mode::Active => {
@@ -170,7 +173,7 @@ impl Session {
         let opened = self.server_port(code, &texts).and_then(|port| {
             let to = SocketAddr::new(self.ends.server.ip(), port);
             let server = Leg::Dial { to, from: self.ends.back.ip(), from_port: None };
-            self.open(request, server, Some(said.clone()))
+            self.open(request, server, Some(excerpt(&said)))
         });
         if let Err(refusal) = opened {
             self.refuse_now(refusal, &said);
@@ -199,7 +202,7 @@ impl Session {
     }
 
     /// Has a pinhole opened for both legs.
-    fn open(&mut self, request: Request, server: Leg, told: Option<Vec<u8>>) -> Result<(), Refusal> {
+    fn open(&mut self, request: Request, server: Leg, told: Option<Box<[u8]>>) -> Result<(), Refusal> {
         let client = self.client_leg(request.wish)?;
         self.data.last_id += 1;
         let id = PinholeId(self.data.last_id);
@@ -301,7 +304,7 @@ impl Session {
         }
     }
 
-    fn take_opening(&mut self, id: PinholeId) -> Option<(Request, Option<Vec<u8>>, Option<SocketAddr>)> {
+    fn take_opening(&mut self, id: PinholeId) -> Option<Opening> {
         if !matches!(self.data.negotiation, Negotiation::Opening { id: opening, .. } if opening == id) {
             return None;
         }

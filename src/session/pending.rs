@@ -12,6 +12,8 @@ use crate::ftp::reply::Code;
 
 /// How many commands may wait before the client is no longer read.
 const MAX_PENDING: usize = 32;
+/// The longest reply of our own that waits for its turn, but for the port ranges of a rule that it may name.
+const MAX_OURS: usize = 160;
 /// How long after the end of its transfer an ABOR can still have an answer of its own, where more was asked since.
 const ABORT: Duration = Duration::from_secs(2);
 
@@ -66,6 +68,9 @@ enum Last {
     /// PASV or EPSV, and it named a port.
     Passive,
 }
+
+/// Bytes that the queue holds at most; no reply of our own is longer than [`MAX_OURS`].
+pub(super) const MAX_HELD: usize = MAX_PENDING * (size_of::<Expected>() + MAX_OURS);
 
 /// The queue of commands whose final reply has not come.
 #[derive(Debug, Default)]

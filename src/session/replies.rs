@@ -15,7 +15,9 @@ use crate::policy::Limit;
 pub(super) const LEAVE: Duration = Duration::from_secs(5);
 /// The longest reply that is looked at as a whole, in lines and in bytes.
 const MAX_LINES: usize = 64;
-const MAX_BYTES: usize = 16 * 1024;
+const MAX_BYTES: usize = 8 * 1024;
+/// Bytes that such a reply takes up at most.
+pub(super) const MAX_HELD: usize = MAX_BYTES + MAX_LINES * size_of::<Vec<u8>>();
 /// Features that are ours and not the server's: for active mode, and for passive mode.
 const OWN: [&[u8]; 2] = [b"EPRT", b"EPSV"];
 /// Features that do not hold through the gate.

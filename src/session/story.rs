@@ -88,6 +88,9 @@ impl Absence {
 }
 
 impl Story {
+    /// Bytes of the longest [`Self::excuse`].
+    pub(super) const MAX_EXCUSE: usize = 128;
+
     /// What the client is told in place of the server's own text behind 425 or 426.
     #[must_use]
     pub fn excuse(&self) -> String {

@@ -126,6 +126,13 @@ impl Gate {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Bytes of memory that the process has in use (`VmRSS`).
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// Waits for the program's end, and for the last line of its log.
     #[track_caller]
     pub fn exit(&mut self) -> ExitStatus {
