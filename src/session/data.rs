@@ -98,6 +98,13 @@ impl Data {
         Self { notations, ..Self::default() }
     }
 
+    /// Bytes on the heap.
+    pub(super) fn held(&self) -> usize {
+        let text = |running: &Running| running.command.len() + running.excuse.as_ref().map_or(0, String::len);
+        let running: usize = self.running.iter().map(|running| size_of::<Running>() + text(running)).sum();
+        self.negotiation.held() + self.connections.len() * size_of::<Connection>() + running
+    }
+
     pub(super) fn is_negotiating(&self) -> bool {
         self.negotiation != Negotiation::Settled
     }

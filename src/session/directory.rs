@@ -27,6 +27,11 @@ impl Directory {
         self.known.as_deref()
     }
 
+    /// Bytes on the heap.
+    pub(super) fn held(&self) -> usize {
+        self.known.as_ref().map_or(0, |path| path.len())
+    }
+
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.settling
     }

@@ -32,6 +32,12 @@ impl Login {
         Self { candidates: candidates.map(Box::new), ..Self::default() }
     }
 
+    /// Bytes on the heap.
+    pub(super) fn held(&self) -> usize {
+        let trying = self.trying.as_ref().map_or(0, |trying| trying.0.len());
+        self.user.as_ref().map_or(0, |user| user.len()) + trying
+    }
+
     /// Whether somebody is logged in.
     pub(super) const fn is_in(&self) -> bool {
         self.user.is_some()

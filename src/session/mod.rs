@@ -325,6 +325,13 @@ impl Session {
         }
     }
 
+    /// Bytes that the session holds on the heap now, names from the rules file aside: at most [`MAX_HELD`].
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let collected: usize = self.collected.iter().map(|line| line.len() + size_of::<Vec<u8>>()).sum();
+        collected + self.pending.held() + self.login.held() + self.directory.held() + self.data.held()
+    }
+
     /// Whether a transfer runs, or one that was asked for has not ended.
     #[must_use]
     pub fn is_transferring(&self) -> bool {

@@ -86,6 +86,15 @@ impl Negotiation {
         }
     }
 
+    /// Bytes on the heap.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Settled => 0,
+            Self::Asked { request, .. } | Self::Offered { request, .. } => request.said.len(),
+            Self::Opening { request, told, .. } => request.said.len() + told.as_ref().map_or(0, |told| told.len()),
+        }
+    }
+
     /// Whether a line of the server's waits for its pinhole.
     pub(super) const fn holds_reply(&self) -> bool {
         matches!(self, Self::Opening { told: Some(_), .. })

@@ -100,6 +100,12 @@ impl Pending {
         self.queue.len() >= MAX_PENDING
     }
 
+    /// Bytes on the heap.
+    pub(super) fn held(&self) -> usize {
+        let ours = |expected: &Expected| if let Expected::Ours(reply) = expected { reply.len() } else { 0 };
+        self.queue.iter().map(|expected| size_of::<Expected>() + ours(expected)).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

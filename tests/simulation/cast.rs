@@ -83,6 +83,10 @@ pub(crate) struct Cast {
     pub(crate) kernel: bool,
     /// Lines come in segments that are no lines.
     pub(crate) split: bool,
+    /// The client, and the server, reads nothing of what it is sent.
+    pub(crate) deaf: [bool; 2],
+    /// The client, and the server, sends many lines at a time.
+    pub(crate) floods: [bool; 2],
 }
 
 pub(crate) const INBOUND: [u16; 2] = [10_001, 10_005];
@@ -135,7 +139,10 @@ impl Cast {
         if wild && rng.u8(..8) == 0 {
             rule.outbound = None;
         }
-        Self { manner, combination, ends, announced, rule, kernel: rng.bool(), split: rng.bool() }
+        let (kernel, split) = (rng.bool(), rng.bool());
+        let mut one_in_four = || [(); 2].map(|()| manner == Manner::Wild && rng.u8(..4) == 0);
+        let (deaf, floods) = (one_in_four(), one_in_four());
+        Self { manner, combination, ends, announced, rule, kernel, split, deaf, floods }
     }
 }
 

@@ -330,6 +330,13 @@ impl Client {
     }
 
     fn misbehave(&mut self, cast: &Cast, rng: &mut Rng) {
+        if cast.floods[0] {
+            let lines: [&[u8]; 4] = [b"ALGS", b"AUTH TLS", b"LIST", b"NOOP"];
+            for _ in 0..200 {
+                self.say(lines[rng.usize(..lines.len())], Sent::Plain);
+            }
+            return;
+        }
         let line: &[u8] = match rng.u8(..22) {
             0 => b"RETR a\0b",
             1 => b"RETR a\rPORT 1,2,3,4,5,6",

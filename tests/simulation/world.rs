@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use ftpgate::addr::Side;
-use ftpgate::ftp::line::{LineFault, LineReader};
+use ftpgate::ftp::line::{LineFault, LineReader, MAX_REPLY};
 use ftpgate::policy::{Decision, Denied, Timeouts};
-use ftpgate::session::{Action, Input, Notations, Session, Setting};
+use ftpgate::session::{Action, Input, MAX_HELD, Notations, Session, Setting};
 
 use crate::cast::{self, Cast, Manner};
 use crate::client::Client;
@@ -17,6 +17,9 @@ use crate::server::Server;
 
 /// No conversation is longer.
 const MAX_TURNS: u32 = 4000;
+/// What the driver reads at a time, and what may wait for a side that is to have room for more.
+const READ: usize = 4096;
+const HIGH_WATER: usize = 2048;
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 /// What became of a conversation.
@@ -41,6 +44,8 @@ pub(crate) struct World<'a> {
     readers: [LineReader; 2],
     /// Bytes that were sent and not read.
     wires: [Vec<u8>; 2],
+    /// Bytes that wait for a side that reads nothing.
+    unsent: [usize; 2],
     ended: [bool; 2],
     /// How often nothing but time passed.
     waits: u32,
@@ -79,6 +84,7 @@ impl<'a> World<'a> {
             oracle: Oracle::new(&cast),
             readers: [LineReader::commands(), LineReader::replies()],
             wires: [Vec::new(), Vec::new()],
+            unsent: [0; 2],
             ended: [false; 2],
             waits: 0,
             done: Done::default(),
@@ -158,7 +164,9 @@ impl<'a> World<'a> {
 
     /// The gate reads from a side, where it wants to.
     fn hear(&mut self, side: Side) -> Result<bool, String> {
-        if !self.session.wants(side) || self.ended[index(side)] {
+        // As the driver does: no line is handled while there is no room for what it leads to.
+        let has_room = self.unsent.iter().all(|unsent| *unsent < HIGH_WATER);
+        if !self.session.wants(side) || self.ended[index(side)] || !has_room {
             return Ok(false);
         }
         let reader = &mut self.readers[index(side)];
@@ -168,7 +176,8 @@ impl<'a> World<'a> {
         }
         let wire = &mut self.wires[index(side)];
         if !wire.is_empty() {
-            let count = if self.cast.split { self.rng.usize(1..=wire.len().min(40)) } else { wire.len() };
+            let most = wire.len().min(if self.cast.split { 40 } else { READ }).min(reader.room());
+            let count = if self.cast.split { self.rng.usize(1..=most) } else { most };
             reader.push(&wire[..count]);
             wire.drain(..count);
             // What was asked for by Telnet goes the other way, and is none of the session's.
@@ -218,6 +227,7 @@ impl<'a> World<'a> {
                 self.oracle.action(&current, action.is_none())?;
                 next = self.act(current);
             }
+            self.is_bounded()?;
             if is_timeout {
                 let due = self.session.poll_timeout().map(|due| due.saturating_duration_since(self.start));
                 Oracle::after_timeout(Duration::from_secs(self.now), due)?;
@@ -226,8 +236,27 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// No buffer grows, whatever the peers do.
+    fn is_bounded(&self) -> Result<(), String> {
+        let held = self.session.held();
+        if held > MAX_HELD {
+            return Err(format!("the session holds {held} bytes"));
+        }
+        match self.unsent.into_iter().max() {
+            Some(unsent) if unsent > HIGH_WATER + MAX_REPLY + MAX_HELD => {
+                Err(format!("{unsent} bytes wait for a side"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Does one action; the answer, where there is one at once.
     fn act(&mut self, action: Action) -> Option<Input> {
+        if let Action::Forward { to, line, .. } = &action
+            && self.cast.deaf[index(*to)]
+        {
+            self.unsent[index(*to)] += line.len() + 2;
+        }
         match action {
             Action::Forward { to: Side::Client, line, .. } => self.client.hear(&line),
             Action::Forward { to: Side::Server, line, .. } => {

@@ -74,7 +74,7 @@ impl Server {
             return false;
         }
         if cast.manner == Manner::Wild && self.is_busy() && rng.u8(..12) == 0 {
-            self.misbehave(rng);
+            self.misbehave(cast, rng);
             return true;
         }
         if cast.manner != Manner::Wild {
@@ -255,7 +255,13 @@ impl Server {
         self.reply(200, ordinal, "ok", rng);
     }
 
-    fn misbehave(&mut self, rng: &mut Rng) {
+    fn misbehave(&mut self, cast: &Cast, rng: &mut Rng) {
+        if cast.floods[1] {
+            let lines: [&[u8]; 4] = [b"", b"200 Unasked", b"250-More", b" more"];
+            for _ in 0..200 {
+                self.say(lines[rng.usize(..lines.len())]);
+            }
+        }
         let ordinal = self.inbox.front().map_or(0, |(ordinal, _)| *ordinal);
         match rng.u8(..14) {
             0 => self.say(b"227 Entering Passive Mode (10,0,2,2,195,90)"),
