@@ -57,6 +57,11 @@ impl Client {
         Ok(Self { control, from, notation, listener: None })
     }
 
+    /// The control connection, for lines that no client sends.
+    pub fn into_stream(self) -> TcpStream {
+        self.control.stream
+    }
+
     pub async fn log_in(&mut self) -> io::Result<()> {
         self.command("USER bench", "331").await?;
         self.command("PASS bench", "230").await

@@ -1,6 +1,6 @@
 //! What is measured: each figure in a fresh lab, by clients of our own.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +22,9 @@ const SMALL: usize = 1024;
 const GIB: usize = 1 << 30;
 /// Answers that are timed.
 const ANSWERS: usize = 2000;
+/// Clients that flood, and for how long the answers to others are timed then.
+const FLOODERS: usize = 100;
+const FLOOD: Duration = Duration::from_secs(3);
 /// Idle sessions.
 const IDLE: usize = 5000;
 /// How long a rate is measured, and how long before it is.
@@ -43,6 +46,8 @@ pub enum Measure {
     Bulk { streams: usize, up: bool },
     /// How long a NOOP takes, with other traffic or without.
     Noop { busy: bool },
+    /// How long a NOOP takes, and how fast a download is, while many clients send lines as fast as they are taken.
+    Flood,
     /// How long the answer to EPSV or PASV is under way.
     Announce,
     /// Many sessions at once, that then do nothing.
@@ -57,7 +62,7 @@ pub struct Figure {
 }
 
 impl Measure {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Sessions,
         Self::Logins,
         Self::Small(Mode::Passive),
@@ -71,6 +76,7 @@ impl Measure {
         Self::Bulk { streams: 1000, up: false },
         Self::Noop { busy: false },
         Self::Noop { busy: true },
+        Self::Flood,
         Self::Announce,
         Self::Idle,
     ];
@@ -85,6 +91,7 @@ impl Measure {
             Self::Bulk { streams, up } => format!("bulk-{streams}-{}", if up { "up" } else { "down" }),
             Self::Noop { busy: false } => "noop-idle".into(),
             Self::Noop { busy: true } => "noop-busy".into(),
+            Self::Flood => "flood".into(),
             Self::Announce => "announce".into(),
             Self::Idle => "idle".into(),
         }
@@ -98,6 +105,7 @@ impl Measure {
                 true
             }
             Self::Bulk { streams, .. } => !contender.has_many_rules() && streams <= contender.holds(),
+            Self::Flood => !contender.has_many_rules() && FLOODERS <= contender.holds(),
             Self::Noop { busy: true } | Self::Announce => !contender.has_many_rules(),
         }
     }
@@ -141,6 +149,7 @@ impl Stage {
             Measure::Small(mode) => vec![figure(String::new(), self.rate(Work::Transfer(mode))?)],
             Measure::Bulk { streams, up } => self.bulk(streams, up)?,
             Measure::Noop { busy } => self.noop(busy)?,
+            Measure::Flood => self.flood()?,
             Measure::Announce => self.announce()?,
             Measure::Idle => self.idle()?,
         };
@@ -242,6 +251,42 @@ impl Stage {
         })
     }
 
+    /// Microseconds from a NOOP to its answer, then GB per second of one download, beside clients that flood.
+    fn flood(&self) -> Result<Vec<Figure>, Fault> {
+        let target = self.target();
+        let mut client = self.on_client(target.session(0))?;
+        let flooders = self.on_client(async move {
+            let mut flooders = Vec::with_capacity(FLOODERS);
+            for number in 1..=FLOODERS {
+                flooders.push(Client::connect(target, number).await?.into_stream().into_std()?);
+            }
+            Ok(flooders)
+        })?;
+        let over = Arc::new(AtomicBool::new(false));
+        let flood = std::thread::spawn({
+            let over = Arc::clone(&over);
+            move || flood(flooders, &over)
+        });
+        let measured = self.on_client(async move {
+            let mut took = Vec::with_capacity(ANSWERS);
+            let begun = Instant::now();
+            while took.len() < ANSWERS && begun.elapsed() < FLOOD {
+                let begun = Instant::now();
+                client.noop().await?;
+                took.push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+            let begun = Instant::now();
+            client.download(GIB / 4, Mode::Passive).await?;
+            let speed = (GIB / 4) as f64 / begun.elapsed().as_secs_f64() / 1e9;
+            let mut figures = quantiles(took);
+            figures.push(Figure { name: ".download".into(), value: speed });
+            Ok(figures)
+        });
+        over.store(true, Ordering::Relaxed);
+        flood.join().map_err(|_| "the flood failed")?;
+        measured
+    }
+
     /// Microseconds from the server's 229 or 227 to the client's.
     fn announce(&self) -> Result<Vec<Figure>, Fault> {
         let target = self.target();
@@ -278,6 +323,24 @@ impl Stage {
             Figure { name: ".kernel-kib".into(), value: each(before.kernel, after.kernel) },
             Figure { name: ".small-beside".into(), value: beside },
         ])
+    }
+}
+
+/// Sends lines that no server takes, each as fast as it can, and drops the answers.
+fn flood(mut clients: Vec<std::net::TcpStream>, over: &AtomicBool) {
+    let lines = "AUTH TLS\r\n".repeat(400);
+    let mut sink = vec![0; 1 << 16];
+    while !over.load(Ordering::Relaxed) && !clients.is_empty() {
+        // A line that is cut short is the beginning of the next, and no better.
+        clients.retain_mut(|client| goes_on(client.write(lines.as_bytes())) && goes_on(client.read(&mut sink)));
+    }
+}
+
+/// Whether a connection that would not wait is still there.
+fn goes_on(done: io::Result<usize>) -> bool {
+    match done {
+        Ok(count) => count > 0,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
 }
 
