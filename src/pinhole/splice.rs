@@ -133,11 +133,15 @@ pub(super) async fn pump(
                 After::End => return Ok(()),
                 After::Failure => return Err(Broken::Source),
             }
-            if turns == 1 || !terms.pace.is_none() {
+            if turns == 1 {
                 break;
             }
+            // Also where a pace holds nothing back: waiting for a socket that is ready lets nobody else run.
             if turns % TURNS == 0 {
                 tokio::task::yield_now().await;
+            }
+            if !terms.pace.is_none() {
+                break;
             }
             allowed = terms.allowed(pumped).await;
         }

@@ -16,6 +16,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 pub use control::{IO, Reply, Talk, bounded};
 pub use gate::Gate;
 pub use rules::Rules;
+#[allow(unused_imports, reason = "not every test negotiates")]
 pub use talk::{host_port, the_port_in, told_227};
 
 /// How long anything may take before the test fails.
