@@ -13,7 +13,7 @@ use super::support::*;
 /// What the gate answers itself, so that no server slows it down.
 const ANSWERED: [&str; 5] = ["AUTH TLS\r\n", "LPRT 4,4,10,0,0,1,2,4,1\r\n", "ALGS\r\n", "LIST\r\n", "\n"];
 /// More than there are threads in the gate on small machines.
-const FLOODERS: usize = 8;
+const FLOODERS: usize = 10;
 const FLOOD: Duration = Duration::from_secs(3);
 /// No answer may take longer. A frozen gate answers when the flood is over.
 const NOT_FROZEN: Duration = Duration::from_secs(2);
@@ -47,9 +47,9 @@ impl Flood {
         }
     }
 
-    /// Clients that send this before they have logged in, and come again when they are sent away.
-    fn clients<'a>(&'a self, scope: &'a Scope<'a, '_>, front: u16, line: &'a str, reads: bool) {
-        for _ in 0..FLOODERS {
+    /// Clients that send one of these lines each before they have logged in, and come again when they are sent away.
+    fn clients<'a>(&'a self, scope: &'a Scope<'a, '_>, front: u16, lines: &[&'a str], reads: bool) {
+        for &line in lines.iter().cycle().take(FLOODERS) {
             scope.spawn(move || {
                 while !self.over.load(Ordering::Relaxed) {
                     let Ok(stream) = dial(STRANGER, front) else { return };
@@ -139,24 +139,20 @@ impl Drop for End<'_> {
 
 #[test]
 fn lines_that_the_gate_answers_delay_no_other_session() {
-    for line in ANSWERED {
-        let gate = Gate::start();
-        beside(&gate, |flood, scope, front| flood.clients(scope, front, line, true));
-    }
+    let gate = Gate::start();
+    beside(&gate, |flood, scope, front| flood.clients(scope, front, &ANSWERED, true));
 }
 
 #[test]
 fn a_client_that_does_not_read_its_answers_holds_no_memory() {
-    for line in ANSWERED {
-        let gate = Gate::start();
-        beside(&gate, |flood, scope, front| flood.clients(scope, front, line, false));
-    }
+    let gate = Gate::start();
+    beside(&gate, |flood, scope, front| flood.clients(scope, front, &ANSWERED, false));
 }
 
 #[test]
 fn commands_that_the_server_answers_delay_no_other_session() {
     let gate = Gate::start();
-    beside(&gate, |flood, scope, front| flood.clients(scope, front, "NOOP\r\n", true));
+    beside(&gate, |flood, scope, front| flood.clients(scope, front, &["NOOP\r\n"], true));
 }
 
 #[test]
@@ -217,7 +213,7 @@ fn the_gate_ends_in_time_under_a_flood() {
     thread::scope(|scope| {
         let _end = End(&flood.over);
         scope.spawn(|| serve(server, &flood.over));
-        flood.clients(scope, gate.rules.front(), "ALGS\r\n", false);
+        flood.clients(scope, gate.rules.front(), &["ALGS\r\n"], false);
         thread::sleep(Duration::from_secs(1));
         gate.signal(Signal::TERM);
         assert_eq!(gate.exit().code(), Some(0));
@@ -226,35 +222,34 @@ fn the_gate_ends_in_time_under_a_flood() {
 
 #[test]
 fn a_server_that_floods_delays_no_other_session() {
-    for lines in ["\r\n", "200 Unasked\r\n", "226-\r\n"] {
-        let gate = Gate::start();
-        let mut victim = gate.session();
-        let others: Vec<(Talk, Talk)> = (0..FLOODERS).map(|_| gate.session_from(OTHER_CLIENT)).collect();
-        let flood = Flood::new();
-        let before = gate.memory();
-        // Half of the clients read.
-        let mut deaf = Vec::new();
-        thread::scope(|scope| {
-            let _end = End(&flood.over);
-            for (number, (client, server)) in others.into_iter().enumerate() {
-                if number % 2 == 0 {
-                    scope.spawn(|| drain(client, &flood.over));
-                } else {
-                    deaf.push(client);
-                }
-                let flood = &flood;
-                scope.spawn(move || flood.send(server.stream, lines.repeat(4096 / lines.len()).as_bytes(), false));
+    let lines = ["\r\n", "200 Unasked\r\n", "226-\r\n"];
+    let gate = Gate::start();
+    let mut victim = gate.session();
+    let others: Vec<(Talk, Talk)> = (0..FLOODERS).map(|_| gate.session_from(OTHER_CLIENT)).collect();
+    let flood = Flood::new();
+    let before = gate.memory();
+    // Half of the clients read.
+    let mut deaf = Vec::new();
+    thread::scope(|scope| {
+        let _end = End(&flood.over);
+        for (number, (client, server)) in others.into_iter().enumerate() {
+            if number % 2 == 0 {
+                scope.spawn(|| drain(client, &flood.over));
+            } else {
+                deaf.push(client);
             }
-            let server = victim.1;
-            scope.spawn(move || answer_lines(server));
-            let (longest, count) = longest_noop(&mut victim.0, Instant::now() + FLOOD);
-            let grown = gate.memory().saturating_sub(before);
-            eprintln!("{count} NOOPs, longest {longest:?}, {grown} bytes more");
-            assert!(longest < NOT_FROZEN, "another session waited {longest:?}");
-            assert!(grown < MAX_GROWTH, "{grown} bytes more");
-            drop(victim.0);
-        });
-    }
+            let (flood, line) = (&flood, lines[number % lines.len()]);
+            scope.spawn(move || flood.send(server.stream, line.repeat(4096 / line.len()).as_bytes(), false));
+        }
+        let server = victim.1;
+        scope.spawn(move || answer_lines(server));
+        let (longest, count) = longest_noop(&mut victim.0, Instant::now() + FLOOD);
+        let grown = gate.memory().saturating_sub(before);
+        eprintln!("{count} NOOPs, longest {longest:?}, {grown} bytes more");
+        assert!(longest < NOT_FROZEN, "another session waited {longest:?}");
+        assert!(grown < MAX_GROWTH, "{grown} bytes more");
+        drop(victim.0);
+    });
 }
 
 fn drain(mut client: Talk, over: &AtomicBool) {
