@@ -1,8 +1,6 @@
 //! `ftpgate check`: whether a rules file is valid, and what is wrong in it.
 
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Read, Write};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,6 +9,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::rules_file::{self, ReadError};
+use super::trust::Trusted;
 use crate::net;
 use crate::policy::Doubt;
 use crate::rules::{self, Mistakes, Remark, RulesFile, Subject};
@@ -42,25 +42,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn check(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bool> {
     let name = if args.file == Path::new("-") { "<stdin>".to_owned() } else { args.file.display().to_string() };
-    let contents = match read(&args.file) {
-        Ok(contents) => contents,
+    let bytes = match read(&args.file) {
+        Ok(bytes) => bytes,
         Err(error) => {
-            writeln!(err, "error: {name} cannot be read: {error}")?;
+            writeln!(err, "{}", error.replacen("ftpgate: ", "error: ", 1))?;
             if args.json {
-                writeln!(
-                    out,
-                    "{:#}",
-                    json!({ "valid": false, "mistakes": [], "warnings": [], "error": error.to_string() })
-                )?;
+                writeln!(out, "{:#}", json!({ "valid": false, "mistakes": [], "warnings": [], "error": error }))?;
             }
             return Ok(false);
         }
     };
-    if let Some(who) = contents.writable_by {
-        writeln!(err, "warning: {who} on this machine may change {name}, and with it who gets in")?;
-        writeln!(err, "  = help: chmod go-w {name}")?;
-    }
-    let answer = rules::written_bytes(&contents.bytes, &name).and_then(|written| match failed_tests(&written) {
+    let answer = rules::written_bytes(&bytes, &name).and_then(|written| match failed_tests(&written) {
         Some(failures) => Err(failures),
         None => Ok(written),
     });
@@ -87,8 +79,7 @@ fn check(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bo
         Err(mistakes) if colours() => writeln!(err, "{}", mistakes.coloured())?,
         Err(mistakes) => writeln!(err, "{mistakes}")?,
     }
-    let warned = warnings.is_some() || contents.writable_by.is_some();
-    Ok(answer.is_ok() && !(args.deny_warnings && warned))
+    Ok(answer.is_ok() && !(args.deny_warnings && warnings.is_some()))
 }
 
 /// What is legal but hardly meant, with its places.
@@ -108,32 +99,17 @@ pub(crate) fn failed_tests(written: &RulesFile) -> Option<Mistakes> {
     if remarks.is_empty() { None } else { Some(written.errors(remarks)) }
 }
 
-struct Contents {
-    bytes: Vec<u8>,
-    /// Who else may write to it.
-    writable_by: Option<&'static str>,
-}
-
-fn read(file: &Path) -> io::Result<Contents> {
+/// Reads what `run` would read, and fails where it would. Standard input is the text alone, whoever wrote it.
+fn read(file: &Path) -> Result<Vec<u8>, String> {
     if file == Path::new("-") {
-        return Ok(Contents { bytes: start(io::stdin())?, writable_by: None });
+        return rules_file::read_stdin().map_err(|error| format!("ftpgate: cannot read standard input: {error}"));
     }
-    let file = File::open(file)?;
-    let metadata = file.metadata()?;
-    let writable_by = match metadata.permissions().mode() {
-        _ if !metadata.is_file() => None,
-        mode if mode & 0o002 != 0 => Some("anybody"),
-        mode if mode & 0o020 != 0 && metadata.gid() != 0 => Some("its group"),
-        _ => None,
-    };
-    Ok(Contents { bytes: start(file)?, writable_by })
-}
-
-/// As much as rules may have and a byte more, so that what is too large is seen and not held.
-fn start(from: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(rules::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    rules_file::read_trusted(file, &Trusted::of_this_process()).map_err(|error| match error {
+        error @ ReadError::Untrusted { .. } => {
+            format!("{error}\n  = help: to check the text alone: ftpgate check - < {}", file.display())
+        }
+        error => error.to_string(),
+    })
 }
 
 /// Colours are for a terminal whose user has not declined them (no-color.org).
@@ -148,6 +124,7 @@ fn counted(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -184,20 +161,23 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_not_valid() {
         let (valid, out, err) = checked(Path::new("no/such.yaml"), true);
-        assert!(!valid && err.starts_with("error: no/such.yaml cannot be read: "), "{err}");
+        assert!(!valid && err.starts_with("error: cannot read no/such.yaml: "), "{err}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["valid"], json!(false));
         let (valid, out, _) = checked(Path::new("rules"), false);
         assert!(!valid && out.is_empty());
     }
 
     #[test]
-    fn a_file_that_anybody_may_change_is_warned_of() {
+    fn a_file_that_anybody_can_change_is_not_valid() {
         let file = std::env::temp_dir().join(format!("ftpgate-check-{}.yaml", std::process::id()));
         fs::copy("rules/minimal.yaml", &file).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
-        let (valid, _, err) = checked(&file, false);
+        let (valid, out, err) = checked(&file, true);
         fs::remove_file(&file).unwrap();
-        assert!(valid && err.starts_with("warning: anybody"), "{err}");
+        let start = format!("error: will not use {0}: anybody on this machine can change {0}", file.display());
+        assert!(!valid && err.starts_with(&start) && err.contains("= help: chmod o-w "), "{err}");
+        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(out["error"].as_str().unwrap().contains("anybody on this machine"), "{out}");
     }
 
     #[test]

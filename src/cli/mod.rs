@@ -6,8 +6,10 @@ pub mod explain;
 pub mod intercept;
 pub mod openings;
 mod privileges;
+mod rules_file;
 pub mod run;
 pub mod schema;
+mod trust;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -17,6 +19,7 @@ use clap::Parser;
 
 use crate::policy::Policy;
 use crate::rules::RulesFile;
+use trust::Trusted;
 
 /// Done.
 pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
@@ -65,8 +68,7 @@ pub(crate) fn not_started() -> ExitCode {
 
 /// Reads a rules file and runs its tests; the text says what is wrong with it.
 pub(crate) fn read(file: &Path) -> Result<Policy, String> {
-    let name = file.display().to_string();
-    parse(&contents(file, &name)?, &name)
+    parse(&contents(file)?, &file.display().to_string())
 }
 
 /// Reads what is in a rules file and runs its tests; the text says what is wrong with it.
@@ -81,11 +83,17 @@ pub(crate) fn parse(bytes: &[u8], name: &str) -> Result<Policy, String> {
 /// Reads a rules file whose tests may fail, for those who look for the reason.
 pub(crate) fn read_untested(file: &Path) -> Result<RulesFile, String> {
     let name = file.display().to_string();
-    crate::rules::written_bytes(&contents(file, &name)?, &name).map_err(|mistakes| mistakes.to_string())
+    crate::rules::written_bytes(&contents(file)?, &name).map_err(|mistakes| mistakes.to_string())
 }
 
-fn contents(file: &Path, name: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|error| format!("ftpgate: cannot read {name}: {error}"))
+/// Reads a rules file that nobody but `trusted` can change, and runs its tests; the text says what is wrong with it.
+pub(crate) fn read_trusted(file: &Path, trusted: &Trusted) -> Result<Policy, String> {
+    let bytes = rules_file::read_trusted(file, trusted).map_err(|error| error.to_string())?;
+    parse(&bytes, &file.display().to_string())
+}
+
+fn contents(file: &Path) -> Result<Vec<u8>, String> {
+    rules_file::read(file).map_err(|error| error.to_string())
 }
 
 /// Says on standard error what went wrong. That standard error is gone is nobody's fault.

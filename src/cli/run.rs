@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::Level;
 
-use super::{DONE, not_started, privileges, read};
+use super::trust::Trusted;
+use super::{DONE, not_started, privileges, read_trusted};
 use crate::report::{self, LogFormat};
 use crate::server::Gate;
 
@@ -29,7 +31,8 @@ pub struct Args {
 /// Where the runtime cannot be had. A gate that cannot start says so itself.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     report::init(args.log_format, args.log_level.parse().unwrap_or(Level::INFO));
-    let policy = match read(&args.file) {
+    let trusted = Trusted::of_this_process();
+    let policy = match read_trusted(&args.file, &trusted) {
         Ok(policy) => policy,
         Err(why) => {
             super::complain(&why);
@@ -48,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let file = args.file;
         Ok(match Gate::start(policy) {
             Ok(gate) => {
-                gate.run(Box::new(move || read(&file))).await;
+                gate.run(Arc::new(move || read_trusted(&file, &trusted))).await;
                 DONE
             }
             Err(why) => {

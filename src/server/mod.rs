@@ -3,6 +3,7 @@
 mod accept;
 mod changes;
 mod clock;
+mod reload;
 mod workers;
 
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
 use clock::Clock;
+use reload::Reload;
+pub use reload::Reread;
 use workers::Workers;
 
 /// Why the gate could not start.
@@ -61,9 +64,6 @@ pub enum StartError {
     #[error("cannot take signals: {0}")]
     Signals(std::io::Error),
 }
-
-/// Reads the rules anew; the text says what is wrong with them.
-pub type Reread = Box<dyn Fn() -> Result<Policy, String> + Send>;
 
 /// A gate that listens.
 pub struct Gate {
@@ -156,12 +156,14 @@ impl Gate {
     /// Serves until SIGTERM or SIGINT, and then until transfers have ended or had their time. SIGHUP reloads.
     pub async fn run(mut self, reread: Reread) {
         notify_ready();
+        let mut reload = Reload::new(reread);
         loop {
             tokio::select! {
                 order = self.signals.next() => match order {
-                    Order::Reload => self.reload(&reread),
+                    Order::Reload => reload.start(),
                     Order::End => break,
                 },
+                read = reload.read() => self.reload(read),
                 () = self.clock.changed() => self.judge_anew(),
             }
         }
@@ -169,8 +171,8 @@ impl Gate {
     }
 
     /// All or nothing: a wrong file, or a listener that cannot be had, leaves everything as it was.
-    fn reload(&mut self, reread: &Reread) {
-        let policy = match reread() {
+    fn reload(&mut self, read: Result<Policy, String>) {
+        let policy = match read {
             Ok(policy) => policy,
             Err(why) => return report::not_reloaded(&why),
         };

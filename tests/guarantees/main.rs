@@ -11,6 +11,7 @@ mod peers;
 mod ports;
 mod proxy;
 mod reload;
+mod rules_file;
 mod support;
 mod text;
 mod trouble;

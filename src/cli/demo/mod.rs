@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let reread = move || -> Result<Policy, String> {
             crate::rules::parse(&rules, "demo").map_err(|mistakes| mistakes.to_string())
         };
-        gate.run(Box::new(reread)).await;
+        gate.run(std::sync::Arc::new(reread)).await;
         Ok(DONE)
     })
 }

@@ -19,7 +19,7 @@ mod table;
 mod tests;
 mod words;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,7 +29,6 @@ use clap::ValueEnum;
 
 use crate::addr::Side;
 use crate::policy::Policy;
-use crate::rules;
 use derive::{Told, derive};
 use opening::Openings;
 
@@ -147,10 +146,8 @@ fn read(file: &Path) -> Result<Policy, String> {
     if file != Path::new("-") {
         return super::read(file);
     }
-    let mut bytes = Vec::new();
-    // A byte more than rules may have, so that what is too large is seen and not held.
-    let read = std::io::stdin().take(rules::MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| format!("ftpgate: cannot read standard input: {error}"))?;
+    let bytes = super::rules_file::read_stdin();
+    let bytes = bytes.map_err(|error| format!("ftpgate: cannot read standard input: {error}"))?;
     super::parse(&bytes, "<stdin>")
 }
 

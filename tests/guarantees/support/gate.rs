@@ -122,6 +122,16 @@ impl Gate {
         fs::write(rules_file(&self.folder), text).unwrap();
     }
 
+    /// Where the gate reads its rules.
+    pub fn rules_file(&self) -> PathBuf {
+        rules_file(&self.folder)
+    }
+
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
