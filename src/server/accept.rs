@@ -20,10 +20,15 @@ use crate::report;
 /// How long to wait before the next try when no client can be accepted.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// How long a reload waits for listeners that one before it removed.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// The listeners that are open, in the order of the file.
 #[derive(Debug, Default)]
 pub(super) struct Acceptors {
     open: Vec<Acceptor>,
+    /// The tasks of listeners that were removed: each has its socket until it has taken those who are waiting.
+    closing: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -91,6 +96,20 @@ impl Acceptors {
             self.open.push(acceptor);
         }
         // The rest ends when they have taken those who are waiting: its `listener` is gone.
+        self.closing.extend(old.into_iter().flat_map(|acceptor| acceptor.tasks));
+        self.closing.retain(|task| !task.is_finished());
+    }
+
+    /// Waits until removed listeners have closed their sockets, so that a file that has them again finds their ports free.
+    /// Not for long: a thread that does not come to it must not keep the gate from a reload.
+    pub(super) async fn closed(&mut self) {
+        let closed = async {
+            for task in self.closing.drain(..) {
+                // It ended, one way or the other.
+                let _ended = task.await;
+            }
+        };
+        let _in_time = tokio::time::timeout(CLOSING, closed).await;
     }
 
     /// Accepts nobody any more; a socket that is not passed on is closed.

@@ -163,7 +163,7 @@ impl Gate {
                     Order::Reload => reload.start(),
                     Order::End => break,
                 },
-                read = reload.read() => self.reload(read),
+                read = reload.read() => self.reload(read).await,
                 () = self.clock.changed() => self.judge_anew(),
             }
         }
@@ -171,11 +171,12 @@ impl Gate {
     }
 
     /// All or nothing: a wrong file, or a listener that cannot be had, leaves everything as it was.
-    fn reload(&mut self, read: Result<Policy, String>) {
+    async fn reload(&mut self, read: Result<Policy, String>) {
         let policy = match read {
             Ok(policy) => policy,
             Err(why) => return report::not_reloaded(&why),
         };
+        self.acceptors.closed().await;
         let opened = check_privilege(&policy, self.may_be_transparent)
             .and_then(|()| check_datapath(&policy, &self.datapaths))
             .and_then(|()| self.acceptors.open(&policy.listeners, self.sessions.workers()));
