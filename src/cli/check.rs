@@ -104,11 +104,12 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     if file == Path::new("-") {
         return rules_file::read_stdin().map_err(|error| format!("ftpgate: cannot read standard input: {error}"));
     }
-    rules_file::read_trusted(file, &Trusted::of_this_process()).map_err(|error| match error {
-        error @ ReadError::Untrusted { .. } => {
-            format!("{error}\n  = help: to check the text alone: ftpgate check - < {}", file.display())
+    rules_file::read_trusted(file, &Trusted::of_this_process()).map_err(|error| {
+        let mut said = error.to_string();
+        if matches!(error, ReadError::Untrusted { .. }) {
+            said.push_str(&format!("\n  = help: to check the text alone: ftpgate check - < {}", file.display()));
         }
-        error => error.to_string(),
+        said
     })
 }
 

@@ -5,9 +5,9 @@ pub mod demo;
 pub mod explain;
 pub mod intercept;
 pub mod openings;
-mod privileges;
 mod rules_file;
 pub mod run;
+mod sandbox;
 pub mod schema;
 mod trust;
 

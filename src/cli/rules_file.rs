@@ -1,6 +1,6 @@
 //! Reads a rules file from disk: a regular file, bounded, and without waiting for a writer.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::rules;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// What the kernel says.
-    #[error("ftpgate: cannot read {}: {error}", path.display())]
+    #[error("ftpgate: cannot read {}: {error}{}", path.display(), hint(error))]
     Io {
         /// The file.
         path: PathBuf,
@@ -49,6 +49,16 @@ pub(crate) enum ReadError {
     },
 }
 
+/// What to do about an error that has a reason of ours.
+fn hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "\n  = help: let the user that ftpgate runs as read it; where a running gate is to read rules from another directory \
+         than before, restart ftpgate"
+    } else {
+        ""
+    }
+}
+
 /// Reads a rules file that nobody but `trusted` can change.
 pub(crate) fn read_trusted(path: &Path, trusted: &Trusted) -> Result<Vec<u8>, ReadError> {
     let file = open(path)?;
@@ -61,6 +71,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     contents(path, open(path)?)
 }
 
+/// Whether a rules file can be opened by this process as it is now.
+pub(crate) fn try_open(path: &Path) -> Result<(), ReadError> {
+    open(path).map(drop)
+}
+
 /// Reads standard input, up to one byte more than a rules file may have: enough to see that it is too large.
 pub(crate) fn read_stdin() -> io::Result<Vec<u8>> {
     bounded(io::stdin())
@@ -68,23 +83,27 @@ pub(crate) fn read_stdin() -> io::Result<Vec<u8>> {
 
 fn open(path: &Path) -> Result<File, ReadError> {
     let fail = |error| ReadError::Io { path: path.to_owned(), error };
-    // Without O_NONBLOCK, opening a FIFO waits for its writer, and opening some devices waits for them.
+    // Opening alone has effects with some devices. What was opened counts: another file may have its name by then.
+    check_kind(path, &path.metadata().map_err(fail)?)?;
+    // Without O_NONBLOCK, opening a FIFO waits for its writer.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).expect("flags of open(2) fit an int");
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    let kind = metadata.file_type();
-    let kind = match () {
-        () if kind.is_file() && metadata.len() > rules::MAX_BYTES as u64 => {
-            return Err(ReadError::TooLarge { path: path.to_owned() });
-        }
-        () if kind.is_file() => return Ok(file),
-        () if kind.is_dir() => "a directory",
-        () if kind.is_fifo() => "a FIFO",
-        () if kind.is_socket() => "a socket",
-        () => "a device",
-    };
-    Err(ReadError::NotRegular { path: path.to_owned(), kind })
+    check_kind(path, &file.metadata().map_err(fail)?)?;
+    Ok(file)
+}
+
+fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {
+    let path = || path.to_owned();
+    let not_regular = |kind| Err(ReadError::NotRegular { path: path(), kind });
+    match metadata.file_type() {
+        kind if kind.is_file() && metadata.len() > rules::MAX_BYTES as u64 => Err(ReadError::TooLarge { path: path() }),
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => not_regular("a directory"),
+        kind if kind.is_fifo() => not_regular("a FIFO"),
+        kind if kind.is_socket() => not_regular("a socket"),
+        _ => not_regular("a device"),
+    }
 }
 
 fn contents(path: &Path, file: File) -> Result<Vec<u8>, ReadError> {

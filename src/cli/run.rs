@@ -7,8 +7,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tracing::Level;
 
+use super::sandbox::{Sandbox, User};
 use super::trust::Trusted;
-use super::{DONE, not_started, privileges, read_trusted};
+use super::{DONE, complain, not_started, read_trusted};
+use crate::net;
+use crate::policy::Policy;
 use crate::report::{self, LogFormat};
 use crate::server::Gate;
 
@@ -23,6 +26,13 @@ pub struct Args {
     /// The least important lines to log; `debug` shows each rewritten line.
     #[arg(long, default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log_level: String,
+    /// Become this user, and keep only the capabilities that serving needs. For a start as root; the systemd unit needs
+    /// it not.
+    #[arg(long, value_name = "NAME|UID:GID")]
+    user: Option<String>,
+    /// Do not restrict system calls and files, and allow debuggers and core dumps: for strace, gdb, perf.
+    #[arg(long)]
+    no_sandbox: bool,
 }
 
 /// Serves until the gate is told to end.
@@ -30,19 +40,14 @@ pub struct Args {
 /// # Errors
 /// Where the runtime cannot be had. A gate that cannot start says so itself.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    report::init(args.log_format, args.log_level.parse().unwrap_or(Level::INFO));
-    let trusted = Trusted::of_this_process();
-    let policy = match read_trusted(&args.file, &trusted) {
-        Ok(policy) => policy,
+    net::close_inherited();
+    let (policy, trusted) = match prepare(&args) {
+        Ok(prepared) => prepared,
         Err(why) => {
-            super::complain(&why);
+            complain(&why);
             return Ok(not_started());
         }
     };
-    // Before there are other threads, which would keep theirs.
-    if let Err(error) = privileges::give_up() {
-        report::system("privileges that are not needed cannot be given up", &error);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -55,9 +60,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 DONE
             }
             Err(why) => {
-                super::complain(&format!("ftpgate: cannot start: {why}"));
+                complain(&format!("ftpgate: cannot start: {why}"));
                 not_started()
             }
         })
     })
+}
+
+/// Reads the rules, gives up what serving does not need, and opens the log. No thread may have been started yet: it would
+/// keep its privileges.
+fn prepare(args: &Args) -> Result<(Policy, Trusted), String> {
+    let user = args.user.as_deref().map(User::find).transpose().map_err(|why| format!("ftpgate: --user: {why}"))?;
+    let mut trusted = Trusted::of_this_process();
+    if let Some(user) = &user {
+        trusted = trusted.and(user.uid(), user.gid());
+    }
+    let policy = read_trusted(&args.file, &trusted)?;
+    let sandbox = Sandbox { user: user.as_ref(), restrict: !args.no_sandbox, rules_file: &args.file };
+    let entered = sandbox.enter().map_err(|error| error.to_string())?;
+    report::init(args.log_format, args.log_level.parse().unwrap_or(Level::INFO));
+    entered.report();
+    Ok((policy, trusted))
 }

@@ -89,6 +89,13 @@ impl Trusted {
         trusted
     }
 
+    /// These too.
+    pub(crate) fn and(mut self, user: u32, group: u32) -> Self {
+        self.users.push(user);
+        self.groups.push(group);
+        self
+    }
+
     /// Nobody but they can change the file at `path`, which was opened as `file`.
     pub(crate) fn check(&self, path: &Path, file: &File) -> Result<(), Untrusted> {
         let unknown = |error| Untrusted::Unknown { path: path.to_owned(), error };
@@ -97,40 +104,15 @@ impl Trusted {
         self.check_way(&std::path::absolute(path).map_err(unknown)?)
     }
 
-    /// Goes to a file as the kernel does, and looks at each directory and symbolic link that it meets.
+    /// Looks at each directory and symbolic link on the way to a file.
     fn check_way(&self, path: &Path) -> Result<(), Untrusted> {
-        let mut ahead: VecDeque<OsString> = components(path);
-        let mut at = PathBuf::from("/");
-        let mut links = 0;
-        self.check_directory(&at)?;
-        while let Some(name) = ahead.pop_front() {
-            if name == ".." {
-                at.pop();
-                continue;
-            }
-            let next = at.join(name);
-            let unknown = |error| Untrusted::Unknown { path: next.clone(), error };
-            let metadata = next.symlink_metadata().map_err(unknown)?;
-            if metadata.is_symlink() {
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(unknown(rustix::io::Errno::LOOP.into()));
-                }
-                // Its own mode means nothing.
-                self.check_owner(&next, &metadata)?;
-                let target = next.read_link().map_err(unknown)?;
-                if target.is_absolute() {
-                    at = PathBuf::from("/");
-                }
-                components(&target).into_iter().rev().for_each(|name| ahead.push_front(name));
-            } else {
-                if metadata.is_dir() {
-                    self.check_directory(&next)?;
-                }
-                at = next;
-            }
-        }
-        Ok(())
+        self.check_directory(Path::new("/"))?;
+        walk(path, |at, metadata| match metadata.file_type() {
+            kind if kind.is_dir() => self.check_directory(at),
+            // Its own mode means nothing.
+            kind if kind.is_symlink() => self.check_owner(at, metadata),
+            _ => Ok(()),
+        })
     }
 
     fn check_directory(&self, path: &Path) -> Result<(), Untrusted> {
@@ -160,6 +142,61 @@ impl Trusted {
         let owner = metadata.uid();
         if self.users.contains(&owner) { Ok(()) } else { Err(Untrusted::Owner { path: path.to_owned(), owner }) }
     }
+}
+
+/// Goes to `path` as the kernel does, and visits each directory, symbolic link and file that it meets.
+fn walk(path: &Path, mut visit: impl FnMut(&Path, &Metadata) -> Result<(), Untrusted>) -> Result<(), Untrusted> {
+    let mut ahead: VecDeque<OsString> = components(path);
+    let mut at = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = ahead.pop_front() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(name);
+        let unknown = |error| Untrusted::Unknown { path: next.clone(), error };
+        let metadata = next.symlink_metadata().map_err(unknown)?;
+        visit(&next, &metadata)?;
+        if !metadata.is_symlink() {
+            at = next;
+            continue;
+        }
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(unknown(rustix::io::Errno::LOOP.into()));
+        }
+        let target = next.read_link().map_err(unknown)?;
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        components(&target).into_iter().rev().for_each(|name| ahead.push_front(name));
+    }
+    Ok(())
+}
+
+/// The directories in which a file, or a symbolic link on the way to it, may be replaced by another of its name. Not the root
+/// directory, and none like `/var` for the sake of a link such as `/var/run`.
+pub(crate) fn directories(file: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let visit = |at: &Path, metadata: &Metadata| {
+        let Some(directory) = at.parent().filter(|_| !metadata.is_dir()) else { return Ok(()) };
+        let is_top = directory.parent().is_none_or(|above| above.parent().is_none());
+        let leads_away = at.read_link().is_ok_and(|target| !target.components().all(is_name));
+        if directory.parent().is_none() {
+            found.extend(metadata.is_file().then(|| at.to_owned()));
+        } else if !(is_top && leads_away) {
+            found.push(directory.to_owned());
+        }
+        Ok(())
+    };
+    // What cannot be looked at cannot be read later either, and that is said then.
+    let _found_so_far = std::path::absolute(file).map(|path| walk(&path, visit));
+    found
+}
+
+fn is_name(component: Component<'_>) -> bool {
+    matches!(component, Component::Normal(_))
 }
 
 fn components(path: &Path) -> VecDeque<OsString> {
@@ -281,6 +318,20 @@ mod tests {
         check(&link).unwrap();
         std::os::unix::fs::lchown(&link, Some(1234), None).unwrap();
         assert!(matches!(check(&link), Err(Untrusted::Owner { path, owner: 1234 }) if path == link));
+    }
+
+    #[test]
+    fn where_files_and_links_may_be_replaced_is_known() {
+        let (place, way) = (Place::new("target"), Place::new("way"));
+        symlink(&place.0, way.0.join("away")).unwrap();
+        symlink("away/inner/rules.yaml", way.0.join("rules.yaml")).unwrap();
+        let inner = place.0.join("inner");
+        assert_eq!(directories(&way.0.join("rules.yaml")), [way.0.clone(), way.0.clone(), inner]);
+        // As in a container: nothing in the root directory but the file itself, and what has a directory of its own.
+        assert_eq!(directories(Path::new("/proc/version")), [PathBuf::from("/proc")]);
+        assert!(directories(Path::new("/no-such-file")).is_empty());
+        // A link to ../proc/self/mounts, which leads away from a directory at the top.
+        assert!(!directories(Path::new("/etc/mtab")).contains(&PathBuf::from("/etc")));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Sockets: the only calls to the kernel that are about connections rather than pinholes.
 
+mod descriptors;
 mod local;
 mod names;
 mod open;
 mod options;
 pub mod proxy_header;
 
+pub use descriptors::close_inherited;
 pub use local::{ephemeral_ports, is_local, may_be_transparent};
 pub use names::{NameError, Names};
 pub use open::{CONTROL_BACKLOG, accept, dial, listen, listen_in_place_of};

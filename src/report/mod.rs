@@ -95,6 +95,24 @@ pub fn kernel_datapath(table: Result<&str, &dyn Display>) {
     }
 }
 
+/// What the process has given up before it serves anybody.
+pub fn sandbox(uid: u32, capabilities: &str, seccomp: &str, landlock: &str, complete: bool) {
+    if complete {
+        info!(event = "sandbox", uid, capabilities, seccomp, landlock, "privileges given up");
+    } else {
+        warn!(
+            event = "sandbox",
+            uid,
+            capabilities,
+            seccomp,
+            landlock,
+            advice = "an intruder would find more to do than on \
+            a newer kernel, or in a container that allows this",
+            "privileges given up as far as this system can"
+        );
+    }
+}
+
 /// Something of the system that the operator can mend.
 pub fn system(what: &str, error: &dyn Display) {
     warn!(event = "system", %error, "{what}");

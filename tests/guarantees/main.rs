@@ -12,6 +12,7 @@ mod ports;
 mod proxy;
 mod reload;
 mod rules_file;
+mod sandbox;
 mod support;
 mod text;
 mod trouble;
