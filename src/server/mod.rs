@@ -4,6 +4,7 @@ mod accept;
 mod changes;
 mod clock;
 mod reload;
+mod watchdog;
 mod workers;
 
 use std::sync::Arc;
@@ -156,6 +157,7 @@ impl Gate {
     /// Serves until SIGTERM or SIGINT, and then until transfers have ended or had their time. SIGHUP reloads.
     pub async fn run(mut self, reread: Reread) {
         notify_ready();
+        let _until_the_end = watchdog::start(self.sessions.workers());
         let mut reload = Reload::new(reread);
         loop {
             tokio::select! {

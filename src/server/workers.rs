@@ -54,6 +54,15 @@ impl Workers {
         each.map(|(number, (worker, own))| worker.runtime.spawn(task(number, own))).collect()
     }
 
+    /// Waits until each thread has run a task that does nothing: one that hangs keeps this waiting.
+    pub(super) async fn all_answer(&self) {
+        let answers: Vec<JoinHandle<()>> = self.0.iter().map(|worker| worker.runtime.spawn(async {})).collect();
+        for answer in answers {
+            // Threads end with the gate, and nobody waits then.
+            let _answered = answer.await;
+        }
+    }
+
     /// Does this with a client that thread `number`, which calls this, has taken: there, unless another thread has
     /// clearly less to do. The client counts as what the thread has to do for as long as there is its [`Load`].
     pub(super) fn spawn_with<F>(

@@ -17,3 +17,4 @@ mod support;
 mod text;
 mod trouble;
 mod unnoticed;
+mod watchdog;

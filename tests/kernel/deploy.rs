@@ -80,9 +80,17 @@ fn unit(key: &str) -> String {
     line.unwrap_or_else(|| panic!("the unit has no {key}")).to_owned()
 }
 
-/// As another user, with the unit's capabilities and no others, on the kernel's datapath and a port under 1024.
-#[test]
-fn the_units_capabilities_are_enough() {
+/// All lines of one setting of the unit, in words.
+fn unit_words(key: &str) -> Vec<String> {
+    let unit = deployed("ftpgate.service");
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// Runs the gate as `words` say, with its rules file last, and moves a file through the kernel's datapath. The log has no
+/// warning.
+#[track_caller]
+fn serves_when_started_by(words: &[&str], more: &[&str]) {
     let net = Net::new().unwrap();
     net.close().unwrap();
     let mut stage = Stage::on(net, &Wish::default());
@@ -90,28 +98,60 @@ fn the_units_capabilities_are_enough() {
     let folder = Scratch::new("unit").unwrap();
     let (file, log) = (folder.join("rules.yaml"), folder.join("log"));
     std::fs::write(&file, Wish::default().yaml()).unwrap();
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), open).unwrap();
     let copy = folder.join("ftpgate");
     std::fs::copy(program(), &copy).unwrap();
+    let words = [words, &[copy.to_str().unwrap(), "run", file.to_str().unwrap()], more].concat();
+    let job = Job::start(&stage.net.gate, &log, &words, |_| ()).unwrap();
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    let logged = |event: &str| {
+        let found = || read().contains(&format!("event=\"{event}\"")).then_some(());
+        poll(std::time::Duration::from_secs(10), found).unwrap_or_else(|| panic!("{}", read()));
+    };
+    logged("ready");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", job.process().unwrap())).unwrap();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    assert!(uid.split_whitespace().all(|uid| uid == "65534"), "{uid}");
+    let (mut client, mut server) = stage.session();
+    let (ours, theirs) = stage.transfer(&mut client, &mut server, "RETR file");
+    carries(theirs, ours, &bytes(100_000));
+    complete(&mut client, &mut server);
+    job.signal(rustix::process::Signal::HUP).unwrap();
+    logged("reloaded");
+    assert!(read().contains("datapath=\"kernel\"") && !read().contains("WARN"), "{}", read());
+}
+
+/// As another user, with the unit's capabilities and no others, on the kernel's datapath and a port under 1024.
+#[test]
+fn the_units_capabilities_are_enough() {
     assert_eq!(unit("AmbientCapabilities"), unit("CapabilityBoundingSet"));
     let words = unit("AmbientCapabilities").to_lowercase().replace("cap_", "+").replace(' ', ",");
     let bounded = format!("-all,{words}");
     let words = [
         &["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", &words],
-        &["--ambient-caps", &words, "--bounding-set", &bounded, "--no-new-privs"][..],
-        &["--", copy.to_str().unwrap(), "run", file.to_str().unwrap()],
+        &["--ambient-caps", &words, "--bounding-set", &bounded, "--no-new-privs", "--"][..],
     ]
     .concat();
-    let _job = Job::start(&stage.net.gate, &log, &words, |_| ()).unwrap();
-    let read = || std::fs::read_to_string(&log).unwrap_or_default();
-    poll(std::time::Duration::from_secs(10), || read().contains("event=\"ready\"").then_some(()))
-        .unwrap_or_else(|| panic!("{}", read()));
-    let (mut client, mut server) = stage.session();
-    let (ours, theirs) = stage.transfer(&mut client, &mut server, "RETR file");
-    carries(theirs, ours, &bytes(100_000));
-    complete(&mut client, &mut server);
-    assert!(!read().contains("WARN"), "{}", read());
+    serves_when_started_by(&words, &[]);
+}
+
+/// The same without a unit: started as root, it becomes another user itself.
+#[test]
+fn a_gate_that_gave_up_root_has_the_kernels_datapath_and_low_ports() {
+    serves_when_started_by(&[], &["--user", "65534:65534"]);
+}
+
+/// A setting of the unit that keeps the gate from protecting itself further would be a warning in its log.
+#[test]
+fn the_unit_lets_the_gate_restrict_itself() {
+    let calls = unit_words("SystemCallFilter");
+    for call in ["capset", "seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"] {
+        assert!(calls.iter().any(|allowed| allowed == call), "{call}");
+    }
+    for (key, value) in [("LimitCORE", "0"), ("WatchdogSec", "30"), ("Type", "notify"), ("Restart", "on-failure")] {
+        assert_eq!(unit(key), value);
+    }
+    // Fewer than five starts in ten seconds, or systemd gives up for good.
+    assert!(unit("RestartSec").parse::<u32>().unwrap() * 5 > 10);
 }
 
 /// Started as root, it keeps two capabilities in every thread, and no program that it started could have more.
@@ -134,6 +174,7 @@ fn what_is_not_needed_is_given_up() {
             assert_eq!(u64::from_str_radix(&value(set), 16).unwrap(), 0, "{set}");
         }
         assert_eq!(value("NoNewPrivs"), "1");
+        assert_eq!(value("Seccomp"), "2");
         threads += 1;
     }
     assert!(threads > 1);

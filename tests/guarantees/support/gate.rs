@@ -47,18 +47,25 @@ impl Gate {
 
     /// Starts the program and does not wait for it.
     pub fn launch(rules: Rules, server: TcpListener, text: &str, arguments: &[&str]) -> Self {
+        Self::launch_with(rules, server, text, arguments, |_| ())
+    }
+
+    /// The same with more to say to it.
+    pub fn launch_with(
+        rules: Rules,
+        server: TcpListener,
+        text: &str,
+        arguments: &[&str],
+        setup: impl FnOnce(&mut Command),
+    ) -> Self {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("ftpgate-guarantees-{}-{number}", process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::write(rules_file(&folder), text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ftpgate"))
-            .arg("run")
-            .arg(rules_file(&folder))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
+        command.arg("run").arg(rules_file(&folder)).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped());
+        setup(&mut command);
+        let mut child = command.spawn().unwrap();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&lines));
         let reader = thread::spawn(move || {
