@@ -26,8 +26,8 @@ use ftpgate::ftp::line::{LineReader, MAX_REPLY};
 use ftpgate::ftp::reply::{Part, ReplyReader, text};
 use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
-    AtSessionEnd, CommandList, Commands, Decision, Denied, Globs, Inbound, Limit, Outbound, Permission, Rule,
-    RuleLimits, ServerMode, SessionLimits, Timeouts,
+    AtSessionEnd, Commands, Decision, Denied, Globs, Inbound, Limit, Outbound, Permission, Rule, RuleLimits,
+    ServerMode, SessionLimits, Timeouts,
 };
 use ftpgate::session::{
     Action, Carrier, DataEnd, Event, HowEnded, Input, Leg, Notations, Pinhole, PinholeId, Refusal, Session, Setting,
@@ -396,7 +396,7 @@ fn rule(has: &impl Fn(u8) -> bool, inbound: u16, outbound: u16) -> Rule {
         }),
         server_mode,
         at_session_end: if has(b'f') { AtSessionEnd::Finish } else { AtSessionEnd::Abort },
-        commands: Commands { list: CommandList::Any, read_only: has(b'y') },
+        commands: Commands { read_only: has(b'y'), ..Commands::default() },
         paths: if has(b'k') { vec![path_rule()] } else { Vec::new() },
         limits: RuleLimits {
             session: if has(b'm') { limits() } else { SessionLimits::default() },

@@ -13,7 +13,7 @@ use super::route::{Caller, Destination, Routed, unreachable};
 use super::turn::Turn;
 use super::{Allowed, Phase, asker};
 use crate::addr::{ServerAddr, Side, embedded_v4, is_dialable};
-use crate::ftp::command::loggable;
+use crate::ftp::redact::{escaped, loggable};
 use crate::net::{self, NameError};
 use crate::policy::{Advertised, Policy};
 use crate::session::{CloseReason, Event, Host, Named, Naming, Refusal, Step, WELCOME};
@@ -123,8 +123,9 @@ async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming, turn: &mut Turn
     }
 }
 
+/// What the client called its server: a host and a port, for else it could not have been read.
 fn called(named: &Named) -> String {
-    loggable(&named.called.server)
+    escaped(&named.called.server)
 }
 
 /// Why a server that was named is not reached.

@@ -1,5 +1,7 @@
 //! Commands: what the gate must know of a line that a client sends.
 
+use super::effect::{Deed, Effect};
+
 /// A command line taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
@@ -22,7 +24,7 @@ pub enum Verb {
     Pasv,
     /// Passive mode, either family (RFC 2428 section 3).
     Epsv,
-    /// A way to negotiate a data connection that the gate does not speak: LPRT, LPSV, SPSV, APSV, CPSV, SSCN.
+    /// A way to negotiate a data connection that the gate does not speak: LPRT, LPSV, SPSV, APSV, CPSV, SSCN, ESTA, ESTP.
     OtherNegotiation,
     /// A command that moves data.
     Transfer(Way),
@@ -50,7 +52,7 @@ pub enum Verb {
     Site,
     /// NOOP.
     Noop,
-    /// CWD, CDUP and their old forms: another directory.
+    /// CWD, CDUP and their old forms, and SMNT: another directory.
     Change,
     /// Anything else.
     Other,
@@ -74,9 +76,11 @@ pub enum NotACommand {
     Empty,
     /// A request of HTTP: a browser that was lured here, or a scanner.
     Http,
+    /// A command of SMTP: somebody wants to reach a mail server through the gate.
+    Smtp,
     /// A header of the PROXY protocol, of a balancer that is not known as one, or of a client that would be another.
     ProxyHeader,
-    /// A verb with bytes that no verb has.
+    /// A verb with other bytes than letters and digits, or too long, or something else than a blank behind it.
     Garbage,
 }
 
@@ -86,28 +90,27 @@ const MAX_VERB: usize = 16;
 impl<'a> Command<'a> {
     /// Takes a line apart.
     ///
-    /// Blanks before the verb are skipped, as some servers do: what they would take for a PORT must not pass here as
-    /// something else.
+    /// A verb is letters and digits. Servers differ in what they make of anything else: ProFTPD took `"DELE"` for DELE
+    /// up to 1.3.8, others end a verb at a control character. A line with such a verb could mean one thing here and
+    /// another there, so it is not a command. Blanks before the verb are skipped, as some servers do.
     ///
     /// # Errors
-    /// Where the line is no command at all.
+    /// Where the line is not a command.
     pub fn parse(line: &'a [u8]) -> Result<Self, NotACommand> {
-        let line = line.trim_ascii();
+        let line = trim_blanks(line);
         if line.is_empty() {
             return Err(NotACommand::Empty);
         }
-        let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
-        let (verb, argument) = line.split_at(end);
-        if is_http(verb, argument) {
-            return Err(NotACommand::Http);
-        }
-        if verb.eq_ignore_ascii_case(b"PROXY") {
-            return Err(NotACommand::ProxyHeader);
-        }
-        if verb.len() > MAX_VERB || !verb.iter().all(u8::is_ascii_graphic) {
+        let end = line.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(line.len());
+        let (written, rest) = line.split_at(end);
+        if written.is_empty() || written.len() > MAX_VERB || !rest.first().is_none_or(is_blank) {
             return Err(NotACommand::Garbage);
         }
-        Ok(Self { verb: Verb::of(&verb.to_ascii_uppercase()), written: verb, argument: argument.trim_ascii() })
+        let (name, argument) = (written.to_ascii_uppercase(), trim_blanks(rest));
+        if let Some(other) = other_protocol(&name, argument) {
+            return Err(other);
+        }
+        Ok(Self { verb: Verb::of(&name), written, argument })
     }
 }
 
@@ -120,13 +123,15 @@ impl Command<'_> {
 }
 
 impl Verb {
-    pub(super) fn of(upper: &[u8]) -> Self {
+    /// The command with this name, in capitals.
+    #[must_use]
+    pub fn of(upper: &[u8]) -> Self {
         match upper {
             b"PORT" => Self::Port,
             b"EPRT" => Self::Eprt,
             b"PASV" => Self::Pasv,
             b"EPSV" => Self::Epsv,
-            b"LPRT" | b"LPSV" | b"SPSV" | b"APSV" | b"CPSV" | b"SSCN" => Self::OtherNegotiation,
+            b"LPRT" | b"LPSV" | b"SPSV" | b"APSV" | b"CPSV" | b"SSCN" | b"ESTA" | b"ESTP" => Self::OtherNegotiation,
             b"RETR" => Self::Transfer(Way::Download),
             b"STOR" | b"STOU" | b"APPE" => Self::Transfer(Way::Upload),
             b"LIST" | b"NLST" | b"MLSD" => Self::Transfer(Way::Listing),
@@ -142,81 +147,64 @@ impl Verb {
             b"OPEN" => Self::Open,
             b"SITE" => Self::Site,
             b"NOOP" => Self::Noop,
-            b"CWD" | b"CDUP" | b"XCWD" | b"XCUP" => Self::Change,
+            b"CWD" | b"CDUP" | b"XCWD" | b"XCUP" | b"SMNT" => Self::Change,
             _ => Self::Other,
         }
     }
 }
 
-/// No FTP command has one of these verbs, or ends with the version of HTTP.
-fn is_http(verb: &[u8], argument: &[u8]) -> bool {
-    const METHODS: [&[u8]; 9] =
-        [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
-    METHODS.contains(&verb)
-        || Verb::of(&verb.to_ascii_uppercase()) == Verb::Other
-            && argument.rsplit(|byte| *byte == b' ').next().is_some_and(|last| {
-                [&b"HTTP/1.0"[..], b"HTTP/1.1", b"HTTP/2.0"].contains(&last) && verb.iter().all(u8::is_ascii_uppercase)
-            })
-}
-
-/// A line as a log may show it: a secret's argument hidden, other bytes escaped, length bounded.
-#[must_use]
-pub fn loggable(line: &[u8]) -> String {
-    let secret = match Command::parse(line) {
-        Ok(command) => command.verb == Verb::Secret,
-        // What is no command may still be a password, of a client that puts other bytes around the verb.
-        Err(_) if has_secret_verb(line) => return "****".to_owned(),
-        Err(_) => false,
-    };
-    let trimmed = line.trim_ascii_start();
-    if secret {
-        let end = trimmed.iter().position(u8::is_ascii_whitespace).unwrap_or(trimmed.len());
-        return format!("{} ****", String::from_utf8_lossy(trimmed.get(..end).unwrap_or_default()));
-    }
-    escaped(line)
-}
-
-fn has_secret_verb(line: &[u8]) -> bool {
-    line.windows(4).any(|word| word.eq_ignore_ascii_case(b"PASS") || word.eq_ignore_ascii_case(b"ACCT"))
-}
-
-/// How much of a line a log shows, in bytes.
-const MAX_LOGGED: usize = 256;
-/// The longest that [`excerpt`] gives.
-pub const MAX_EXCERPT: usize = MAX_LOGGED + 1;
-
-/// As much of a line as [`loggable`] shows: what is kept to be logged later.
-#[must_use]
-pub fn excerpt(line: &[u8]) -> Box<[u8]> {
-    line.get(..MAX_EXCERPT).unwrap_or(line).into()
-}
-
-/// What a peer said as a log may show it: UTF-8 text as it is, controls and other bytes escaped, length bounded.
-#[must_use]
-pub fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.get(..MAX_LOGGED).unwrap_or(bytes).utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() || is_deceptive(character) || character == '\\' {
-                text.extend(character.escape_unicode().filter(|_| character != '\\'));
-                if character == '\\' {
-                    text.push_str("\\\\");
-                }
-            } else {
-                text.push(character);
-            }
+/// Whether a line is of another protocol: HTTP, SMTP, or the PROXY protocol.
+fn other_protocol(name: &[u8], argument: &[u8]) -> Option<NotACommand> {
+    match name {
+        b"PROXY" => Some(NotACommand::ProxyHeader),
+        b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH"
+        | b"PROPFIND" => Some(NotACommand::Http),
+        // RFC 765 had a MAIL too; no FTP server has it today.
+        b"HELO" | b"EHLO" | b"LHLO" | b"MAIL" | b"RCPT" | b"DATA" | b"VRFY" | b"EXPN" | b"BDAT" | b"STARTTLS" => {
+            Some(NotACommand::Smtp)
         }
-        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+        // Any other method: `METHOD target HTTP/1.1`. A file may be called so, and known commands name files.
+        _ => (Verb::of(name) == Verb::Other
+            && Deed::of(name, argument).effect == Effect::Unknown
+            && is_target_and_version(argument))
+        .then_some(NotACommand::Http),
     }
-    if bytes.len() > MAX_LOGGED {
-        text.push_str("...");
-    }
-    text
 }
 
-/// Characters that make a terminal show a line as something that it is not.
-const fn is_deceptive(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+fn is_target_and_version(argument: &[u8]) -> bool {
+    let mut words = argument.split(is_blank).filter(|word| !word.is_empty());
+    let (target, version, more) = (words.next(), words.next(), words.next());
+    let is_version = |word: &[u8]| {
+        word.strip_prefix(b"HTTP/").is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
+    };
+    target.is_some() && version.is_some_and(is_version) && more.is_none()
+}
+
+/// What separates a verb from its argument.
+pub(super) const fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// A line or argument without the blanks around it.
+#[must_use]
+pub fn trim_blanks(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|byte| !is_blank(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|byte| !is_blank(byte)).map_or(start, |last| last + 1);
+    text.get(start..end).unwrap_or_default()
+}
+
+/// A line with one blank behind its verb where there was a tab.
+///
+/// pyftpdlib ends a verb at a blank only, and takes one that ends in STAT, ABOR or QUIT for that command: `NOOP<TAB>STAT .`
+/// is NOOP to other servers, and would list the directory there.
+#[must_use]
+pub fn with_blank_behind_verb(line: &[u8]) -> Option<Vec<u8>> {
+    let begin = line.iter().position(|byte| !is_blank(byte))?;
+    let verb = line.get(begin..)?.iter().position(is_blank)?;
+    let (head, rest) = line.split_at(begin + verb);
+    let blanks = rest.iter().position(|byte| !is_blank(byte)).unwrap_or(rest.len());
+    let (between, argument) = rest.split_at(blanks);
+    between.contains(&b'\t').then(|| [head, if argument.is_empty() { b"" } else { b" " }, argument].concat())
 }
 
 #[cfg(test)]
@@ -238,17 +226,64 @@ mod tests {
     }
 
     #[test]
-    fn a_verb_has_no_other_bytes() {
-        assert_eq!(verb(b"\xff\xffPORT 1,2"), Err(NotACommand::Garbage));
-        assert_eq!(verb(b"PO\x01RT 1,2"), Err(NotACommand::Garbage));
+    fn a_verb_is_letters_and_digits() {
+        for line in [
+            &b"\xff\xffPORT 1,2"[..],
+            b"PO\x01RT 1,2",
+            b"\"PORT\" 10,0,2,1,78,32",
+            b"\"PORT 10,0,2,1,78,32\"",
+            b"PORT\"10,0,2,1,78,32\"",
+            b"'DELE' f",
+            b"DELE/f",
+            b"DELE\\ f",
+            b"DELE\x0bf",
+            b"DELE\x0c f",
+            b"\x0bDELE f",
+            b"\x0c DELE f",
+            b"DELE\xa0f",
+            b"D\xc3\x89LE f",
+            b"DELE\xfff",
+            b"DELE\x7f f",
+            b"EPSV-ALL",
+            b"SEVENTEENLETTERSX y",
+            b"\"\" x",
+        ] {
+            assert_eq!(verb(line), Err(NotACommand::Garbage), "{}", line.escape_ascii());
+        }
         assert_eq!(verb(b"   "), Err(NotACommand::Empty));
+        assert_eq!(verb(b"\t"), Err(NotACommand::Empty));
+        assert_eq!(Command::parse(b"RETR \x0cx\x0c ").unwrap().argument, b"\x0cx\x0c");
     }
 
     #[test]
-    fn http_is_told_from_ftp() {
-        assert_eq!(verb(b"GET / HTTP/1.1"), Err(NotACommand::Http));
-        assert_eq!(verb(b"PROPFIND / HTTP/1.1"), Err(NotACommand::Http));
-        assert_eq!(verb(b"RETR notes about HTTP/1.1"), Ok(Verb::Transfer(Way::Download)));
+    fn other_protocols_are_told_from_ftp() {
+        for line in [
+            &b"GET / HTTP/1.1"[..],
+            b"get /",
+            b"Post x",
+            b"PROPFIND / HTTP/1.1",
+            b"PRI * HTTP/2.0",
+            b"copy /a HTTP/1.1",
+        ] {
+            assert_eq!(verb(line), Err(NotACommand::Http), "{}", line.escape_ascii());
+        }
+        for line in [&b"EHLO example.com"[..], b"helo x", b"MAIL FROM:<a@b>", b"rcpt TO:<a@b>", b"DATA", b"STARTTLS"] {
+            assert_eq!(verb(line), Err(NotACommand::Smtp), "{}", line.escape_ascii());
+        }
+        for line in [
+            &b"RETR notes about HTTP/1.1"[..],
+            b"SIZE HTTP/1.1",
+            b"SIZE / HTTP/1.1",
+            b"MKD notes on HTTP/1.1",
+            b"MKD on HTTP/1.1",
+            b"RNFR EHLO x",
+            b"CWD GET",
+            b"XYZ HTTP/1.1",
+            b"XYZ notes on HTTP/1.1",
+            b"GETX / HTTP",
+        ] {
+            assert!(verb(line).is_ok(), "{}", line.escape_ascii());
+        }
     }
 
     #[test]
@@ -260,11 +295,16 @@ mod tests {
     }
 
     #[test]
-    fn secrets_and_controls_reach_no_log() {
-        assert_eq!(loggable(b"pass geheim"), "pass ****");
-        assert_eq!(loggable(b"  ACCT x"), "ACCT ****");
-        assert_eq!(loggable(b"RETR a\x1b[2Jb\xe9\\"), "RETR a\\u{1b}[2Jb\\xe9\\\\");
-        assert_eq!(escaped("gr\u{fc}n \u{202e}".as_bytes()), "gr\u{fc}n \\u{202e}");
-        assert!(escaped(&[b'a'; 5000]).len() < 300);
+    fn a_tab_behind_the_verb_becomes_a_blank() {
+        for (line, told) in [
+            (&b"NOOP\tSTAT ."[..], Some(&b"NOOP STAT ."[..])),
+            (b"SITE \t\tCHMOD\t701 m", Some(b"SITE CHMOD\t701 m")),
+            (b" NOOP\t", Some(b" NOOP")),
+            (b"RETR a\tb", None),
+            (b"\tRETR  a", None),
+            (b"NOOP", None),
+        ] {
+            assert_eq!(with_blank_behind_verb(line).as_deref(), told, "{}", line.escape_ascii());
+        }
     }
 }

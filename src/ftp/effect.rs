@@ -1,6 +1,6 @@
 //! What a command does at the server, as far as its verb tells.
 
-use super::command::Verb;
+use super::command::{Verb, is_blank, trim_blanks};
 use super::line::without_telnet;
 
 /// What a command does.
@@ -22,39 +22,53 @@ pub enum Effect {
     Unknown,
 }
 
-/// What a command does, and the path that it names, where it names one.
+/// The path that a command names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// None, or the current directory.
+    Nothing,
+    /// This one.
+    Path(&'a [u8]),
+    /// One or several, and servers may differ in which bytes of the argument they are.
+    Unclear,
+}
+
+/// What a command does, and the path that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deed<'a> {
     /// What it does.
     pub effect: Effect,
-    /// The path that it names; `None`: none, or the current directory.
-    pub path: Option<&'a [u8]>,
+    /// The path that it names.
+    pub path: Named<'a>,
 }
 
 impl<'a> Deed<'a> {
     /// Looks a command up: its verb, in capitals, and its argument.
     #[must_use]
     pub fn of(verb: &[u8], argument: &'a [u8]) -> Self {
-        let whole = Some(argument).filter(|argument| !argument.is_empty());
+        let whole = Named::of(argument);
         let (effect, path) = match verb {
             b"USER" | b"PASS" | b"ACCT" | b"QUIT" | b"REIN" | b"NOOP" | b"TYPE" | b"MODE" | b"STRU" | b"REST"
-            | b"ALLO" | b"PASV" | b"EPSV" | b"PORT" | b"EPRT" | b"FEAT" | b"HELP" | b"SYST" | b"OPTS" | b"HOST"
-            | b"CLNT" | b"CSID" | b"LANG" | b"ABOR" | b"AUTH" | b"ADAT" | b"PBSZ" | b"PROT" | b"CCC" | b"ALGS" => {
-                (Effect::Session, None)
-            }
-            b"STAT" if argument.is_empty() => (Effect::Session, None),
-            b"PWD" | b"XPWD" | b"CDUP" | b"XCUP" => (Effect::Navigate, None),
-            b"CWD" | b"XCWD" => (Effect::Navigate, whole),
+            | b"RANG" | b"ALLO" | b"PASV" | b"EPSV" | b"PORT" | b"EPRT" | b"FEAT" | b"HELP" | b"SYST" | b"OPTS"
+            | b"HOST" | b"CLNT" | b"CSID" | b"LANG" | b"MACB" | b"ABOR" | b"AUTH" | b"ADAT" | b"PBSZ" | b"PROT"
+            | b"CCC" | b"MIC" | b"CONF" | b"ENC" | b"ALGS" | b"LPRT" | b"LPSV" | b"SPSV" | b"APSV" | b"CPSV"
+            | b"SSCN" | b"ESTA" | b"ESTP" => (Effect::Session, Named::Nothing),
+            b"STAT" if argument.is_empty() => (Effect::Session, Named::Nothing),
+            b"PWD" | b"XPWD" | b"CDUP" | b"XCUP" => (Effect::Navigate, Named::Nothing),
+            b"CWD" | b"XCWD" | b"SMNT" => (Effect::Navigate, whole),
             b"LIST" | b"NLST" | b"STAT" => (Effect::List, without_options(argument)),
-            b"MDTM" => match timestamp_and_path(argument) {
-                Some(path) => (Effect::Upload, Some(path)),
-                None => (Effect::List, whole),
-            },
-            b"MLSD" | b"MLST" | b"SIZE" | b"AVBL" | b"DSIZ" | b"HASH" | b"XCRC" | b"XMD5" | b"XSHA" | b"XSHA1"
-            | b"XSHA256" | b"XSHA512" | b"MD5" => (Effect::List, whole),
+            b"MDTM" => timestamp_and_path(argument),
+            b"MLSD" | b"MLST" | b"SIZE" | b"AVBL" | b"DSIZ" => (Effect::List, whole),
+            b"HASH" | b"XCRC" | b"XMD5" | b"XSHA" | b"XSHA1" | b"XSHA256" | b"XSHA512" | b"MD5" => {
+                (Effect::List, unquoted(whole))
+            }
             b"RETR" => (Effect::Download, whole),
+            // `THMB format width height path`.
+            b"THMB" => (Effect::Download, behind_words(argument, 3)),
             b"STOR" | b"APPE" | b"STOU" | b"MKD" | b"XMKD" | b"RNTO" => (Effect::Upload, whole),
-            b"MFMT" | b"MFCT" | b"MFF" => (Effect::Upload, after_blank(argument)),
+            b"MFMT" | b"MFCT" | b"MFF" => (Effect::Upload, behind_words(argument, 1)),
+            // The file to be made, and the parts of it that are there.
+            b"COMB" => (Effect::Upload, Named::Unclear),
             b"DELE" | b"RMD" | b"XRMD" | b"RMDA" | b"RNFR" => (Effect::Delete, whole),
             _ => (Effect::Unknown, whole),
         };
@@ -64,8 +78,31 @@ impl<'a> Deed<'a> {
     /// Whether it names no path because it means the current directory.
     #[must_use]
     pub fn is_here(&self) -> bool {
-        self.path.is_none() && self.effect == Effect::List
+        self.path == Named::Nothing && self.effect == Effect::List
     }
+}
+
+impl<'a> Named<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        if text.is_empty() { Self::Nothing } else { Self::Path(text) }
+    }
+}
+
+/// Whether it is known what a verb, in capitals, does. What SITE does is for the word behind it to tell.
+#[must_use]
+pub fn is_known(verb: &[u8]) -> bool {
+    verb == b"SITE" || Deed::of(verb, b"").effect != Effect::Unknown
+}
+
+/// The verb that some server takes this one for: pyftpdlib looks at the last four letters of those that it does not know,
+/// for clients whose Telnet signals stick to the verb. It puts the first word behind SITE into the verb.
+#[must_use]
+pub fn verb_at_end(verb: &[u8], argument: &[u8]) -> Option<&'static str> {
+    let word = if verb == b"SITE" { argument.split(|byte| *byte == b' ').next().unwrap_or_default() } else { verb };
+    let end = word.len().checked_sub(4).and_then(|start| word.get(start..))?;
+    ["ABOR", "STAT", "QUIT"]
+        .into_iter()
+        .find(|name| end.eq_ignore_ascii_case(name.as_bytes()) && (verb == b"SITE" || word.len() > name.len()))
 }
 
 /// The other name of a command that has two (RFC 775, RFC 1123 section 4.1.3.1): servers take them for the same.
@@ -99,34 +136,77 @@ pub fn may_hide_command(line: &[u8]) -> bool {
     line.len() > SHORTEST_BUFFER && (hides(line) || without_telnet(line).is_some_and(|plain| hides(&plain)))
 }
 
+/// Whether text begins with a known verb, as it is or without its quotation marks.
 fn begins_with_verb(text: &[u8]) -> bool {
-    const LONGEST: usize = 7;
-    let end = text.iter().take(LONGEST + 1).position(|byte| !byte.is_ascii_alphanumeric());
-    let Some(verb) = text.get(..end.unwrap_or(text.len())).filter(|verb| verb.len() <= LONGEST) else { return false };
+    let mut plain = [0; LONGEST_KNOWN + 1];
+    let bytes = text.iter().filter(|byte| **byte != b'"');
+    let count = plain.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count();
+    let quoted = text.iter().position(|byte| *byte != b'"').and_then(|start| text.get(start..)).unwrap_or_default();
+    is_known_verb(plain.get(..count).unwrap_or_default()) || is_known_verb(quoted)
+}
+
+/// No known verb is longer than this.
+const LONGEST_KNOWN: usize = 7;
+
+fn is_known_verb(text: &[u8]) -> bool {
+    let end = text.iter().take(LONGEST_KNOWN + 1).position(|byte| !byte.is_ascii_alphanumeric());
+    let Some(verb) = text.get(..end.unwrap_or(text.len())).filter(|verb| verb.len() <= LONGEST_KNOWN) else {
+        return false;
+    };
     let verb = verb.to_ascii_uppercase();
-    text.get(verb.len()).is_none_or(|byte| matches!(byte, b' ' | b'\t'))
+    text.get(verb.len()).is_none_or(|byte| ends_word(*byte))
         && (Verb::of(&verb) != Verb::Other || Deed::of(&verb, b"").effect != Effect::Unknown)
 }
 
 /// `LIST -la path`: servers take what begins with a hyphen for options.
-fn without_options(mut argument: &[u8]) -> Option<&[u8]> {
+fn without_options(mut argument: &[u8]) -> Named<'_> {
     while argument.starts_with(b"-") {
-        argument = after_blank(argument).unwrap_or_default();
+        let end = argument.iter().position(is_blank).unwrap_or(argument.len());
+        argument = trim_blanks(argument.get(end..).unwrap_or_default());
     }
-    Some(argument).filter(|argument| !argument.is_empty())
+    Named::of(argument)
 }
 
 /// `MDTM 20260101120000 path` sets the time, in the reading of some servers; Serv-U takes `20260101120000+60` too.
-fn timestamp_and_path(argument: &[u8]) -> Option<&[u8]> {
-    let stamp = argument.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let digits = stamp.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let is_stamp = digits >= 8 && stamp.iter().all(|byte| byte.is_ascii_digit() || b"+-.".contains(byte));
-    if is_stamp { after_blank(argument) } else { None }
+fn timestamp_and_path(argument: &[u8]) -> (Effect, Named<'_>) {
+    let digits = argument.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_stamp = |byte: &u8| byte.is_ascii_digit() || b"+-.".contains(byte);
+    let end = argument.iter().position(|byte| !is_stamp(byte));
+    match end.and_then(|end| argument.get(end)) {
+        Some(byte) if digits >= 8 && ends_word(*byte) => (Effect::Upload, behind_words(argument, 1)),
+        Some(_) | None => (Effect::List, Named::of(argument)),
+    }
 }
 
-fn after_blank(argument: &[u8]) -> Option<&[u8]> {
-    let blank = argument.iter().position(|byte| *byte == b' ')?;
-    Some(argument.get(blank..)?.trim_ascii_start()).filter(|rest| !rest.is_empty())
+/// Whether some server may take this byte for the end of a word.
+const fn ends_word(byte: u8) -> bool {
+    byte <= b' ' || matches!(byte, b'"' | 0x7f)
+}
+
+/// The path behind that many words. It is clear only where all servers agree on where the words end.
+fn behind_words(argument: &[u8], count: usize) -> Named<'_> {
+    let mut rest = argument;
+    for _ in 0..count {
+        let Some(end) = rest.iter().position(|byte| ends_word(*byte)) else { return Named::Unclear };
+        let (word, behind) = rest.split_at(end);
+        if word.is_empty() || !behind.starts_with(b" ") {
+            return Named::Unclear;
+        }
+        let blanks = behind.iter().take_while(|byte| **byte == b' ').count();
+        rest = behind.get(blanks..).unwrap_or_default();
+    }
+    match unquoted(Named::of(rest)) {
+        Named::Nothing => Named::Unclear,
+        named @ (Named::Path(_) | Named::Unclear) => named,
+    }
+}
+
+/// ProFTPD takes the argument of some commands apart into words, and quotation marks away.
+fn unquoted(named: Named<'_>) -> Named<'_> {
+    match named {
+        Named::Path(path) if path.contains(&b'"') => Named::Unclear,
+        Named::Nothing | Named::Path(_) | Named::Unclear => named,
+    }
 }
 
 #[cfg(test)]
@@ -136,7 +216,17 @@ mod tests {
     #[test]
     fn what_a_short_buffer_would_make_of_a_line_is_seen() {
         let long = |length: usize, end: &str| format!("SIZE /{}{end}", "a".repeat(length - 6)).into_bytes();
-        for end in ["PORT 10,0,0,9,4,1", "dele /x", "STOU", "xSITE\tEXEC", "PASV"] {
+        for end in [
+            "PORT 10,0,0,9,4,1",
+            "dele /x",
+            "STOU",
+            "xSITE\tEXEC",
+            "PASV",
+            "\"epsv\" 1",
+            "P\"ASV\"",
+            "DELE\"x\"",
+            "PASV\x0b",
+        ] {
             assert!(may_hide_command(&long(511, end)), "{end}");
         }
         assert!(may_hide_command(&[long(511, "DE"), b"\xffZLE /x".to_vec()].concat()));
@@ -148,23 +238,59 @@ mod tests {
 
     #[test]
     fn paths_are_found() {
+        use Named::{Nothing, Path, Unclear};
         for (verb, argument, effect, path) in [
-            (&b"RETR"[..], &b"a b"[..], Effect::Download, Some(&b"a b"[..])),
-            (b"LIST", b"", Effect::List, None),
-            (b"LIST", b"-la", Effect::List, None),
-            (b"LIST", b"-l -a /x y", Effect::List, Some(b"/x y")),
-            (b"STAT", b"", Effect::Session, None),
-            (b"STAT", b"-l /x", Effect::List, Some(b"/x")),
-            (b"MDTM", b"x", Effect::List, Some(b"x")),
-            (b"MDTM", b"20260101120000 x", Effect::Upload, Some(b"x")),
-            (b"MDTM", b"20260101120000+60 x", Effect::Upload, Some(b"x")),
-            (b"MDTM", b"20260101.csv", Effect::List, Some(b"20260101.csv")),
-            (b"MDTM", b"2026 x", Effect::List, Some(b"2026 x")),
-            (b"MFMT", b"20260101120000 a b", Effect::Upload, Some(b"a b")),
-            (b"SITE", b"CHMOD 644 x", Effect::Unknown, Some(b"CHMOD 644 x")),
-            (b"XYZ", b"", Effect::Unknown, None),
+            (&b"RETR"[..], &b"a b"[..], Effect::Download, Path(b"a b")),
+            (b"LIST", b"", Effect::List, Nothing),
+            (b"LIST", b"-la", Effect::List, Nothing),
+            (b"LIST", b"-l -a /x y", Effect::List, Path(b"/x y")),
+            (b"LIST", b"-l\t/x", Effect::List, Path(b"/x")),
+            (b"STAT", b"", Effect::Session, Nothing),
+            (b"STAT", b"-l /x", Effect::List, Path(b"/x")),
+            (b"MDTM", b"x", Effect::List, Path(b"x")),
+            (b"MDTM", b"20260101120000 x", Effect::Upload, Path(b"x")),
+            (b"MDTM", b"20260101120000+60 x", Effect::Upload, Path(b"x")),
+            (b"MDTM", b"20260101120000\tx", Effect::Upload, Unclear),
+            (b"MDTM", b"20260101120000\x0bx", Effect::Upload, Unclear),
+            (b"MDTM", b"20260101120000\" \"x", Effect::Upload, Unclear),
+            (b"MDTM", b"20260101120000", Effect::List, Path(b"20260101120000")),
+            (b"MDTM", b"20260101.csv", Effect::List, Path(b"20260101.csv")),
+            (b"MDTM", b"2026 x", Effect::List, Path(b"2026 x")),
+            (b"MFMT", b"20260101120000 a b", Effect::Upload, Path(b"a b")),
+            (b"MFMT", b"20260101120000  a", Effect::Upload, Path(b"a")),
+            (b"MFMT", b"20260101120000\t/etc/passwd", Effect::Upload, Unclear),
+            (b"MFMT", b"20260101120000 \"a\"/b", Effect::Upload, Unclear),
+            (b"MFMT", b"\"20260101120000\" /b", Effect::Upload, Unclear),
+            (b"MFMT", b"20260101120000", Effect::Upload, Unclear),
+            (b"MFMT", b"", Effect::Upload, Unclear),
+            (b"MFCT", b"20260101120000\x0b/etc/passwd", Effect::Upload, Unclear),
+            (b"MFF", b"modify=20260101120000; a", Effect::Upload, Path(b"a")),
+            (b"MFF", b"modify=20260101120000;\ta", Effect::Upload, Unclear),
+            (b"THMB", b"JPG 100 100 a b", Effect::Download, Path(b"a b")),
+            (b"THMB", b"JPG 100\t100 a", Effect::Download, Unclear),
+            (b"COMB", b"a b", Effect::Upload, Unclear),
+            (b"XCRC", b"a 0 10", Effect::List, Path(b"a 0 10")),
+            (b"XCRC", b"\"a\" 0 10", Effect::List, Unclear),
+            (b"SITE", b"CHMOD 644 x", Effect::Unknown, Path(b"CHMOD 644 x")),
+            (b"XYZ", b"", Effect::Unknown, Nothing),
         ] {
-            assert_eq!(Deed::of(verb, argument), Deed { effect, path }, "{verb:?} {argument:?}");
+            assert_eq!(Deed::of(verb, argument), Deed { effect, path }, "{verb:?} {}", argument.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_verb_may_be_a_command() {
+        for (verb, argument, taken) in [
+            (&b"XSTAT"[..], &b"."[..], Some("STAT")),
+            (b"XQUIT", b"", Some("QUIT")),
+            (b"STAT", b".", None),
+            (b"SITE", b"stat .", Some("STAT")),
+            (b"SITE", b"x\tABOR .", Some("ABOR")),
+            (b"SITE", b"CHMOD 644 STAT", None),
+            (b"SITE", b"", None),
+            (b"NOOP", b"STAT", None),
+        ] {
+            assert_eq!(verb_at_end(verb, argument), taken);
         }
     }
 }

@@ -35,7 +35,7 @@ const IAC: u8 = 255;
 /// One line, without its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Its bytes, without CR LF and without Telnet commands.
+    /// Its bytes, without CR LF and without Telnet commands; a command also without what is left of one at its start.
     pub bytes: Vec<u8>,
     /// Telnet IP or DM came before it, as clients send ahead of ABOR (RFC 959 section 4.1.3).
     pub interrupt: bool,
@@ -238,7 +238,13 @@ impl LineReader {
         match self.dialect {
             Dialect::Commands if memchr(0, &bytes).is_some() => Err(LineFault::Nul),
             Dialect::Commands if memchr(b'\r', &bytes).is_some() => Err(LineFault::BareCr),
-            Dialect::Commands => Ok(bytes),
+            Dialect::Commands => {
+                // An urgent byte may be lost on its way: the rest of a Telnet command then stands ahead of the verb, and
+                // no verb begins with such a byte.
+                let stray = bytes.iter().take_while(|byte| **byte >= SE).count();
+                bytes.drain(..stray);
+                Ok(bytes)
+            }
             Dialect::Replies => {
                 bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
                 Ok(bytes)
@@ -362,6 +368,15 @@ mod tests {
         let sent = b"\xff\xfd\x06P\xff\xf1AS\xff\xfb\x01V\xff\xfa\x18\x00xx\xff\xf0\r\n";
         assert_eq!(read(&mut reader, sent), [ok("PASV")]);
         assert_eq!(reader.take_refusals(), [IAC, WONT, 6, IAC, DONT, 1]);
+    }
+
+    #[test]
+    fn stray_telnet_bytes_ahead_of_a_verb_vanish() {
+        let mut reader = LineReader::commands();
+        assert_eq!(read(&mut reader, b"\xf2ABOR\r\n"), [ok("ABOR")]);
+        assert_eq!(read(&mut reader, b"\xff\xff\xf4PORT 1\r\n"), [ok("PORT 1")]);
+        assert_eq!(read(&mut reader, b"\xff\xff\r\n \xf2ABOR\r\n"), [ok(""), ok(" \\xf2ABOR")]);
+        assert_eq!(read(&mut LineReader::replies(), b"\xff\xff 1\r\n"), [ok("\\xff\\xff 1")]);
     }
 
     #[test]

@@ -4,4 +4,5 @@ pub mod command;
 pub mod effect;
 pub mod host_port;
 pub mod line;
+pub mod redact;
 pub mod reply;

@@ -45,8 +45,8 @@ impl Uses {
 
 /// Whether this may be done with an absolute, plain path: what no entry matches may not.
 ///
-/// An entry that forbids is taken widely: for servers that know no capitals, or leave dots and blanks at the end of a
-/// name away. Where the last name has wildcards, it may be done with whatever they may stand for, or not at all.
+/// An entry that forbids is taken widely: for servers that know no capitals, leave dots and blanks at the end of a name
+/// away, or open the stream of a file that `name:stream` names. Where the last name has wildcards, it may be done with whatever they may stand for, or not at all.
 #[must_use]
 pub fn may(rules: &[PathRule], path: &[u8], effect: Effect) -> bool {
     // A directory is in the reach of `/out/**` too: clients go there first, and list it.
@@ -55,7 +55,8 @@ pub fn may(rules: &[PathRule], path: &[u8], effect: Effect) -> bool {
         let inside = is_reach.then(|| [path.trim_ascii_end(), b"/"].concat());
         [Some(path.to_vec()), inside].into_iter().flatten().collect::<Vec<_>>()
     };
-    let (exact, loose) = (with_inside(path), with_inside(&without_ends(path)));
+    let exact = with_inside(path);
+    let loose = [with_inside(&without_ends(path)), with_inside(&without_ends(&without_streams(path)))].concat();
     // Only the last name may have wildcards: what comes ahead of them is sure.
     let unfolded = path.iter().position(|byte| is_wildcard(*byte)).and_then(|at| path.get(..at));
     for rule in rules {
@@ -79,6 +80,14 @@ fn without_ends(path: &[u8]) -> Vec<u8> {
     names.collect::<Vec<_>>().join(&b'/')
 }
 
+/// A path with each name up to its first colon: NTFS opens `name::$DATA` and `name:stream:$DATA` in the file, and
+/// `name::$INDEX_ALLOCATION` as the directory, that is called `name`.
+fn without_streams(path: &[u8]) -> Vec<u8> {
+    let names =
+        path.split(|byte| *byte == b'/').map(|name| name.split(|byte| *byte == b':').next().unwrap_or_default());
+    names.collect::<Vec<_>>().join(&b'/')
+}
+
 const fn is_wildcard(byte: u8) -> bool {
     matches!(byte, b'*' | b'?' | b'[')
 }
@@ -86,12 +95,12 @@ const fn is_wildcard(byte: u8) -> bool {
 /// The plain absolute form of a path that is named in a directory: no `.`, no `..`, no doubled or trailing slash.
 ///
 /// `None` where that cannot be told without knowing the server: a relative path in a directory that is not known, a
-/// `..` behind a name, which may be a link to elsewhere, a backslash, a home directory, a drive or data set, or wildcards
-/// that a server might unfold into something else.
+/// `..` behind a name, which may be a link to elsewhere, a backslash, a home directory, a drive or data set, wildcards that
+/// a server might unfold into something else, or a control character, which some servers take for a blank ahead of the path.
 #[must_use]
 pub fn plain(directory: Option<&[u8]>, named: &[u8]) -> Option<Vec<u8>> {
     let is_wild = |name: &[u8]| name.iter().any(|byte| is_wildcard(*byte));
-    let is_foreign = |byte: &u8| matches!(byte, b'\\' | b'{' | b'}');
+    let is_foreign = |byte: &u8| matches!(byte, b'\\' | b'{' | b'}') || byte.is_ascii_control();
     if named.iter().any(is_foreign) || matches!(named.first(), Some(b'~' | b'\'' | b'"')) {
         return None;
     }
@@ -157,6 +166,10 @@ mod tests {
             (b"ata0:/x", None),
             (b"DKA0:[SYS]X.Y", None),
             (b"12:30.csv", Some(b"/home/anna/12:30.csv")),
+            // Pure-FTPd skips these ahead of a path.
+            (b"\x0b/etc/passwd", None),
+            (b"\t/etc/passwd", None),
+            (b"a\x7fb", None),
         ] {
             assert_eq!(plain(cwd, named).as_deref(), plain_path, "{:?}", String::from_utf8_lossy(named));
         }
@@ -191,7 +204,13 @@ mod tests {
             ("/in/SECRET/x", Effect::Upload, false),
             ("/in/secret./x", Effect::Upload, false),
             ("/in/secret /x", Effect::Upload, false),
+            ("/in/secret::$INDEX_ALLOCATION/x", Effect::Upload, false),
+            ("/in/Secret::$INDEX_ALLOCATION", Effect::Navigate, false),
+            ("/in/secret.:x/x", Effect::Upload, false),
+            ("/in/secret:x/x", Effect::Upload, false),
+            ("/in/secret/x:stream", Effect::Upload, false),
             ("/in/Secrets/x", Effect::Upload, true),
+            ("/in/12:30.csv", Effect::Upload, true),
             ("/IN/a", Effect::Upload, false),
             // What the wildcards may stand for.
             ("/in/s*", Effect::List, false),

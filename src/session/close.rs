@@ -26,6 +26,8 @@ pub enum CloseReason {
     ServerSilent,
     /// The client speaks HTTP.
     HttpClient,
+    /// The client speaks SMTP.
+    SmtpClient,
     /// The client speaks TLS from the first byte.
     TlsClient,
     /// The client sent a PROXY header, which nobody asked for.
@@ -54,6 +56,7 @@ impl CloseReason {
             Self::NoGreeting => "no_greeting",
             Self::ServerSilent => "server_silent",
             Self::HttpClient => "http_client",
+            Self::SmtpClient => "smtp_client",
             Self::TlsClient => "tls_client",
             Self::ProxyHeader => "proxy_header",
             Self::BadClient => "bad_client",
@@ -73,6 +76,7 @@ impl CloseReason {
             Self::NotFtp => "421 The server does not speak FTP.",
             Self::NoGreeting | Self::ServerSilent => "421 The server did not answer in time.",
             Self::HttpClient | Self::TlsClient => "421 This is an FTP service without TLS.",
+            Self::SmtpClient => "421 This is an FTP service.",
             Self::ProxyHeader => "421 A PROXY header does not belong here.",
             Self::BadClient => "421 Too many lines that are not FTP.",
             Self::BadServer => "421 The server sends lines that are not FTP.",

@@ -9,19 +9,23 @@ use super::pending::Expected;
 use super::refusal::Refusal;
 use super::{Action, CloseReason, MAX_FAULTS, Session};
 use crate::addr::Side;
-use crate::ftp::command::{Command, NotACommand, Verb, loggable};
+use crate::ftp::command::{Command, NotACommand, Verb, with_blank_behind_verb};
 use crate::ftp::effect::may_hide_command;
 use crate::ftp::host_port::{self, EpsvArgument, Family};
 use crate::ftp::line::{Line, LineFault};
+use crate::ftp::redact::{loggable, loggable_reply};
 use crate::policy::{ForeignAddress, ServerMode};
 
 impl Session {
     pub(super) fn client_line(&mut self, now: Instant, line: &Line) {
+        let plain = with_blank_behind_verb(&line.bytes).map(|bytes| Line { bytes, interrupt: line.interrupt });
+        let line = plain.as_ref().unwrap_or(line);
         let command = match Command::parse(&line.bytes) {
             Ok(command) => command,
             Err(NotACommand::Empty) => return self.fault(now, Refusal::EmptyLine, &line.bytes),
             Err(NotACommand::Garbage) => return self.fault(now, Refusal::Garbage, &line.bytes),
             Err(NotACommand::Http) => return self.close_with_421(now, CloseReason::HttpClient),
+            Err(NotACommand::Smtp) => return self.close_with_421(now, CloseReason::SmtpClient),
             Err(NotACommand::ProxyHeader) => return self.close_with_421(now, CloseReason::ProxyHeader),
         };
         if may_hide_command(&line.bytes) {
@@ -248,6 +252,10 @@ impl Session {
         if said == told {
             return;
         }
-        self.report(Event::Rewritten { by, said: loggable(said), told: loggable(told) });
+        let shown = match by {
+            Side::Client => loggable,
+            Side::Server => loggable_reply,
+        };
+        self.report(Event::Rewritten { by, said: shown(said), told: shown(told) });
     }
 }

@@ -9,7 +9,8 @@ use super::pinhole::{Carrier, DataEnd, HowEnded, PinholeId};
 use super::story::{Absence, Place, Story};
 use super::{Action, Control, Session};
 use crate::addr::Side;
-use crate::ftp::command::{MAX_EXCERPT, Way, excerpt, loggable};
+use crate::ftp::command::Way;
+use crate::ftp::redact::{MAX_EXCERPT, excerpt, loggable};
 use crate::ftp::reply::Code;
 use crate::policy::{Limit, Rule};
 

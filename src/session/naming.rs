@@ -80,6 +80,7 @@ impl Naming {
             Err(NotACommand::Empty) => self.fault(Refusal::EmptyLine),
             Err(NotACommand::Garbage) => self.fault(Refusal::Garbage),
             Err(NotACommand::Http) => Step::Leave(CloseReason::HttpClient.reply()),
+            Err(NotACommand::Smtp) => Step::Leave(CloseReason::SmtpClient.reply()),
             Err(NotACommand::ProxyHeader) => Step::Leave(CloseReason::ProxyHeader.reply()),
         }
     }
@@ -291,6 +292,8 @@ mod tests {
         let long = [b"USER ".as_slice(), &[b'a'; 506], b"DELE x@host"].concat();
         assert_eq!(Naming::default().line(&long), Step::Refuse(Refusal::HiddenCommand));
         assert!(matches!(Naming::default().line(b"GET / HTTP/1.1"), Step::Leave(_)));
+        assert!(matches!(Naming::default().line(b"ehlo example.com"), Step::Leave(_)));
+        assert_eq!(Naming::default().line(b"\"OPEN\" host"), Step::Refuse(Refusal::Garbage));
         assert!(matches!(Naming::default().bad_line(LineFault::Tls), Step::Leave(_)));
     }
 

@@ -13,8 +13,8 @@ use super::refusal::Refusal;
 use super::story::Place;
 use super::{Action, Control, Session};
 use crate::addr::{PortRanges, Side};
-use crate::ftp::command::{excerpt, loggable};
 use crate::ftp::host_port::{self, Malformed};
+use crate::ftp::redact::{excerpt, loggable_reply};
 use crate::ftp::reply::{self, Code};
 use crate::policy::{ForeignAddress, ServerMode};
 
@@ -391,7 +391,7 @@ impl Session {
     /// Tells the client in place of the server's answer.
     fn refuse_now(&mut self, refusal: Refusal, said: &[u8]) {
         let reply = refusal.reply();
-        self.report(Event::Refused { refusal, line: loggable(said) });
+        self.report(Event::Refused { refusal, line: loggable_reply(said) });
         self.forward(Side::Client, reply.into_bytes());
     }
 

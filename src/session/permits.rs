@@ -2,8 +2,8 @@
 
 use super::Session;
 use super::refusal::Refusal;
-use crate::ftp::command::{Command, Verb};
-use crate::ftp::effect::{Deed, Effect};
+use crate::ftp::command::{Command, Verb, trim_blanks};
+use crate::ftp::effect::{Deed, Effect, Named};
 use crate::ftp::line;
 use crate::policy::paths;
 
@@ -13,7 +13,7 @@ impl Session {
     pub(super) fn permit(&self, command: &Command<'_>) -> Result<(), Refusal> {
         self.permit_as_read(command)?;
         let plain = line::without_telnet(command.argument);
-        plain.map_or(Ok(()), |plain| self.permit_as_read(&Command { argument: plain.trim_ascii(), ..*command }))
+        plain.map_or(Ok(()), |plain| self.permit_as_read(&Command { argument: trim_blanks(&plain), ..*command }))
     }
 
     fn permit_as_read(&self, command: &Command<'_>) -> Result<(), Refusal> {
@@ -36,7 +36,8 @@ impl Session {
             (Effect::Session, _) => return Ok(()),
             // What nobody knows may name any path in any place.
             (Effect::Unknown, _) => return Err(Refusal::PathNotAllowed { effect }),
-            (_, Some(path)) => path,
+            (_, Named::Path(path)) => path,
+            (_, Named::Unclear) => return Err(Refusal::PathUnknown { effect }),
             _ if matches!(name, b"CDUP" | b"XCUP") => b"..",
             // The server makes a name up.
             _ if name == b"STOU" => b"ftp.unique",
@@ -45,6 +46,9 @@ impl Session {
         };
         if matches!(name, b"LIST" | b"NLST" | b"STAT") {
             self.permit_words(argument, effect)?;
+        }
+        if is_checksum(name) {
+            self.permit_without_range(named, effect)?;
         }
         self.permit_named(named, effect)
     }
@@ -64,10 +68,29 @@ impl Session {
         Ok(())
     }
 
+    /// `XCRC path start end`: the numbers may belong to the path or not.
+    fn permit_without_range(&self, named: &[u8], effect: Effect) -> Result<(), Refusal> {
+        let mut path = named;
+        for _ in 0..2 {
+            let Some(blank) = path.iter().rposition(|byte| *byte == b' ') else { return Ok(()) };
+            let (shorter, number) = path.split_at(blank);
+            if !number.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ') {
+                return Ok(());
+            }
+            path = trim_blanks(shorter);
+            self.permit_named(path, effect)?;
+        }
+        Ok(())
+    }
+
     fn permit_named(&self, named: &[u8], effect: Effect) -> Result<(), Refusal> {
         let path = paths::plain(self.directory.known(), named).ok_or(Refusal::PathUnknown { effect })?;
         if paths::may(&self.rule.paths, &path, effect) { Ok(()) } else { Err(Refusal::PathNotAllowed { effect }) }
     }
+}
+
+fn is_checksum(name: &[u8]) -> bool {
+    matches!(name, b"HASH" | b"XCRC" | b"XMD5" | b"XSHA" | b"XSHA1" | b"XSHA256" | b"XSHA512" | b"MD5")
 }
 
 /// What a client may say before it has logged in, where no rule holds before that.

@@ -84,7 +84,7 @@ pub enum Refusal {
     LineTooLong,
     /// A long line whose end some servers would take for a command of its own.
     HiddenCommand,
-    /// A line with NUL, a CR within, or a verb with bytes that no verb has.
+    /// A line with NUL, a CR within, or a verb with other bytes than letters and digits.
     Garbage,
     /// An empty line.
     EmptyLine,
@@ -164,7 +164,8 @@ impl Refusal {
             Self::UserDenied => "user_denied",
             Self::UserChange => "user_change",
             Self::NotLoggedIn => "not_logged_in",
-            Self::CommandNotAllowed { why: NotAllowed::List, .. } => "command_not_allowed",
+            Self::CommandNotAllowed { why: NotAllowed::List | NotAllowed::Word, .. } => "command_not_allowed",
+            Self::CommandNotAllowed { why: NotAllowed::Unknown, .. } => "unknown_command",
             Self::CommandNotAllowed { why: NotAllowed::ReadOnly, .. } => "read_only",
             Self::PathNotAllowed { .. } => "path_not_allowed",
             Self::PathUnknown { .. } => "path_unknown",
@@ -300,6 +301,16 @@ impl Refusal {
             Self::UserChange => "a server may say 230 to USER and change nobody; the client should connect anew".into(),
             Self::NotLoggedIn => "rules with `users` decide when the client has logged in".into(),
             Self::CommandNotAllowed { why: NotAllowed::List, .. } => "see `commands` of the rule".into(),
+            Self::CommandNotAllowed { why: NotAllowed::Word, .. } => {
+                "the rule lists two-word commands, and the word behind this verb is not letters and digits: servers may \
+                read another one"
+                    .into()
+            }
+            Self::CommandNotAllowed { why: NotAllowed::Unknown, .. } => {
+                "the rule denies commands by name, and a verb that is not known may be another name for one of them: add \
+                it to `allow_unknown`, or list what is allowed"
+                    .into()
+            }
             Self::CommandNotAllowed { why: NotAllowed::ReadOnly, .. } => "the rule has `read_only: true`".into(),
             Self::PathNotAllowed { .. } => "see `paths` of the rule".into(),
             Self::PathUnknown { .. } => {

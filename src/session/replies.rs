@@ -7,7 +7,7 @@ use super::pending::Expected;
 use super::refusal::Refusal;
 use super::{Action, CloseReason, Control, Session};
 use crate::addr::Side;
-use crate::ftp::command::loggable;
+use crate::ftp::redact::loggable_reply;
 use crate::ftp::reply::{self, Code, Part};
 use crate::policy::Limit;
 
@@ -52,6 +52,9 @@ impl Session {
     pub(super) fn server_line(&mut self, now: Instant, line: Vec<u8>) {
         let part = self.replies.next_part(&line);
         let greeting = matches!(self.control, Control::Greeting { .. });
+        if is_other_protocol(part, &line) {
+            return self.close_with_421(now, CloseReason::NotFtp);
+        }
         if let Part::First(code) | Part::Only(code) = part {
             self.find_command(now, code, &line);
             if greeting && is_passive(code) {
@@ -62,7 +65,7 @@ impl Session {
             (Part::Stray, _) if greeting => return self.close_with_421(now, CloseReason::NotFtp),
             // "227(10,0,0,1,4,1)": no reply, but clients that look at three digits only would take it for one.
             (Part::Stray, _) if matches!(line.as_slice(), [b'2', b'2', b'7' | b'9', ..]) => {
-                self.report(Event::Refused { refusal: Refusal::UnaskedPassiveReply, line: loggable(&line) });
+                self.report(Event::Refused { refusal: Refusal::UnaskedPassiveReply, line: loggable_reply(&line) });
             }
             (
                 Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_),
@@ -160,7 +163,7 @@ impl Session {
         let refusal = if is_passive(code) { Refusal::UnaskedPassiveReply } else { Refusal::UnaskedReply };
         let is_fit = self.expected() == Some(&Expected::Passive) || !is_passive(code);
         if self.answering.is_dropped() || !is_fit {
-            self.report(Event::Refused { refusal, line: loggable(line) });
+            self.report(Event::Refused { refusal, line: loggable_reply(line) });
         }
     }
 
@@ -325,6 +328,15 @@ impl Session {
 
     pub(super) fn close_pinhole(&mut self, id: super::PinholeId) {
         self.act(Action::ClosePinhole(id));
+    }
+}
+
+/// Whether a server speaks something else: 354 asks for the text of a mail, and no reply of FTP begins as HTTP's do.
+fn is_other_protocol(part: Part, line: &[u8]) -> bool {
+    match part {
+        Part::First(code) | Part::Only(code) => code.number() == 354,
+        Part::Stray => line.starts_with(b"HTTP/"),
+        Part::Middle(_) | Part::Last(_) => false,
     }
 }
 

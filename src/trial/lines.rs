@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::Question;
 use super::server::Server;
 use crate::addr::{PortRanges, Side};
-use crate::ftp::command::{Command, Verb, escaped};
+use crate::ftp::command::{Command, Verb};
 use crate::ftp::line::Line;
+use crate::ftp::redact::escaped;
 use crate::policy::Rule;
 use crate::session::{
     Action, Carrier, DataEnd, Event, HowEnded, Input, Leg, Pinhole, PinholeId, Session, Setting, WhyRelay,

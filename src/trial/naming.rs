@@ -2,7 +2,7 @@
 
 use super::{Question, Said};
 use crate::addr::ServerAddr;
-use crate::ftp::command::escaped;
+use crate::ftp::redact::escaped;
 use crate::policy::{Asker, Decision, Stand};
 use crate::session::{Called, Host, Named, Naming, Refusal, Step};
 

@@ -345,6 +345,11 @@ fn rule(settings: &str) -> Result<Rule, String> {
                 (_, allow) if !allow.is_empty() => CommandList::Only(list(&allow)),
                 _ => CommandList::Any,
             },
+            allow_unknown: get("allow_unknown", "")
+                .split(',')
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
             read_only: get("read_only", "no") == "yes",
         },
         paths: paths(&get("paths", ""))?,

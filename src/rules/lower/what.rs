@@ -6,6 +6,7 @@ use super::super::place::{At, Fault, quoted};
 use super::super::schema::{self, List, Many, Written};
 use super::who::{all, pattern};
 use super::{fault, required};
+use crate::ftp::effect::is_known;
 use crate::policy::paths::{PathRule, Uses};
 use crate::policy::{CommandList, Commands, Globs};
 
@@ -15,14 +16,20 @@ const INDISPENSABLE: [&str; 3] = ["USER", "PASS", "QUIT"];
 /// The commands of a rule.
 pub(super) fn commands(written: Written<schema::Commands>, read_only: Written<bool>, at: &At<'_>) -> Option<Commands> {
     let read_only = read_only.0.unwrap_or(false);
-    let Some(schema::Commands { allow, deny }) = written.0 else {
-        return Some(Commands { list: CommandList::Any, read_only });
+    let Some(schema::Commands { allow, deny, allow_unknown }) = written.0 else {
+        return Some(Commands { read_only, ..Commands::default() });
     };
     let at = at.key("commands");
     let names = |written: Written<_>, key| written.0.map(|list: Many<_>| names(&list, &at.key(key)));
+    let unknown = allow_unknown.0.map(|list| unknown_names(&list, &at.key("allow_unknown")));
     let list = match (names(allow, "allow"), names(deny, "deny")) {
         (Some(_), Some(_)) => {
             at.key_itself("deny").mistake("`commands` has either `allow` or `deny`", "take one of the two away");
+            return None;
+        }
+        (Some(_), None) if unknown.is_some() => {
+            at.key_itself("allow_unknown")
+                .mistake("`allow_unknown` belongs to `deny`", "add these commands to `allow`: it takes any verb");
             return None;
         }
         (Some(names), None) => CommandList::Only(names?),
@@ -38,14 +45,34 @@ pub(super) fn commands(written: Written<schema::Commands>, read_only: Written<bo
         (None, None) => {
             if at.lacks("allow") && at.lacks("deny") {
                 at.mistake(
-                    "`commands` says nothing",
+                    "`commands` says neither what is allowed nor what is denied",
                     "add `allow:` or `deny:` with a list such as [DELE, \"SITE CHMOD\"]",
                 );
             }
             return None;
         }
     };
-    Some(Commands { list, read_only })
+    let allow_unknown = unknown.unwrap_or_else(|| Some(BTreeSet::new()))?;
+    Some(Commands { list, allow_unknown, read_only })
+}
+
+/// The verbs that are not known and pass all the same.
+fn unknown_names(Many(list): &Many<schema::CommandName>, at: &At<'_>) -> Option<BTreeSet<String>> {
+    if list.is_empty() {
+        at.mistake("this list is empty", "name verbs, such as [PRET], or leave `allow_unknown` out");
+        return None;
+    }
+    let one = |schema::CommandName(text): &schema::CommandName| {
+        let name = command(text)?;
+        if name.contains(' ') {
+            return fault(format!("{} is more than a verb", quoted(text)), "write the verb alone");
+        }
+        if is_known(name.as_bytes()) {
+            return fault(format!("{name} is known, so that it passes unless it is denied"), "take it away here");
+        }
+        Ok(name)
+    };
+    all(list, at, one).map(|names| names.into_iter().collect())
 }
 
 fn names(Many(list): &Many<schema::CommandName>, at: &At<'_>) -> Option<BTreeSet<String>> {

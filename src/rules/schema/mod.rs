@@ -268,9 +268,13 @@ pub struct Commands {
     /// These and no others, but for what every session needs: login, negotiation, types, changing the directory.
     #[serde(default)]
     pub allow: Written<Many<CommandName>>,
-    /// Every command but these.
+    /// Every known command but these. It is weaker than `allow`: a server may do the same under another name.
     #[serde(default)]
     pub deny: Written<Many<CommandName>>,
+    /// With `deny`: verbs that the gate does not know and lets pass. Others are refused, because an unknown verb may be
+    /// another name for a denied one.
+    #[serde(default)]
+    pub allow_unknown: Written<Many<CommandName>>,
 }
 
 /// What may be done with some paths.
