@@ -60,7 +60,13 @@ fn ask(bencher: Bencher<'_, '_>, policy: &Policy, who: impl Fn(u32) -> (IpAddr, 
         .map(|n| {
             let (client, server) = who(n);
             let (client, server) = (SocketAddr::new(client, 50_000), SocketAddr::new(server, 21));
-            Asker { listener: "public", client: ClientAddr::new(client), server: ServerAddr::new(server), at }
+            Asker {
+                listener: "public",
+                is_explicit: false,
+                client: ClientAddr::new(client),
+                server: ServerAddr::new(server),
+                at,
+            }
         })
         .collect();
     let mut next = askers.iter().cycle();
@@ -124,7 +130,7 @@ fn choose_user(bencher: Bencher<'_, '_>, count: u32) {
     let policy = policy(count, |n| format!("    from: any\n    to: any\n    users: user{n}"));
     let (client, server) = (SocketAddr::new(v4(1), 50_000), SocketAddr::new(server(), 21));
     let (client, server) = (ClientAddr::new(client), ServerAddr::new(server));
-    let asker = Asker { listener: "public", client, server, at: Timestamp::UNIX_EPOCH };
+    let asker = Asker { listener: "public", is_explicit: false, client, server, at: Timestamp::UNIX_EPOCH };
     let Decision::AtLogin(candidates) = policy.decide(&asker) else { unreachable!("every rule has users") };
     let names: Vec<String> = (0..ASKED).map(|n| format!("user{}", spread(n, count))).collect();
     let mut next = names.iter().cycle();

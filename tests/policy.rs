@@ -150,6 +150,7 @@ fn ip() -> impl Strategy<Value = IpAddr> {
 #[derive(Clone, Debug)]
 struct Who {
     listener: &'static str,
+    is_explicit: bool,
     client: ClientAddr,
     server: ServerAddr,
     at: Timestamp,
@@ -157,16 +158,23 @@ struct Who {
 
 impl Who {
     fn asker(&self) -> Asker<'_> {
-        Asker { listener: self.listener, client: self.client, server: self.server, at: self.at }
+        Asker {
+            listener: self.listener,
+            is_explicit: self.is_explicit,
+            client: self.client,
+            server: self.server,
+            at: self.at,
+        }
     }
 }
 
 fn who() -> impl Strategy<Value = Who> {
     // Half hours around which spans begin, end, and clocks change.
     let at = (0..7 * 48_i64).prop_map(|halves| SUNDAY.parse::<Timestamp>().unwrap() + (30 * halves).minutes());
-    (select(&["public", "lan", "unknown"]), ip(), ip(), select(&[21, 2121, 2200]), at).prop_map(
-        |(listener, client, server, port, at)| Who {
+    (select(&["public", "lan", "unknown"]), any::<bool>(), ip(), ip(), select(&[21, 2121, 2200]), at).prop_map(
+        |(listener, is_explicit, client, server, port, at)| Who {
             listener,
+            is_explicit,
             client: ClientAddr::new(SocketAddr::new(client, 50_000)),
             server: ServerAddr::new(SocketAddr::new(server, port)),
             at,
@@ -293,6 +301,7 @@ fn long_lists_on_both_sides_are_no_trouble() {
         [("10.0.3.1", "10.1.0.7", true), ("10.0.3.1", "10.0.0.7", false), ("10.1.0.1", "10.1.0.7", false)]
     {
         let who = Who {
+            is_explicit: false,
             listener: "public",
             client: ClientAddr::new(SocketAddr::new(client.parse().unwrap(), 1)),
             server: ServerAddr::new(SocketAddr::new(server.parse().unwrap(), 21)),

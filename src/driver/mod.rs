@@ -347,7 +347,7 @@ impl Driver {
 
 /// A client that wants to reach a server, now.
 fn asker(listener: &Listener, client: ClientAddr, server: ServerAddr) -> Asker<'_> {
-    Asker { listener: &listener.name, client, server, at: Timestamp::now() }
+    Asker::new(listener, client, server, Timestamp::now())
 }
 
 /// What holds for a session that may be.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::table::{Firsts, Search};
-use super::{Permission, Policy, ProxyVersion, Rule, SessionLimits};
+use super::{Listener, Permission, Policy, ProxyVersion, Rule, SessionLimits, Stand};
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::ftp::line::without_telnet;
 
@@ -15,12 +15,32 @@ use crate::ftp::line::without_telnet;
 pub struct Asker<'a> {
     /// The listener that the client came to, by its name.
     pub listener: &'a str,
+    /// Whether the client names its server itself, at an explicit listener.
+    pub is_explicit: bool,
     /// The client.
     pub client: ClientAddr,
     /// The server.
     pub server: ServerAddr,
     /// Now.
     pub at: Timestamp,
+}
+
+/// The control port of FTP.
+const CONTROL_PORT: u16 = 21;
+
+impl<'a> Asker<'a> {
+    /// A client that has come to this listener.
+    #[must_use]
+    pub fn new(listener: &'a Listener, client: ClientAddr, server: ServerAddr, at: Timestamp) -> Self {
+        Self { listener: &listener.name, is_explicit: listener.stand == Stand::Explicit, client, server, at }
+    }
+
+    /// Whether the client names a port that only a destination with this port allows: behind others than 21 there may
+    /// be anything, a mail server for example.
+    #[must_use]
+    pub const fn chose_port(&self) -> bool {
+        self.is_explicit && self.server.port() != CONTROL_PORT
+    }
 }
 
 /// What becomes of a client that wants to reach a server.
@@ -150,6 +170,7 @@ mod tests {
         };
         policy.decide(&Asker {
             listener: "public",
+            is_explicit: false,
             client: ClientAddr::new("192.0.2.7:50000".parse().unwrap()),
             server: ServerAddr::new("10.0.2.2:21".parse().unwrap()),
             at: Timestamp::UNIX_EPOCH,

@@ -1,7 +1,6 @@
 //! What a policy says that is legal but hardly meant.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use super::{Destination, Interception, Listener, Permission, Policy, Rule, Stand};
 use crate::addr::{Network, PortRanges};
@@ -32,7 +31,9 @@ impl Policy {
         let mut doubts = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
             let mut doubt = |key, message: String, help: String| doubts.push(Doubt { rule: index, key, message, help });
-            if let Some(earlier) = self.rules.iter().take(self.compared(index)).find(|earlier| covers(earlier, rule)) {
+            if let Some(earlier) =
+                self.rules.iter().take(self.compared(index)).find(|earlier| self.covers(earlier, rule))
+            {
                 doubt(
                     "name",
                     format!("this rule is never asked: rule {} before it matches all that it would", earlier.name),
@@ -51,6 +52,14 @@ impl Policy {
             }
         }
         doubts
+    }
+
+    fn covers(&self, earlier: &Rule, later: &Rule) -> bool {
+        let is_explicit = |listener: &Listener| {
+            listener.stand == Stand::Explicit
+                && (later.listeners.is_empty() || later.listeners.contains(&listener.name))
+        };
+        covers(earlier, later, self.listeners.iter().any(is_explicit))
     }
 
     /// With how many of the rules before it a rule is compared.
@@ -151,8 +160,14 @@ fn spans(ports: &PortRanges) -> String {
     ports.to_string().replace(' ', "")
 }
 
-/// Whether an earlier rule matches whatever a later one would.
-fn covers(earlier: &Arc<Rule>, later: &Rule) -> bool {
+/// Whether an earlier rule matches whatever a later one would; `explicit`: where clients choose their servers too.
+fn covers(earlier: &Rule, later: &Rule, explicit: bool) -> bool {
+    let covers_to = |wider: &Destination, to: &Destination| {
+        // A destination without a port allows one port there.
+        let is_narrow = explicit && wider.is_for_control_port(earlier.permission);
+        let is_no_wider = to.port == Some(21) || to.is_for_control_port(later.permission);
+        wider.covers(to) && (!is_narrow || is_no_wider)
+    };
     let listeners = earlier.listeners.is_empty()
         || (!later.listeners.is_empty() && later.listeners.iter().all(|name| earlier.listeners.contains(name)));
     let users = earlier.users.is_none() || earlier.users == later.users;
@@ -161,7 +176,7 @@ fn covers(earlier: &Arc<Rule>, later: &Rule) -> bool {
         && users
         && hours
         && later.from.iter().all(|network| earlier.from.iter().any(|wider| wider.covers(network)))
-        && later.to.iter().all(|destination| earlier.to.iter().any(|wider| wider.covers(destination)))
+        && later.to.iter().all(|destination| earlier.to.iter().any(|wider| covers_to(wider, destination)))
 }
 
 #[cfg(test)]
@@ -215,6 +230,26 @@ rules:
             let head = MINIMAL.split("rules:").next().unwrap();
             let text = format!("{head}rules:\n{}{}", rule("a", earlier), rule("b", later));
             assert_eq!(!doubts(&text).is_empty(), covered, "{earlier} before {later}");
+        }
+    }
+
+    /// Where clients choose their servers, a rule that allows them without a port leaves the other ports to those behind.
+    #[test]
+    fn a_rule_for_another_port_is_asked_where_clients_choose() {
+        let explicit = MINIMAL.replace("server: \"10.0.2.2:21\"", "explicit: user-at-host");
+        let head = explicit.split("rules:").next().unwrap();
+        for (action, to, later, covered) in [
+            ("allow, inbound: 10001", "10.0.2.0/24", "10.0.2.2:2121", false),
+            ("allow, inbound: 10001", "10.0.2.0/24", "10.0.2.2:21", true),
+            ("allow, inbound: 10001", "10.0.2.0/24", "10.0.2.2", true),
+            ("deny", "10.0.2.0/24", "10.0.2.2:2121", true),
+        ] {
+            let rule = |name, action, to| {
+                format!("  - {{ name: {name}, from: 10.1.0.0/16, to: \"{to}\", action: {action} }}\n")
+            };
+            let text = format!("{head}rules:\n{}{}", rule("a", action, to), rule("b", "allow, inbound: 10001", later));
+            let unasked = doubts(&text).iter().any(|(_, key, _)| *key == "name");
+            assert_eq!(unasked, covered, "{action} {to} before {later}");
         }
     }
 

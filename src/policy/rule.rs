@@ -96,9 +96,15 @@ impl Rule {
     /// Whether the rule is for this session, but for its user.
     #[must_use]
     pub fn matches(&self, asker: &Asker<'_>) -> bool {
-        self.is_from(asker.listener, asker.client)
-            && self.to.iter().any(|destination| destination.contains(asker.server))
-            && self.holds(asker.at)
+        self.is_from(asker.listener, asker.client) && self.destination(asker).is_some() && self.holds(asker.at)
+    }
+
+    /// The first of its destinations that the server is. Where the client chooses its server, a destination without a
+    /// port allows port 21 alone; it denies every port.
+    #[must_use]
+    pub fn destination(&self, asker: &Asker<'_>) -> Option<&Destination> {
+        let takes_port = |to: &Destination| !to.is_for_control_port(self.permission) || !asker.chose_port();
+        self.to.iter().find(|to| to.contains(asker.server) && takes_port(to))
     }
 
     /// Whether the rule is for this user.
@@ -113,11 +119,16 @@ impl Rule {
 pub struct Destination {
     /// Their addresses.
     pub network: Network,
-    /// Their control port; `None`: every port.
+    /// Their control port; `None`: every port, but see [`Rule::destination`].
     pub port: Option<u16>,
 }
 
 impl Destination {
+    /// Whether it has no port, and allows only the control port of FTP where clients choose their servers.
+    pub(super) fn is_for_control_port(&self, permission: Permission) -> bool {
+        self.port.is_none() && permission == Permission::Allow
+    }
+
     /// Whether all that `other` names is named here too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

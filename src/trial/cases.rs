@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Question, Verdict, takes};
 use crate::addr::ServerAddr;
-use crate::policy::{Case, Expected, Listener, Permission, Policy, Rule, Stand};
+use crate::policy::{Asker, Case, Expected, Listener, Permission, Policy, Rule, Stand};
 
 /// A test that does not come out as expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,9 +97,10 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
 
 /// Whether a rule with hours is looked at before the one that decides at any hour.
 fn depends_on_hours(policy: &Policy, listener: &Listener, case: &Case, server: ServerAddr) -> bool {
+    let asker = Asker::new(listener, case.client, server, Timestamp::UNIX_EPOCH);
     let matches = |rule: &&Arc<Rule>| {
         rule.is_from(&listener.name, case.client)
-            && rule.to.iter().any(|to| to.contains(server))
+            && rule.destination(&asker).is_some()
             && case.user.as_ref().is_none_or(|user| rule.is_for_user(user.as_bytes()))
     };
     let decides = |rule: &Rule| rule.users.is_none() || case.user.is_some();

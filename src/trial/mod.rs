@@ -98,7 +98,7 @@ impl Question<'_> {
     /// Asks the rules, and what becomes of these lines: the client's, and the server's where they begin with a code.
     #[must_use]
     pub fn ask(&self, lines: &[String]) -> Answer {
-        let asker = Asker { listener: &self.listener.name, client: self.client, server: self.server, at: self.at };
+        let asker = Asker::new(self.listener, self.client, self.server, self.at);
         let rules = walk::rules(self.policy, &asker, self.user);
         let (decision, rule, candidates) = self.decide(&asker);
         let (ends, announced, made_up) = self.ends();
@@ -213,7 +213,7 @@ mod tests {
     fn a_user_may_name_the_server_of_an_explicit_listener() {
         let text = b"version: 1\n\
             listeners: [{ name: a, bind: \"127.0.0.1:21\", explicit: user-at-host }]\n\
-            rules: [{ name: b, from: any, to: 10.0.2.0/30, users: anna, action: allow, inbound: any }]\n";
+            rules: [{ name: b, from: any, to: [10.0.2.0/30, \"10.0.2.2:2121\"], users: anna, action: allow, inbound: any }]\n";
         let policy = crate::rules::written_bytes(text, "test").unwrap().policy;
         let question = Question {
             policy: &policy,
@@ -234,5 +234,44 @@ mod tests {
         assert_eq!(refused("USER anna@10.0.2.77"), Some("denied"));
         assert_eq!(refused("USER anna@ftp.example"), None);
         assert_eq!(refused("USER bob@ftp.example"), Some("user_denied"));
+    }
+
+    #[test]
+    fn a_client_that_chooses_its_server_has_the_ports_that_the_rules_name() {
+        let text = b"version: 1\n\
+            listeners: [{ name: a, bind: \"127.0.0.1:21\", explicit: user-at-host }]\n\
+            rules:\n\
+            - { name: not-this, from: any, to: 10.0.2.9, action: deny }\n\
+            - { name: others, from: any, to: \"10.0.2.0/30:2121\", action: allow, inbound: any }\n\
+            - { name: all, from: any, to: [10.0.2.0/24, \"10.0.2.9:990\"], action: allow, inbound: any }\n";
+        let policy = crate::rules::written_bytes(text, "test").unwrap().policy;
+        let ask = |server: &str| {
+            let question = Question {
+                policy: &policy,
+                listener: &policy.listeners[0],
+                client: ClientAddr::new("192.0.2.7:50000".parse().unwrap()),
+                server: ServerAddr::new(server.parse().unwrap()),
+                user: None,
+                gate: None,
+                at: Timestamp::UNIX_EPOCH,
+                now: Instant::now(),
+                home: "/",
+            };
+            let answer = question.ask(&[]);
+            let last = answer.rules.last().map(|looked| looked.why.clone()).unwrap_or_default();
+            (answer.decision, answer.rule, last)
+        };
+        for (server, decision, rule) in [
+            ("10.0.2.2:21", Verdict::Allow, Some("all")),
+            ("10.0.2.2:25", Verdict::Deny, None),
+            ("10.0.2.2:2121", Verdict::Allow, Some("others")),
+            ("10.0.2.7:2121", Verdict::Deny, None),
+            ("10.0.2.9:21", Verdict::Deny, Some("not-this")),
+            ("10.0.2.9:990", Verdict::Deny, Some("not-this")),
+        ] {
+            let (came, by, _) = ask(server);
+            assert_eq!((came, by.as_deref()), (decision, rule), "{server}");
+        }
+        assert!(ask("10.0.2.2:25").2.contains("only port 21"), "{}", ask("10.0.2.2:25").2);
     }
 }

@@ -26,7 +26,7 @@ impl Question<'_> {
         if server == self.server {
             return None;
         }
-        let asker = Asker { listener: &self.listener.name, client: self.client, server, at: self.at };
+        let asker = Asker::new(self.listener, self.client, server, self.at);
         let login = named.called.login.unwrap_or_default();
         let refusal = match self.policy.decide(&asker) {
             Decision::Allow(_) => None,

@@ -34,12 +34,17 @@ pub(super) fn rules(policy: &Policy, asker: &Asker<'_>, user: Option<&str>) -> V
 /// Whether a rule decides, and why or why not.
 fn look(rule: &Rule, asker: &Asker<'_>, user: Option<&str>) -> (bool, String) {
     let from = rule.from.iter().find(|network| network.contains(asker.client.ip()));
-    let to = rule.to.iter().find(|destination| destination.contains(asker.server));
+    let to = rule.destination(asker);
     let (Some(from), Some(to)) = (from, to) else {
         return (
             false,
             match from {
                 None => format!("{} is in none of `from`: {}", asker.client.ip(), list(&rule.from)),
+                Some(_) if rule.to.iter().any(|to| to.contains(asker.server)) => format!(
+                    "the client names port {}, and `to` only port 21, for it has none: {}",
+                    asker.server.port(),
+                    list(&rule.to)
+                ),
                 Some(_) => format!("{} is in none of `to`: {}", asker.server, list(&rule.to)),
             },
         );

@@ -64,7 +64,7 @@ fn a_login_to_the_gate_may_come_first() {
 fn the_gate_itself_and_what_is_no_host_are_not_dialled() {
     let stage = Stage::with(
         &format!("{}    advertise: \"10.2.0.7\"\n", listener("explicit: user-at-host", Family::V4)),
-        &RULES.replace("to: [\"10.2.0.0/24\", \"2001:db8:2::/64\"]", "to: any"),
+        &RULES.replace("to: [\"10.2.0.0/24\", \"2001:db8:2::/64\", \"10.2.0.2:2121\"]", "to: any"),
     );
     for (host, reason) in [
         ("127.0.0.1", "destination_not_dialable"),
@@ -100,7 +100,7 @@ fn the_gate_itself_and_what_is_no_host_are_not_dialled() {
 fn where_every_address_can_be_had_the_gate_knows_its_own() {
     let stage = Stage::with(
         &listener("explicit: user-at-host", Family::V4),
-        &RULES.replace("to: [\"10.2.0.0/24\", \"2001:db8:2::/64\"]", "to: any"),
+        &RULES.replace("to: [\"10.2.0.0/24\", \"2001:db8:2::/64\", \"10.2.0.2:2121\"]", "to: any"),
     );
     stage.net.gate.sysctl(&[("net/ipv4/ip_nonlocal_bind", "1"), ("net/ipv6/ip_nonlocal_bind", "1")]).unwrap();
     stage.net.gate.ip("addr add 10.2.0.3/24 dev wan\nroute add local 10.2.0.64/30 dev lo\n").unwrap();
@@ -264,4 +264,73 @@ fn a_gate_that_ends_sends_clients_without_a_server_away() {
     stage.gate.signal(rustix::process::Signal::TERM);
     client.expect_code("421");
     assert_closed(client);
+}
+
+/// Behind another port there may be anything: a mail server greets with 220 too.
+#[test]
+fn a_port_that_no_rule_names_is_not_dialled() {
+    let stage = Stage::new();
+    stage.names.set("mail.example", &["10.2.0.2"], 60);
+    let mail = stage.listen("10.2.0.2:25");
+    let other = stage.listen("10.2.0.2:2122");
+    for line in ["OPEN 10.2.0.2:25", "SITE 10.2.0.2 25", "USER anna@mail.example:25", "OPEN 10.2.0.2:2122"] {
+        let mut client = stage.client();
+        client.say(line);
+        client.expect_code("530");
+    }
+    stage.logged(&["event=\"refused\"", "reason=\"denied\"", "10.2.0.2:25"]);
+    nobody_came_to(&mail);
+    nobody_came_to(&other);
+}
+
+/// A rule may name the port of a server that turns out to be another kind.
+#[test]
+fn a_mail_server_gets_no_mail() {
+    let stage = Stage::new();
+    let listener = stage.listen("10.2.0.2:2121");
+    for line in
+        ["EHLO x", "helo x", "MAIL FROM:<a@b.example>", "rcpt TO:<a@b.example>", "DATA", "vrfy root", "STARTTLS"]
+    {
+        let mut client = stage.client();
+        client.say("OPEN 10.2.0.2:2121");
+        let mut server = accept(&listener);
+        server.say("220 mail.example ESMTP");
+        client.expect_code("220");
+        client.say(line);
+        client.expect_code("421");
+        assert_closed(client);
+        assert_closed(server);
+    }
+    stage.logged(&["event=\"session_ended\"", "reason=\"smtp_client\""]);
+    let mut client = stage.client();
+    client.say("OPEN 10.2.0.2:2121");
+    let mut server = accept(&listener);
+    server.say("220 mail.example ESMTP");
+    client.expect_code("220");
+    client.say("XDATA");
+    server.expect("XDATA");
+    server.say("354 End data with <CR><LF>.<CR><LF>");
+    client.expect_code("421");
+    assert_closed(client);
+    stage.logged(&["event=\"session_ended\"", "reason=\"server_not_ftp\""]);
+}
+
+/// What a client says before it has named a server, and what it cannot name, may have a password in it.
+#[test]
+fn no_password_of_a_login_is_logged() {
+    let stage = Stage::new();
+    for line in [
+        "USER anna:geheim@10.2.0.77/x",
+        "OPEN ftp://anna:geheim@10.2.0.2",
+        "SITE PSWD alt geheim",
+        "PA\"SS geheim",
+        "\"PASS\" geheim",
+        "SITE anna:geheim@10.2.0.2",
+    ] {
+        let mut client = stage.client();
+        client.say(line);
+        let _refused = client.line();
+    }
+    stage.logged(&["event=\"refused\"", "anna:****@10.2.0.77"]);
+    assert!(!stage.gate.log().contains("geheim"), "{}", stage.gate.log());
 }

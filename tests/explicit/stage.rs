@@ -11,7 +11,8 @@ use crate::lab::{Family, poll};
 use crate::names::NameServer;
 use crate::talk::{IO, Talk};
 
-/// The rules of the usual explicit gate: everybody may reach the servers' net, but for one address.
+/// The rules of the usual explicit gate: everybody may reach the servers' net, but for one address. One server may be
+/// reached at another port than 21.
 pub const RULES: &str = "rules:
   - name: not-this-one
     from: any
@@ -19,7 +20,7 @@ pub const RULES: &str = "rules:
     action: deny
   - name: lab
     from: [\"10.1.0.0/24\", \"2001:db8:1::/64\"]
-    to: [\"10.2.0.0/24\", \"2001:db8:2::/64\"]
+    to: [\"10.2.0.0/24\", \"2001:db8:2::/64\", \"10.2.0.2:2121\"]
     action: allow
     inbound: \"10001-10020\"
     outbound: \"40000-40099\"

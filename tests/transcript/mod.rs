@@ -251,6 +251,7 @@ fn candidates(text: &str) -> Result<Option<Candidates>, String> {
     let policy = Policy { listeners: Vec::new(), rules: rules.into(), timeouts, limits };
     let asker = Asker {
         listener: "public",
+        is_explicit: false,
         client: ClientAddr::new(([198, 51, 100, 7], 50000).into()),
         server: ServerAddr::new(([10, 0, 2, 2], 21).into()),
         at: jiff::Timestamp::UNIX_EPOCH,

@@ -20,7 +20,6 @@ pub(super) fn notes(policy: &Policy, lines: &[Opening], opened: &[&str], whole: 
         notes.push("No rule lets any client of any listener through, so nothing has to be open.".to_owned());
     }
     notes.extend(advertised(policy, lines));
-    notes.extend(ports(policy, opened));
     let timed = policy.rules.iter().filter(|rule| rule.hours.is_some() && opened.contains(&rule.name.as_str()));
     let timed: Vec<String> = timed.map(|rule| rule.name.escape_debug().to_string()).collect();
     if !timed.is_empty() {
@@ -95,23 +94,6 @@ fn families_left_out(policy: &Policy, rule: &Rule) -> Vec<String> {
             format!("Rule {} names {family} clients, and no listener takes {family}.", rule.name.escape_debug())
         })
         .collect()
-}
-
-/// Control ports that are open by the rules, and not in the lines.
-fn ports(policy: &Policy, opened: &[&str]) -> Option<String> {
-    let any_server = policy.listeners.iter().any(|listener| listener.stand == Stand::Explicit);
-    let portless = policy
-        .rules
-        .iter()
-        .filter(|rule| opened.contains(&rule.name.as_str()) && rule.to.iter().any(|to| to.port.is_none()));
-    let portless: Vec<String> = portless.map(|rule| rule.name.escape_debug().to_string()).collect();
-    (any_server && !portless.is_empty()).then(|| {
-        format!(
-            "Clients may name a server at any port where `to` has none ({}); only port 21 is opened for control. \
-             Write the others into `to`.",
-            list(portless)
-        )
-    })
 }
 
 fn is_redirect(listener: &Listener) -> bool {

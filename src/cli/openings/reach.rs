@@ -82,7 +82,9 @@ fn all_pairs(rule: &Rule, listener: &Listener, families: &[Family]) -> Vec<Pair>
 fn left_by(earlier: &Rule, listener: &Listener, pair: Pair) -> Vec<Pair> {
     let Pair { from, to, port } = pair;
     let theirs = AddressSet::of(&earlier.from, from.family());
-    let decided = servers(earlier, listener, to.family(), port, |own| own.is_none_or(|own| own == port));
+    let every_port = listener.stand != Stand::Explicit || earlier.permission == Permission::Deny;
+    let takes = |own: Option<u16>| own.map_or(every_port || port == CONTROL_PORT, |own| own == port);
+    let decided = servers(earlier, listener, to.family(), port, takes);
     let (others, same) = (from.without(&theirs), from.within(&theirs));
     let rest = to.without(&decided);
     if same.is_empty() || rest == to {

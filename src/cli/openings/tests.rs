@@ -261,7 +261,26 @@ fn an_explicit_gate_reaches_both_families_and_asks_for_names() {
     let four = Told { server_side: vec!["10.0.2.1".parse().unwrap()], ..told() };
     let (lines, notes) = derived_with(listener, rules, &four);
     assert_eq!(lines, [&client[..], &server[..2], &names].concat());
-    assert!(notes.len() == 1 && notes[0].contains("only port 21"), "{notes:?}");
+    assert_eq!(notes, [""; 0]);
+}
+
+#[test]
+fn an_explicit_gate_reaches_other_ports_where_a_rule_names_them() {
+    let listener = "{ name: out, bind: '10.0.0.1:2121', explicit: user-at-host }";
+    let rules = "{ name: a, from: 10.0.0.0/8, to: 10.3.0.0/24, action: allow, inbound: '10001' }
+         { name: b, from: 10.0.0.0/8, to: ['10.3.0.0/24', '10.3.0.2:2121'], action: allow, inbound: '10001' }
+         { name: c, from: 10.0.0.0/8, to: 10.3.0.2, action: deny }
+         { name: d, from: 10.0.0.0/8, to: '10.3.0.2:990', action: allow, inbound: '10001' }";
+    let four = Told { server_side: vec!["10.0.2.1".parse().unwrap()], ..told() };
+    let (lines, notes) = derived_with(listener, rules, &four);
+    let control: Vec<&String> =
+        lines.iter().filter(|line| line.starts_with("server") && line.contains("control")).collect();
+    assert_eq!(
+        control,
+        ["server 10.0.2.1 > 10.3.0.0/24:21 control (a)", "server 10.0.2.1 > 10.3.0.2:2121 control (b)"],
+        "{lines:?}"
+    );
+    assert!(notes.iter().any(|note| note.contains("Rule d opens nothing")), "{notes:?}");
 }
 
 #[test]
@@ -420,7 +439,7 @@ proptest! {
                         && to.iter().any(|net| net.contains(&server.ip()))
                         && ports.as_ref().is_some_and(|ports| ports.contains(port))
                 });
-                let decision = policy.decide(&Asker { listener: "lan", client, server, at: Timestamp::UNIX_EPOCH });
+                let decision = policy.decide(&Asker::new(&policy.listeners[0], client, server, Timestamp::UNIX_EPOCH));
                 let allowed = !matches!(decision, Decision::Deny(_));
                 // A rule that names no port is opened for one of them only.
                 let fits = if port == 21 { open == allowed } else { !open || allowed };

@@ -54,7 +54,8 @@ impl<T: Hash + Eq> Numbers<T> {
 struct Builder {
     from: Numbers<Network>,
     to_networks: Numbers<Network>,
-    to: Numbers<Destination>,
+    /// Each with whether it is one without a port that allows.
+    to: Numbers<(Destination, bool)>,
     listener_sets: Numbers<Vec<u32>>,
     listeners: Numbers<String>,
     calendar: CalendarBuilder,
@@ -114,7 +115,7 @@ impl Builder {
         let from = rule.from.iter().map(|network| self.from.of(*network)).collect();
         let to = rule.to.iter().map(|destination| {
             self.to_networks.of(destination.network);
-            self.to.of(*destination)
+            self.to.of((*destination, destination.is_for_control_port(rule.permission)))
         });
         (sorted(from), sorted(to.collect()))
     }
@@ -249,15 +250,16 @@ fn admissions(mut written: Vec<(u32, u32, u32, bool, u32)>, sides: &mut [Side]) 
 
 /// The destinations by their network, and by network and port.
 fn destinations(
-    to: &HashMap<Destination, u32>,
+    to: &HashMap<(Destination, bool), u32>,
     networks: &HashMap<Network, u32>,
 ) -> (Vec<Destinations>, Numbered<u32>) {
     let mut by_network = vec![Destinations::default(); networks.len()];
     let mut ported = Numbered::default();
-    for (destination, &place) in to {
+    for (&(destination, is_for_control_port), &place) in to {
         let Some(&network) = networks.get(&destination.network) else { continue };
         let Some(of_network) = by_network.get_mut(network as usize) else { continue };
         match destination.port {
+            None if is_for_control_port => of_network.control_port = Some(place),
             None => of_network.every_port = Some(place),
             Some(port) => {
                 of_network.with_ports = true;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::build::{FEW_CELLS, WIDE};
 use super::number::{bit, pair};
 use super::{Cell, Compiled, Group, Holding, Kind, Rules, Side, Table, slice};
-use crate::addr::ServerAddr;
 use crate::policy::{Asker, Rule, SessionLimits};
 
 /// One who asks, as the table has it: what it takes to find the user's rule later, too.
@@ -39,7 +38,7 @@ impl Rules {
         let search = Search {
             rules: self.clone(),
             from: table.from.around(asker.client.ip()).collect(),
-            to: destinations(&self.0, asker.server),
+            to: destinations(&self.0, asker),
             listener: table.listeners.numbers.get(asker.listener).copied(),
             holding: table.calendar.at(asker.at),
         };
@@ -185,13 +184,15 @@ fn side(sides: &[Side], number: u32, before: u32) -> Option<&Side> {
 }
 
 /// The destinations that a server is.
-fn destinations(compiled: &Compiled, server: ServerAddr) -> Box<[u32]> {
+fn destinations(compiled: &Compiled, asker: &Asker<'_>) -> Box<[u32]> {
+    let server = asker.server;
     let table = &compiled.table;
     let one = |network: u32| {
         let destinations = table.destinations.get(network as usize).cloned().unwrap_or_default();
         let key = pair(network, server.port().into());
         let ported = if destinations.with_ports { table.ported.get(&key).copied() } else { None };
-        destinations.every_port.into_iter().chain(ported)
+        let control_port = destinations.control_port.filter(|_| !asker.chose_port());
+        destinations.every_port.into_iter().chain(control_port).chain(ported)
     };
     table.to.around(server.ip()).flat_map(one).collect()
 }

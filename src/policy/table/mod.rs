@@ -92,8 +92,10 @@ struct Cell {
 /// The destinations with one network.
 #[derive(Clone, Default)]
 struct Destinations {
-    /// The one without a port.
+    /// The one without a port, of rules that deny.
     every_port: Option<u32>,
+    /// The one without a port, of rules that allow: only port 21 where clients choose their servers.
+    control_port: Option<u32>,
     with_ports: bool,
 }
 

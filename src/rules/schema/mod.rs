@@ -147,7 +147,8 @@ pub struct Rule {
     /// Clients: a network, an address, a list of them, or `any`.
     #[serde(default)]
     pub from: Written<Many<Client>>,
-    /// Servers: a network or an address, with or without a port, a list of them, or `any`.
+    /// Servers: a network or an address, with or without a port, a list of them, or `any`. Where clients name their server
+    /// themselves (`explicit`), one without a port allows port 21 alone; it denies every port.
     #[serde(default)]
     pub to: Written<Many<Destination>>,
     /// Users that it is for: patterns, in which `*` stands for anything. Such a rule decides when the client logs in.
