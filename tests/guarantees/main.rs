@@ -3,6 +3,7 @@
 
 mod cut;
 mod floods;
+mod hidden;
 mod life;
 mod limits;
 mod lines;

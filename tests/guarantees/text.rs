@@ -106,6 +106,58 @@ fn secrets_never_reach_the_log() {
     assert!(!gate.log().contains("hunter2"));
 }
 
+/// Whatever a secret is called, however its verb is split, and whoever repeats it.
+#[test]
+fn secrets_of_other_commands_never_reach_the_log() {
+    for format in ["text", "json"] {
+        for rule in ["    read_only: true\n", "    commands: { deny: [SITE, USER2] }\n", ""] {
+            let server = listen(SERVER);
+            let rules = Rules { rule, ..Rules::new(port_of(&server)) };
+            let text = rules.yaml();
+            let gate = Gate::launch(rules, server, &text, &["--log-level", "trace", "--log-format", format]);
+            gate.logged(&["event", "ready"]);
+            let lines: [&[u8]; 17] = [
+                b"SITE PSWD old hunter2",
+                b"SITE PASSWD hunter2",
+                b"SITE ADDUSER anna hunter2",
+                b"SITE GPASS staff hunter2",
+                b"SITE \"PSWD\" old hunter2",
+                b"ADAT hunter2",
+                b"MIC hunter2",
+                b"ENC hunter2",
+                b"CONF hunter2",
+                b"AUTH PLAIN hunter2",
+                b"USER anna:hunter2@host",
+                b"PASSS hunter2",
+                b"PA\xffSS hunter2",
+                b"PA\xffxSS hunter2",
+                b"\"PASS\" hunter2",
+                b"P\"ASS\"hunter2",
+                b"PASS\x01hunter2",
+            ];
+            for line in lines {
+                let (mut client, mut server) = gate.session();
+                client.send(&[line, &b"\r\nNOOP\r\nQUIT\r\n"[..]].concat());
+                while let Ok(said) = server.try_line() {
+                    if said.is_empty() {
+                        break;
+                    }
+                    let quit = said.starts_with(b"QUIT");
+                    server.say(if quit { "221 bye" } else { "500 'PASS hunter2': not understood" });
+                    server.say("500 'PASS hunter2' not understood, twice");
+                    if quit {
+                        break;
+                    }
+                }
+                drop(server);
+                let _answers = client.rest();
+            }
+            gate.logged(&["session_ended"]);
+            assert!(!gate.log().contains("hunter2"), "{rule}{}", gate.log());
+        }
+    }
+}
+
 #[test]
 fn nothing_that_a_peer_says_steers_a_terminal() {
     let gate = Gate::with_arguments(|_| {}, &["--log-level", "debug"]);

@@ -7,8 +7,10 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+#[path = "../lab/talk.rs"]
+mod talk;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use lab::net::Net;
 use lab::scratch::Scratch;
 use lab::server::{PASSWORD, Running, Server, USER};
 use lab::{Family, Leg, Mode, goods, poll};
+use talk::{IO, Talk};
 
 /// A server, a gate under a rule with these lines, and a client's folder.
 struct Stage {
@@ -67,6 +70,34 @@ impl Stage {
         job.wait(Duration::from_secs(30)).and_then(|status| status.code()).unwrap_or_else(|| panic!("{}", tail(&log)))
     }
 
+    /// A whole visit, with all that the client can do.
+    #[track_caller]
+    fn is_visited_by(&self, client: Client, mode: Mode) {
+        let visit = Visit {
+            server: Net::gate_address(Family::V4),
+            leg: Leg::new(mode, Family::V4),
+            user: USER,
+            folder: self.folder.path(),
+        };
+        let log = self.folder.join("log");
+        let made = client.visit(&self.net.client, &visit).and_then(|()| {
+            goods::inspect(&self.server.home(), self.folder.path(), &std::fs::read(&log)?, client.abilities())
+        });
+        made.unwrap_or_else(|fault| panic!("{fault}\n{}\n--- gate\n{}", tail(&log), self.gate.tail()));
+    }
+
+    /// Logged in at the server, past the gate.
+    fn direct(&self) -> Talk {
+        let at = SocketAddr::new(Net::server_address(Family::V4), 21);
+        logged_in(self.net.server.run(move || TcpStream::connect_timeout(&at, IO)).unwrap())
+    }
+
+    /// Logged in at the server through the gate.
+    fn through(&self) -> Talk {
+        let at = SocketAddr::new(Net::gate_address(Family::V4), 21);
+        logged_in(self.net.client.run(move || TcpStream::connect_timeout(&at, IO)).unwrap())
+    }
+
     #[track_caller]
     fn logged(&self, words: &[&str]) {
         let fits = |line: &str| words.iter().all(|word| line.contains(word));
@@ -78,6 +109,17 @@ impl Stage {
     fn refused(&self, reason: &str) {
         self.logged(&["event=\"refused\"", &format!("reason=\"{reason}\"")]);
     }
+}
+
+#[track_caller]
+fn logged_in(stream: TcpStream) -> Talk {
+    let mut talk = Talk::new(stream);
+    talk.expect_code("220");
+    talk.say(&format!("USER {USER}"));
+    talk.expect_code("331");
+    talk.say(&format!("PASS {PASSWORD}"));
+    talk.expect_code("230");
+    talk
 }
 
 /// A rules file with these rules, in which `{all}` is everybody and every server, and `{ports}` both modes.
@@ -106,17 +148,7 @@ fn visits(server: Server, client: Client, mode: Mode) {
         "  - { name: others, {all}, users: \"x*\", action: deny }\n  \
            - { name: visitors, {all}, users: \"LA*\", action: allow, {ports}, paths: [{ path: \"/**\", allow: any }] }\n",
     );
-    let visit = Visit {
-        server: Net::gate_address(Family::V4),
-        leg: Leg::new(mode, Family::V4),
-        user: USER,
-        folder: stage.folder.path(),
-    };
-    let log = stage.folder.join("log");
-    let made = client.visit(&stage.net.client, &visit).and_then(|()| {
-        goods::inspect(&stage.server.home(), stage.folder.path(), &std::fs::read(&log)?, client.abilities())
-    });
-    made.unwrap_or_else(|fault| panic!("{fault}\n{}\n--- gate\n{}", tail(&log), stage.gate.tail()));
+    stage.is_visited_by(client, mode);
     stage.logged(&["event=\"logged_in\"", "rule=\"visitors\""]);
 }
 
@@ -224,4 +256,72 @@ fn each_path_is_for_what_the_rule_says() {
         }
         stage.refused("path_not_allowed");
     }
+}
+
+/// A rule that denies commands lets only known ones pass: clients must do with those.
+#[test]
+fn clients_need_no_command_that_is_not_known() {
+    for (server, client) in [
+        (Server::Proftpd, Client::Curl),
+        (Server::Proftpd, Client::Lftp),
+        (Server::PureFtpd, Client::Tnftp),
+        (Server::PureFtpd, Client::Ncftp),
+        (Server::Vsftpd, Client::Wget),
+        (Server::Inetutils, Client::Ftplib),
+    ] {
+        let rules = "  - { name: some, {all}, action: allow, {ports}, commands: { deny: [\"SITE EXEC\", SMNT] } }\n";
+        let stage = Stage::new(server, rules);
+        stage.is_visited_by(client, Mode::Passive);
+        let refused = stage.gate.log().lines().filter(|line| line.contains("event=\"refused\"")).count();
+        assert_eq!(refused, 0, "{client} at {server}\n{}", stage.gate.log());
+    }
+}
+
+/// What a server makes of a line that hides a command, and that the server does not hear of it where the command is denied.
+#[track_caller]
+fn is_hidden(stage: &Stage, line: &str, direct: &str, through: &str) {
+    let mut talk = stage.direct();
+    talk.say(line);
+    talk.expect_code(direct);
+    let mut talk = stage.through();
+    talk.say(line);
+    talk.expect_code(through);
+}
+
+#[test]
+fn quotation_marks_hide_no_word_from_a_rule() {
+    let stage = Stage::new(
+        Server::Proftpd,
+        "  - { name: some, {all}, action: allow, {ports}, \
+           commands: { deny: [\"SITE CHMOD\", \"SITE CPFR\", \"SITE CPTO\", \"SITE COPY\"] } }\n",
+    );
+    for line in ["SITE CHMOD 601 doomed.txt", "SITE \"CHMOD\"701 doomed.txt"] {
+        is_hidden(&stage, line, "200", "502");
+    }
+    for line in ["SITE CPFR /etc/hostname", "SITE \"CPFR\"/etc/hostname"] {
+        is_hidden(&stage, line, "350", "502");
+    }
+    stage.refused("command_not_allowed");
+    for line in ["\"DELE\"doomed.txt", "\"SITE\" CHMOD 703 doomed.txt", "\"PORT\" 10,1,0,2,78,32"] {
+        let mut talk = stage.through();
+        talk.say(line);
+        talk.expect_code("500");
+    }
+    stage.refused("garbage");
+    assert!(stage.server.home().join("doomed.txt").exists());
+}
+
+#[test]
+fn what_ends_in_a_denied_command_is_refused() {
+    let stage = Stage::new(
+        Server::Pyftpdlib,
+        "  - { name: some, {all}, action: allow, {ports}, commands: { deny: [STAT] } }\n",
+    );
+    is_hidden(&stage, "XSTAT .", "213", "502");
+    is_hidden(&stage, "SITE STAT .", "213", "502");
+    is_hidden(&stage, "SITE XSTAT .", "213", "502");
+    // The server is told NOOP with an argument, which it does not take.
+    is_hidden(&stage, "NOOP\tSTAT .", "213", "501");
+    stage.refused("unknown_command");
+    stage.refused("command_not_allowed");
 }

@@ -141,6 +141,7 @@ Group nogroup
 fn proftpd(folder: &Path, root: &Path, family: Family, refused: &[&str]) -> String {
     let limits =
         if refused.is_empty() { String::new() } else { format!("<Limit {}>\nDenyAll\n</Limit>\n", refused.join(" ")) };
+    let modules = if root.join("usr/lib/proftpd/mod_copy.so").exists() { "LoadModule mod_copy.c\n" } else { "" };
     format!(
         "ServerName lab
 ServerType standalone
@@ -151,7 +152,7 @@ Port 21
 ModulePath {root}/usr/lib/proftpd
 PidFile {dir}/pid
 ScoreboardFile {dir}/scoreboard
-{PROFTPD_ALONE}AuthUserFile {dir}/users
+{modules}{PROFTPD_ALONE}AuthUserFile {dir}/users
 RequireValidShell off
 PassivePorts 30000 30999
 AllowOverwrite on
