@@ -337,7 +337,7 @@ impl Client {
             }
             return;
         }
-        let line: &[u8] = match rng.u8(..22) {
+        let line: &[u8] = match rng.u8(..28) {
             0 => b"RETR a\0b",
             1 => b"RETR a\rPORT 1,2,3,4,5,6",
             2 => b"\x01\x02",
@@ -361,6 +361,12 @@ impl Client {
             17 => b"EPRT |2|::1|5000|",
             18 => b"NOOP\nNOOP\nPASV\nPASV",
             19 => &b"NOOP\n".repeat(60),
+            22 => b"\"PORT\" 10,0,2,1,78,32",
+            23 => b"\"EPSV\"",
+            24 => b"\"PASV\"\tx",
+            25 => b"\xf2NOOP",
+            26 => b"EPRT\x0b|1|198.51.100.7|5000|",
+            27 => b"EHLO x",
             _ => return self.negotiate(cast, rng),
         };
         self.say(line, Sent::Plain);

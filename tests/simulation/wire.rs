@@ -64,9 +64,13 @@ pub(crate) fn tag(line: &[u8]) -> Option<u32> {
     word.strip_prefix('c')?.parse().ok()
 }
 
-/// The verb of a command, in capitals, as the laxest server finds it.
+/// The verb of a command, in capitals, as the laxest server finds it: some take quotation marks away, and Telnet commands.
 pub(crate) fn verb(line: &[u8]) -> String {
-    let word = line.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let plain: Vec<u8> = line.iter().copied().filter(|byte| *byte < 0xf0).collect();
+    let text = plain.trim_ascii();
+    let quoted = text.strip_prefix(b"\"").and_then(|rest| rest.split(|byte| *byte == b'"').next());
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || byte.is_ascii_control();
+    let word = quoted.unwrap_or_else(|| text.split(ends).next().unwrap_or_default());
     String::from_utf8_lossy(word).to_ascii_uppercase()
 }
 
