@@ -27,7 +27,7 @@ const NOT_FROZEN: Duration = Duration::from_secs(3);
 const MAX_GROWTH: u64 = 8 << 20;
 /// How long an attacker waits for the next answer. The gate closes when all is answered.
 const LINGER: Duration = Duration::from_millis(20);
-const ATTACKERS: u64 = 4;
+const ATTACKERS: u64 = 8;
 
 /// One after the other: each looks at how long others wait.
 static ALONE: Mutex<()> = Mutex::new(());
