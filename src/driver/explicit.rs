@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::peer::Heard;
 use super::route::{Caller, Destination, Routed, unreachable};
-use super::turn::Turn;
 use super::{Allowed, Phase, asker};
 use crate::addr::{ServerAddr, Side, embedded_v4, is_dialable};
 use crate::ftp::redact::{escaped, loggable};
@@ -67,10 +67,10 @@ struct Found {
 /// Talks with the client until it has named a server that can be; else what to tell it last, where it is still there.
 async fn find(caller: &mut Caller<'_>) -> Result<Found, Option<String>> {
     let mut naming = Naming::default();
-    let mut turn = Turn::new();
+    let mut budget = Budget::new();
     caller.peer.queue(WELCOME.as_bytes());
     loop {
-        let named = match next_step(caller, &mut naming, &mut turn).await.ok_or(None)? {
+        let named = match next_step(caller, &mut naming, &mut budget).await.ok_or(None)? {
             Step::Connect(named) => named,
             Step::Answer(reply) => {
                 caller.peer.queue(reply.as_bytes());
@@ -98,13 +98,13 @@ async fn find(caller: &mut Caller<'_>) -> Result<Found, Option<String>> {
 }
 
 /// What the client's next line comes to; `None` where it is gone.
-async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming, turn: &mut Turn) -> Option<Step> {
+async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming, budget: &mut Budget) -> Option<Step> {
     loop {
-        turn.yield_if_over().await;
+        budget.yield_if_spent().await;
         let has_room = caller.peer.has_room();
         match if has_room { caller.peer.next_line() } else { None } {
             Some(Ok(line)) => {
-                turn.count_line();
+                budget.count_line();
                 let step = naming.line(&line.bytes);
                 if let Step::Refuse(refusal) = &step {
                     caller.log.event(&Event::Refused { refusal: refusal.clone(), line: loggable(&line.bytes) });
@@ -115,7 +115,7 @@ async fn next_step(caller: &mut Caller<'_>, naming: &mut Naming, turn: &mut Turn
                 caller.log.event(&Event::BadLine { side: Side::Client, fault });
                 return Some(naming.bad_line(fault));
             }
-            None => match turn.wait_for(pin!(caller.peer.hear(has_room))).await {
+            None => match budget.wait_for(pin!(caller.peer.hear(has_room))).await {
                 Heard::Progress => {}
                 Heard::Closed | Heard::Lost => return None,
             },

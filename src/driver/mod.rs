@@ -1,5 +1,6 @@
 //! One session: takes a client to its server, does every action of the session core and feeds every result back.
 
+mod budget;
 mod data;
 mod explicit;
 mod limits;
@@ -7,7 +8,6 @@ mod memory;
 mod origin;
 mod peer;
 mod route;
-mod turn;
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
@@ -26,10 +26,10 @@ use crate::pinhole::{Bindings, DataEvent, Datapaths, PinholeGuard};
 use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
 use crate::session::{Action, CloseReason, Event, Input, PinholeId, Session, Setting};
+use budget::Budget;
 use data::{DataChannel, next_data_event, next_event};
 pub use memory::Memory;
 use peer::{Heard, Peer};
-use turn::Turn;
 
 /// How long the last line may take to reach a peer, and the peer to close.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -141,18 +141,18 @@ impl Driver {
     async fn run(mut self: Box<Self>) {
         // Only the wait sets it.
         let mut alarm = pin!(tokio::time::sleep(Duration::MAX));
-        let mut turn = Turn::new();
+        let mut budget = Budget::new();
         self.obey();
         self.act();
         while self.closed.is_none() {
-            self.feed_lines(&mut turn);
+            self.feed_lines(&mut budget);
             self.flush();
-            // Where the turn is over, lines may be left that were read. Deadlines come before waiting: a peer that always
+            // Where the budget is spent, lines may be left that were read. Deadlines come before waiting: a peer that always
             // has something to say must not put them off.
-            if turn.yield_if_over().await || self.closed.is_some() || self.time_out_if_due(&mut turn) {
+            if budget.yield_if_spent().await || self.closed.is_some() || self.time_out_if_due(&mut budget) {
                 continue;
             }
-            let woken = turn.wait_for(pin!(self.wait(alarm.as_mut()))).await;
+            let woken = budget.wait_for(pin!(self.wait(alarm.as_mut()))).await;
             match woken {
                 Woken::Data(event) => self.data_event(event),
                 Woken::Orders => self.obey(),
@@ -167,9 +167,9 @@ impl Driver {
         Box::pin(self.leave()).await;
     }
 
-    /// Gives the session the lines that were read, as long as it wants them and its turn lasts.
-    fn feed_lines(&mut self, turn: &mut Turn) {
-        while self.closed.is_none() && turn.has_lines() {
+    /// Gives the session the lines that were read, as long as it wants them and its budget lasts.
+    fn feed_lines(&mut self, budget: &mut Budget) {
+        while self.closed.is_none() && budget.has_lines() {
             let from_server = self.listens(Side::Server).then(|| self.server.next_line()).flatten();
             let line = match from_server {
                 Some(line) => (Side::Server, line),
@@ -188,7 +188,7 @@ impl Driver {
             self.catch_up();
             self.session.handle(Instant::now(), input);
             self.act();
-            turn.count_line();
+            budget.count_line();
         }
     }
 
@@ -199,13 +199,13 @@ impl Driver {
     }
 
     /// Whether a deadline was due; it has been seen to then.
-    fn time_out_if_due(&mut self, turn: &mut Turn) -> bool {
+    fn time_out_if_due(&mut self, budget: &mut Budget) -> bool {
         let Some(due) = self.session.poll_timeout() else { return false };
         let now = Instant::now();
         if now < due {
             return false;
         }
-        turn.count_line();
+        budget.count_line();
         self.session.handle(now, Input::Timeout);
         self.act();
         true

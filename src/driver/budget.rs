@@ -1,4 +1,4 @@
-//! How much one session may do before the other sessions of its thread have their turn.
+//! How much one session may do before the other sessions of its thread have their budget.
 //!
 //! A peer that always has something to say never makes its session wait, and the runtime would run that session alone:
 //! waiting for readiness costs nothing of tokio's own budget. So the session counts its steps, and yields.
@@ -6,19 +6,19 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
-/// Lines that are handled in one turn. One costs some 10 us, the longest some 70 us.
+/// Lines that are handled before the session yields. One costs some 10 us, the longest some 70 us.
 const LINES: u32 = 16;
 /// Times that something is waited for and is there already.
 const WAITS: u32 = 4;
 
-/// What is left of a session's turn.
+/// What a session may still do before it has to yield.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct Budget {
     lines: u32,
     waits: u32,
 }
 
-impl Turn {
+impl Budget {
     pub(super) const fn new() -> Self {
         Self { lines: LINES, waits: WAITS }
     }
@@ -33,17 +33,17 @@ impl Turn {
         self.lines = self.lines.saturating_sub(1);
     }
 
-    /// Lets the others have their turn, where this one is used up; whether it was.
-    pub(super) async fn yield_if_over(&mut self) -> bool {
-        let is_over = self.lines == 0 || self.waits == 0;
-        if is_over {
+    /// Lets other sessions run, where the budget is spent; whether it was.
+    pub(super) async fn yield_if_spent(&mut self) -> bool {
+        let is_spent = self.lines == 0 || self.waits == 0;
+        if is_spent {
             tokio::task::yield_now().await;
             *self = Self::new();
         }
-        is_over
+        is_spent
     }
 
-    /// Waits for `event`. Where that takes time the others have their turn, and a new one begins.
+    /// Waits for `event`. Where that takes time, other sessions run, and the budget is whole again.
     pub(super) async fn wait_for<F: Future>(&mut self, mut event: Pin<&mut F>) -> F::Output {
         self.waits = self.waits.saturating_sub(1);
         poll_fn(|context| {
@@ -67,10 +67,10 @@ mod tests {
     async fn a_task_that_never_waits_yields() {
         static STEPS: AtomicU32 = AtomicU32::new(0);
         let busy = tokio::spawn(async {
-            let mut turn = Turn::new();
+            let mut budget = Budget::new();
             loop {
-                turn.yield_if_over().await;
-                turn.wait_for(std::pin::pin!(std::future::ready(()))).await;
+                budget.yield_if_spent().await;
+                budget.wait_for(std::pin::pin!(std::future::ready(()))).await;
                 STEPS.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -84,11 +84,11 @@ mod tests {
 
     #[test]
     fn lines_are_counted() {
-        let mut turn = Turn::new();
+        let mut budget = Budget::new();
         for _ in 0..LINES {
-            assert!(turn.has_lines());
-            turn.count_line();
+            assert!(budget.has_lines());
+            budget.count_line();
         }
-        assert!(!turn.has_lines());
+        assert!(!budget.has_lines());
     }
 }
