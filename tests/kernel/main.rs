@@ -16,6 +16,8 @@ mod deploy;
 mod ends;
 mod holes;
 mod many;
+mod raw;
+mod related;
 mod stage;
 #[path = "../lab/talk.rs"]
 mod talk;

@@ -7,6 +7,7 @@ pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
+const TCP: u8 = 6;
 pub(super) const ACK: u8 = 0x10;
 /// The longest packet without data: 60 bytes of IPv4 header or 40 of IPv6, and 60 of TCP's.
 const LONGEST_EMPTY: u32 = 120;
@@ -57,8 +58,11 @@ pub(super) fn is_tcp(e: &mut Expressions<'_>, family: Family) {
 }
 
 pub(super) fn is_any_tcp(e: &mut Expressions<'_>) {
-    const TCP: u8 = 6;
     e.meta(Meta::Protocol, SCRATCH).compare(SCRATCH, Is::Equal, &[TCP]);
+}
+
+pub(super) fn is_no_tcp(e: &mut Expressions<'_>) {
+    e.meta(Meta::Protocol, SCRATCH).compare(SCRATCH, Is::Not, &[TCP]);
 }
 
 pub(super) fn tcp_flags(e: &mut Expressions<'_>, mask: u8, is: Is, flags: u8) {

@@ -27,8 +27,8 @@
 //! finds none, with nobody in user space woken. The mark carries what came of the connection; see [`Mark`].
 
 use super::condition::{
-    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, heard_by, is_any_tcp, is_new, is_tcp, mark_is,
-    original_who_where, tcp_flags, who_where,
+    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, heard_by, is_any_tcp, is_new, is_no_tcp, is_tcp,
+    mark_is, original_who_where, tcp_flags, who_where,
 };
 use super::expression::{Ct, Expressions, Header, Is, Nat, Register};
 use super::family::Family;
@@ -270,6 +270,12 @@ impl Table<'_> {
             mark_is(e, u32::MAX, mark::OURS);
             tcp_flags(e, SYN | FIN | RST, Is::Equal, 0);
             e.ct(Ct::Labels, SCRATCH).compare(heard_by(0), Is::Equal, &[0; 8]);
+            e.accept();
+        });
+        // An ICMP error about a connection has its mark, and where a TCP header has flags there is part of the packet
+        // that it quotes.
+        self.rule("ours", "errors about them", |e| {
+            is_no_tcp(e);
             e.accept();
         });
         self.note_speech_after_the_last_word();
