@@ -132,6 +132,25 @@ fn nobody_gets_past_the_gate_to_where_a_pinhole_leads() {
     accept(&data);
 }
 
+/// The server reaches the client through the pinhole only; everybody else reaches whatever the client has at that port.
+#[test]
+fn a_port_that_a_client_names_stays_open_for_others() {
+    for family in BOTH {
+        let stage = Stage::with(&Wish { family, closed: false, ..Wish::default() });
+        let other = stage.net.spur("third", 3).unwrap();
+        let (mut client, mut server) = stage.session();
+        let (at, data) = stage.active(&mut client, &mut server);
+        let direct = data.local_addr().unwrap();
+        let theirs = dial(&other, Net::spur_address(3, family), 0, direct, PATIENCE).unwrap();
+        carries(theirs, accept(&data), b"no business of the gate's");
+        stage.assert_shut(&stage.net.server, stage.server_ip(), direct);
+        nobody_came_to(&data);
+        let theirs = stage.dial_back(at).unwrap();
+        begin(&mut client, &mut server, "RETR file");
+        carries(theirs, accept(&data), b"for the client");
+    }
+}
+
 #[test]
 fn what_replaces_or_ends_a_negotiation_closes_its_pinhole_at_once() {
     let stage = Stage::with(&Wish { inbound: "10001-10020", ..Wish::default() });

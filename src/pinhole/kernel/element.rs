@@ -30,6 +30,17 @@ pub(super) struct Passage {
     pub(super) to: SocketAddr,
     /// Where that peer sees the connection come from; `None`: from the one that came. Port 0: any.
     pub(super) seen_as: Option<SocketAddr>,
+    /// Who else is kept from that peer's port while the pinhole stands.
+    pub(super) guard: Guarded,
+}
+
+/// Who must not get past a pinhole to the port that it leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guarded {
+    /// Anybody: a server has opened the port for this transfer.
+    FromAll,
+    /// The peer that the pinhole is for: the client has chosen the port, and what else it serves there is its business.
+    FromPeer,
 }
 
 impl Passage {
@@ -44,14 +55,25 @@ impl Passage {
         key
     }
 
-    /// The element that it has in a set: its key and its data.
-    fn element(&self, set: Set) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    /// The key of its element in a set.
+    fn key_in(&self, set: Set) -> Vec<u8> {
+        let to = address_bytes(self.to);
+        match set {
+            Set::Unused | Set::Pinholes | Set::SeenAs | Set::SeenAsPort => self.key(),
+            Set::Guarded => to,
+            Set::GuardedFrom => [ip_bytes(self.entrance.from), to].concat(),
+        }
+    }
+
+    /// The data of the element that it has in a set, empty where that has none; `None` where it has no element.
+    fn data_in(&self, set: Set) -> Option<Vec<u8>> {
         match (set, self.seen_as) {
-            (Set::Unused, _) => Some((self.key(), None)),
-            (Set::Pinholes, _) => Some((self.key(), Some(address_bytes(self.to)))),
-            (Set::Guarded, _) => Some((address_bytes(self.to), None)),
-            (Set::SeenAs, Some(seen)) if seen.port() == 0 => Some((self.key(), Some(ip_bytes(seen.ip())))),
-            (Set::SeenAsPort, Some(seen)) if seen.port() != 0 => Some((self.key(), Some(address_bytes(seen)))),
+            (Set::Unused, _) => Some(Vec::new()),
+            (Set::Pinholes, _) => Some(address_bytes(self.to)),
+            (Set::Guarded, _) => (self.guard == Guarded::FromAll).then(Vec::new),
+            (Set::GuardedFrom, _) => (self.guard == Guarded::FromPeer).then(Vec::new),
+            (Set::SeenAs, Some(seen)) if seen.port() == 0 => Some(ip_bytes(seen.ip())),
+            (Set::SeenAsPort, Some(seen)) if seen.port() != 0 => Some(address_bytes(seen)),
             (Set::SeenAs | Set::SeenAsPort, _) => None,
         }
     }
@@ -95,12 +117,12 @@ impl Elements<'_> {
             (Change::Open(passage, lifetime), _) => {
                 // The permission ends first: nobody is let in who is then led nowhere.
                 self.add(Set::Unused, passage, *lifetime);
-                for set in [Set::Pinholes, Set::SeenAs, Set::SeenAsPort, Set::Guarded] {
+                for set in Set::ALL.into_iter().filter(|set| *set != Set::Unused) {
                     self.add(set, passage, *lifetime + LINGERS);
                 }
             }
             (Change::Close(passage), Removal::Destroy) => {
-                let sets = Set::ALL.into_iter().filter(|set| passage.element(*set).is_some());
+                let sets = Set::ALL.into_iter().filter(|set| passage.data_in(*set).is_some());
                 sets.for_each(|set| self.name(DESTROY_ELEMENTS, set, passage));
             }
             (Change::Close(_), Removal::Delete) => {}
@@ -119,7 +141,7 @@ impl Elements<'_> {
 
     fn name(&mut self, kind: u16, set: Set, passage: &Passage) {
         let (table, name) = (self.table, set.name(passage.family()));
-        let key = if set == Set::Guarded { address_bytes(passage.to) } else { passage.key() };
+        let key = passage.key_in(set);
         self.message(kind, 0, |w| {
             w.text(1, table);
             w.text(2, name);
@@ -128,7 +150,8 @@ impl Elements<'_> {
     }
 
     fn add(&mut self, set: Set, passage: &Passage, lifetime: Duration) {
-        let Some((key, data)) = passage.element(set) else { return };
+        let Some(data) = passage.data_in(set) else { return };
+        let key = passage.key_in(set);
         let (table, name) = (self.table, set.name(passage.family()));
         let milliseconds = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX).max(1);
         self.message(NEW_ELEMENTS, number::CREATE, |w| {
@@ -137,8 +160,8 @@ impl Elements<'_> {
             w.nest(3, |w| {
                 w.nest(1, |w| {
                     w.nest(1, |w| w.bytes(1, &key));
-                    if let Some(data) = &data {
-                        w.nest(2, |w| w.bytes(1, data));
+                    if !data.is_empty() {
+                        w.nest(2, |w| w.bytes(1, &data));
                     }
                     w.u64(4, milliseconds);
                 });

@@ -36,7 +36,7 @@ use crate::session::{Leg, Pinhole, WhyRelay};
 use changes::{Answer, Changes};
 use conntrack::{Conntrack, Flow, Sighting};
 use count::Counters;
-use element::{Change, Entrance, Passage};
+use element::{Change, Entrance, Guarded, Passage};
 use family::Family;
 use firewalls::Firewalls;
 use flows::{Flows, Life, Serial, Task};
@@ -200,11 +200,11 @@ impl Kernel {
         let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None };
         let reservation = ports.reserve_for_kernel(&wanted, pinhole.id, &events, skipped)?;
         let port = reservation.port();
-        let passage = Passage { entrance: Entrance { from, at: SocketAddr::new(at, port) }, to, seen_as };
-        let (client_port, server_port) = match comer {
-            Side::Client => (Some(port), None),
-            Side::Server => (None, Some(port)),
+        let (client_port, server_port, guard) = match comer {
+            Side::Client => (Some(port), None, Guarded::FromAll),
+            Side::Server => (None, Some(port), Guarded::FromPeer),
         };
+        let passage = Passage { entrance: Entrance { from, at: SocketAddr::new(at, port) }, to, seen_as, guard };
         let answer = Answer { events: events.clone(), id: pinhole.id, client_port, server_port };
         let life = Life {
             id: pinhole.id,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::element::{Change, Elements, Entrance, Passage, Removal};
+use super::element::{Change, Elements, Entrance, Guarded, Passage, Removal};
 use super::netlink::{Groups, Head, Socket, Writer, messages, number};
 use super::table::{self, Set};
 
@@ -104,7 +104,8 @@ impl Nftables {
     /// How elements can be taken away, found out by trying.
     fn find_removal(&mut self) -> Removal {
         let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-        let passage = Passage { entrance: Entrance { from: nowhere.ip(), at: nowhere }, to: nowhere, seen_as: None };
+        let entrance = Entrance { from: nowhere.ip(), at: nowhere };
+        let passage = Passage { entrance, to: nowhere, seen_as: None, guard: Guarded::FromPeer };
         self.removal = Removal::Destroy;
         let tried = self.transact(|elements| elements.change(&Change::Close(passage)));
         if tried.is_ok() { Removal::Destroy } else { Removal::Delete }
@@ -263,6 +264,7 @@ mod tests {
             entrance: Entrance { from, at: SocketAddr::new(at, port) },
             to: SocketAddr::new(server, to),
             seen_as: Some(SocketAddr::new(at, 20)),
+            guard: Guarded::FromAll,
         }
     }
 

@@ -8,7 +8,8 @@
 //! map pinholes4     { who . where . port : to . port; timeout }
 //! map seen_as4      { who . where . port : address; timeout }
 //! map seen_as_port4 { who . where . port : address . port; timeout }
-//! set guarded4     { to . port; timeout }
+//! set guarded4      { to . port; timeout }
+//! set guarded_from4 { who . to . port; timeout }
 //!
 //! chain arriving { type filter hook prerouting priority mangle + 10
 //!   ct state new tcp flags syn / fin,syn,rst,ack ip saddr . ip daddr . tcp dport @unused4
@@ -17,7 +18,8 @@
 //!   ct mark OURS dnat ip to ip saddr . ip daddr . tcp dport map @pinholes4 }
 //! chain passing  { type filter hook forward priority filter - 10
 //!   ct mark & MASK == OURS jump ours
-//!   ct state new ip daddr . tcp dport @guarded4 reject with tcp reset }
+//!   ct state new ip daddr . tcp dport @guarded4 reject with tcp reset
+//!   ct state new ip saddr . ip daddr . tcp dport @guarded_from4 reject with tcp reset }
 //! chain leaving  { type nat hook postrouting priority srcnat - 10
 //!   ct mark OURS snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as_port4
 //!   ct mark OURS snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as4 }
@@ -54,12 +56,16 @@ pub(super) enum Set {
     SeenAs,
     /// The same, with the port.
     SeenAsPort,
-    /// Where pinholes lead to: nobody gets there but through them.
+    /// Where pinholes to servers lead: nobody gets there but through them.
     Guarded,
+    /// Where pinholes to clients lead, and the server that they are for: it gets there through them only. Everybody
+    /// else may, for it is the client who names the port, and others may be served there or share its address.
+    GuardedFrom,
 }
 
 impl Set {
-    pub(super) const ALL: [Self; 5] = [Self::Unused, Self::Pinholes, Self::SeenAs, Self::SeenAsPort, Self::Guarded];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Unused, Self::Pinholes, Self::SeenAs, Self::SeenAsPort, Self::Guarded, Self::GuardedFrom];
 
     pub(super) const fn name(self, family: Family) -> &'static str {
         match (self, family) {
@@ -73,6 +79,8 @@ impl Set {
             (Self::SeenAsPort, Family::V6) => "seen_as_port6",
             (Self::Guarded, Family::V4) => "guarded4",
             (Self::Guarded, Family::V6) => "guarded6",
+            (Self::GuardedFrom, Family::V4) => "guarded_from4",
+            (Self::GuardedFrom, Family::V6) => "guarded_from6",
         }
     }
 }
@@ -153,6 +161,7 @@ impl Table<'_> {
                 Set::Pinholes | Set::SeenAsPort => (MAP, who_where, Some(place)),
                 Set::SeenAs => (MAP, who_where, Some((ip, length))),
                 Set::Guarded => (0, place, None),
+                Set::GuardedFrom => (0, who_where, None),
             };
             self.set(set.name(family), flags | TIMEOUT, key, data);
         }
@@ -262,6 +271,12 @@ impl Table<'_> {
             e.payload(Header::Network, family.destination_at(), family.address_length(), SCRATCH);
             e.payload(Header::Transport, 2, 2, family.after_address());
             e.is_in(Set::Guarded.name(family), SCRATCH).reset();
+        });
+        self.rule("passing", "the server does not get past a pinhole", |e| {
+            is_new(e);
+            is_tcp(e, family);
+            who_where(e, family);
+            e.is_in(Set::GuardedFrom.name(family), SCRATCH).reset();
         });
     }
 
