@@ -369,6 +369,7 @@ fn reported(event: &Event) {
         Event::Transferred(transfer) => super::assert_harmless(&transfer.command),
         Event::ForeignAddress { .. }
         | Event::Stranger { .. }
+        | Event::HalfOpen { .. }
         | Event::PortTaken(_)
         | Event::NotReached(_)
         | Event::PinholeExpired(_)

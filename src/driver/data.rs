@@ -56,6 +56,9 @@ impl Driver {
             DataEvent::Stranger { from, port, fault, .. } => {
                 return self.log.event(&Event::Stranger { from, port, fault });
             }
+            DataEvent::HalfOpen { from, port, why, .. } => {
+                return self.log.event(&Event::HalfOpen { from, port, why });
+            }
             DataEvent::HeldBack { limit, pacer, in_a_second, .. } => {
                 return self.held_back(limit, pacer, in_a_second);
             }

@@ -27,7 +27,7 @@ pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
 use crate::addr::Side;
 use crate::limits::{Pacer, Terms};
 use crate::policy::{Datapath, Limit, Proxies};
-use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyRelay};
+use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyHalfOpen, WhyRelay};
 use kernel::Kernel;
 use pipes::PipePool;
 use ports::{Ports, Reservation, Socket, Wanted};
@@ -91,6 +91,18 @@ pub enum DataEvent {
         port: u16,
         /// What was wrong with its PROXY header, where it had to have one.
         fault: Option<&'static str>,
+    },
+    /// A connection to this pinhole was begun from its peer's address and not completed; the pinhole still waits, or
+    /// another connection has used it. Told once for each pinhole at most, and by the kernel's datapath only.
+    HalfOpen {
+        /// The pinhole.
+        id: PinholeId,
+        /// Where the first packet said that it came from.
+        from: SocketAddr,
+        /// The port of ours that it was for.
+        port: u16,
+        /// How it is known.
+        why: WhyHalfOpen,
     },
     /// It would go faster than a rate allows. Told once for each direction at most.
     HeldBack {

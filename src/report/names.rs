@@ -3,7 +3,7 @@
 use crate::ftp::command::Way;
 use crate::ftp::line::LineFault;
 use crate::policy::{Limit, Whose};
-use crate::session::{Mode, Outcome};
+use crate::session::{Mode, Outcome, WhyHalfOpen};
 
 pub(super) const fn way(way: Way) -> &'static str {
     match way {
@@ -48,6 +48,15 @@ pub(super) const fn reply(outcome: Outcome) -> Option<u16> {
         | Outcome::NotReached(_)
         | Outcome::Aborted
         | Outcome::NoData => None,
+    }
+}
+
+pub(super) const fn half_open(why: WhyHalfOpen) -> &'static str {
+    match why {
+        WhyHalfOpen::Reset => "the peer answered the SYN-ACK with a reset: somebody else sent the SYN with its address",
+        WhyHalfOpen::Silent => {
+            "the SYN-ACK was not acknowledged: somebody else sent the SYN with the peer's address, or packets are lost"
+        }
     }
 }
 

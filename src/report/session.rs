@@ -128,6 +128,7 @@ impl SessionLog {
             Event::Refused { .. }
             | Event::ForeignAddress { .. }
             | Event::Stranger { .. }
+            | Event::HalfOpen { .. }
             | Event::PortTaken(_)
             | Event::NotReached(_)
             | Event::PinholeExpired(_)
@@ -183,6 +184,8 @@ impl SessionLog {
                 warn!(event = "stranger", session, %client, %from, port, reason = fault,
                 "somebody else came to the pinhole and was reset")
             }
+            Event::HalfOpen { from, port, why } => warn!(event = "half_open", session, %client, %from, port,
+                cause = names::half_open(*why), "a connection to the pinhole was not completed and did not use it"),
             Event::PortTaken(port) => warn!(event = "port_taken", session, %client, port,
                 advice = "another program listens on this port of gate_ports; the next one was tried", "port taken"),
             Event::NotReached(story) => self.missing("data_not_reached", story),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::mode::Modes;
-use super::pinhole::{Carrier, DataEnd, HowEnded};
+use super::pinhole::{Carrier, DataEnd, HowEnded, WhyHalfOpen};
 use super::refusal::Refusal;
 use super::story::Story;
 use crate::addr::Side;
@@ -48,6 +48,15 @@ pub enum Event {
         port: u16,
         /// What was wrong with its PROXY header, where it had to have one.
         fault: Option<&'static str>,
+    },
+    /// A connection to a pinhole was begun with its peer's address and not completed. The pinhole is not used by it.
+    HalfOpen {
+        /// Where its first packet said that it came from.
+        from: SocketAddr,
+        /// The port of ours that it was for.
+        port: u16,
+        /// How it is known.
+        why: WhyHalfOpen,
     },
     /// A port of the range is taken by another program; the next one was tried.
     PortTaken(u16),

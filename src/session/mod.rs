@@ -35,7 +35,7 @@ pub use event::{Event, Outcome, Transfer};
 pub use mode::{Mode, Modes};
 pub use naming::{Called, Host, Named, Naming, Step, WELCOME};
 pub use negotiation::Notations;
-pub use pinhole::{Carrier, DataEnd, HowEnded, Introduction, Leg, Pinhole, PinholeId, WhyRelay};
+pub use pinhole::{Carrier, DataEnd, HowEnded, Introduction, Leg, Pinhole, PinholeId, WhyHalfOpen, WhyRelay};
 pub use refusal::Refusal;
 pub use story::{Absence, Place, Story};
 

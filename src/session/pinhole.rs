@@ -125,6 +125,15 @@ impl Carrier {
     }
 }
 
+/// How it is known that a connection's handshake will not be completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyHalfOpen {
+    /// The address that the first packet came from answered the SYN-ACK with a reset.
+    Reset,
+    /// It did not acknowledge the SYN-ACK in time, or before another connection was complete.
+    Silent,
+}
+
 /// Why our process moves the bytes and not the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyRelay {

@@ -16,6 +16,7 @@ mod deploy;
 mod ends;
 mod holes;
 mod many;
+mod once;
 mod raw;
 mod related;
 mod stage;

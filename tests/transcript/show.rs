@@ -48,6 +48,7 @@ fn report(event: &Event) -> Option<String> {
         Event::Refused { refusal, .. } => format!("refused {}", refusal.name()),
         Event::ForeignAddress { named, used, .. } => format!("foreign {named} used {used}"),
         Event::Stranger { from, port, .. } => format!("stranger {from} {port}"),
+        Event::HalfOpen { from, port, .. } => format!("half_open {from} {port}"),
         Event::PortTaken(port) => format!("taken {port}"),
         Event::NotReached(story) => format!("not reached {}", story.missing),
         Event::PinholeExpired(story) => format!("expired {}", story.missing),

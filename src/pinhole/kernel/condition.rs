@@ -47,9 +47,26 @@ pub(super) fn original_who_where(e: &mut Expressions<'_>, family: Family) {
     e.ct(source, SCRATCH).ct(destination, family.after_address()).ct(Ct::OriginalPort, family.after_addresses());
 }
 
+/// Loads source, destination, destination port, and where the connection is led: that side's address and port.
+pub(super) fn who_where_to(e: &mut Expressions<'_>, family: Family) {
+    who_where(e, family);
+    let source = match family {
+        Family::V4 => Ct::ReplySource4,
+        Family::V6 => Ct::ReplySource6,
+    };
+    e.ct(source, family.after_entrance()).ct(Ct::ReplySourcePort, family.after_entrance_and_address());
+}
+
 pub(super) fn is_new(e: &mut Expressions<'_>) {
     const NEW: u32 = 8;
     e.ct(Ct::State, SCRATCH).bits(SCRATCH, &NEW.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
+}
+
+/// conntrack has seen a whole handshake. It passes packets that acknowledge what was never sent, without a sign in
+/// their state that it takes no account of them.
+pub(super) fn is_assured(e: &mut Expressions<'_>) {
+    const ASSURED: u32 = 4;
+    e.ct(Ct::Status, SCRATCH).bits(SCRATCH, &ASSURED.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
 }
 
 pub(super) fn is_tcp(e: &mut Expressions<'_>, family: Family) {
@@ -65,6 +82,11 @@ pub(super) fn is_no_tcp(e: &mut Expressions<'_>) {
     e.meta(Meta::Protocol, SCRATCH).compare(SCRATCH, Is::Not, &[TCP]);
 }
 
+/// The TCP header has no such option.
+pub(super) fn has_no_option(e: &mut Expressions<'_>, option: u8) {
+    e.has_tcp_option(option, SCRATCH).compare(SCRATCH, Is::Equal, &[0]);
+}
+
 pub(super) fn tcp_flags(e: &mut Expressions<'_>, mask: u8, is: Is, flags: u8) {
     e.payload(Header::Transport, 13, 1, SCRATCH).bits(SCRATCH, &[mask], &[0]).compare(SCRATCH, is, &[flags]);
 }
@@ -74,13 +96,25 @@ pub(super) fn direction_is(e: &mut Expressions<'_>, direction: u8) {
 }
 
 pub(super) fn mark_is(e: &mut Expressions<'_>, mask: u32, mark: u32) {
+    compare_mark(e, mask, Is::Equal, mark);
+}
+
+pub(super) fn mark_is_not(e: &mut Expressions<'_>, mask: u32, mark: u32) {
+    compare_mark(e, mask, Is::Not, mark);
+}
+
+fn compare_mark(e: &mut Expressions<'_>, mask: u32, is: Is, mark: u32) {
     e.ct(Ct::Mark, SCRATCH);
     if mask != u32::MAX {
         e.bits(SCRATCH, &mask.to_ne_bytes(), &[0; 4]);
     }
-    e.compare(SCRATCH, Is::Equal, &mark.to_ne_bytes());
+    e.compare(SCRATCH, is, &mark.to_ne_bytes());
 }
 
 pub(super) fn add_to_mark(e: &mut Expressions<'_>, bit: u32) {
     e.ct(Ct::Mark, SCRATCH).bits(SCRATCH, &(!bit).to_ne_bytes(), &bit.to_ne_bytes()).set_ct_mark(SCRATCH);
+}
+
+pub(super) fn remove_from_mark(e: &mut Expressions<'_>, bit: u32) {
+    e.ct(Ct::Mark, SCRATCH).bits(SCRATCH, &(!bit).to_ne_bytes(), &[0; 4]).set_ct_mark(SCRATCH);
 }

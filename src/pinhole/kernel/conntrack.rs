@@ -44,7 +44,9 @@ impl Flow {
 pub(super) enum TcpState {
     /// The first packet was seen.
     SynSent,
-    /// Both sides have spoken.
+    /// It was answered.
+    SynReceived,
+    /// The handshake is complete.
     Open,
     /// One side has said all.
     Closing,
@@ -63,8 +65,6 @@ pub(super) struct Sighting {
     pub(super) mark: Mark,
     /// `None` where this did not change.
     pub(super) state: Option<TcpState>,
-    /// This is its first packet.
-    pub(super) is_new: bool,
     /// It is forgotten now.
     pub(super) is_gone: bool,
     /// `None` where they did not change.
@@ -75,14 +75,13 @@ pub(super) struct Sighting {
 }
 
 impl Sighting {
-    /// A connection that is not there any more, and was not seen to go.
-    pub(super) const fn of_the_gone(flow: Flow) -> Self {
+    /// A connection that is not there any more, and was not seen to go; it may have used its pinhole unseen, too.
+    pub(super) const fn of_the_gone(flow: Flow, has_used: bool) -> Self {
         Self {
             flow,
             to: None,
-            mark: Mark(mark::OURS),
+            mark: Mark(if has_used { mark::OURS } else { mark::OURS | Mark::HALF_OPEN }),
             state: None,
-            is_new: false,
             is_gone: true,
             notes: None,
             closed_at_once: false,
@@ -114,7 +113,6 @@ pub(super) fn sighting(message: &Message<'_>) -> Option<Sighting> {
         to: reply.map(|reply| reply.from),
         mark: Mark(mark),
         state,
-        is_new: message.is_creation,
         is_gone: message.kind == DELETE,
         notes,
         closed_at_once,
@@ -131,7 +129,8 @@ pub(super) fn sighting(message: &Message<'_>) -> Option<Sighting> {
 const fn read_state(state: u8) -> Option<TcpState> {
     match state {
         1 | 9 => Some(TcpState::SynSent),
-        2 | 3 => Some(TcpState::Open),
+        2 => Some(TcpState::SynReceived),
+        3 => Some(TcpState::Open),
         4..=6 => Some(TcpState::Closing),
         7 => Some(TcpState::TimeWait),
         8 => Some(TcpState::Reset),

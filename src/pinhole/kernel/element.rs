@@ -59,7 +59,8 @@ impl Passage {
     fn key_in(&self, set: Set) -> Vec<u8> {
         let to = address_bytes(self.to);
         match set {
-            Set::Unused | Set::Pinholes | Set::SeenAs | Set::SeenAsPort => self.key(),
+            Set::Unused => [self.key(), to].concat(),
+            Set::Syns | Set::Pinholes | Set::SeenAs | Set::SeenAsPort => self.key(),
             Set::Guarded => to,
             Set::GuardedFrom => [ip_bytes(self.entrance.from), to].concat(),
         }
@@ -68,7 +69,7 @@ impl Passage {
     /// The data of the element that it has in a set, empty where that has none; `None` where it has no element.
     fn data_in(&self, set: Set) -> Option<Vec<u8>> {
         match (set, self.seen_as) {
-            (Set::Unused, _) => Some(Vec::new()),
+            (Set::Unused | Set::Syns, _) => Some(Vec::new()),
             (Set::Pinholes, _) => Some(address_bytes(self.to)),
             (Set::Guarded, _) => (self.guard == Guarded::FromAll).then(Vec::new),
             (Set::GuardedFrom, _) => (self.guard == Guarded::FromPeer).then(Vec::new),
@@ -108,6 +109,28 @@ pub(super) struct Elements<'w> {
     pub(super) removal: Removal,
 }
 
+/// How often something may be looked up in a set: a limit that the kernel keeps for each element.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    packets: u64,
+    in_seconds: u64,
+    at_once: u32,
+}
+
+/// One packet, for as long as a pinhole can stand.
+const ONCE: Rate = Rate { packets: 1, in_seconds: 7 * 24 * 60 * 60, at_once: 1 };
+/// A client sends one or two. Whoever sends more with its address makes it send its own again; to keep it away takes a
+/// flood.
+const SYNS: Rate = Rate { packets: 100, in_seconds: 1, at_once: 100 };
+
+const fn rate(set: Set) -> Option<Rate> {
+    match set {
+        Set::Unused => Some(ONCE),
+        Set::Syns => Some(SYNS),
+        Set::Pinholes | Set::SeenAs | Set::SeenAsPort | Set::Guarded | Set::GuardedFrom => None,
+    }
+}
+
 /// How much longer than the permission to come it is known where to: more than any clock's tick.
 const LINGERS: Duration = Duration::from_secs(1);
 
@@ -116,9 +139,9 @@ impl Elements<'_> {
         match (change, self.removal) {
             (Change::Open(passage, lifetime), _) => {
                 // The permission ends first: nobody is let in who is then led nowhere.
-                self.add(Set::Unused, passage, *lifetime);
-                for set in Set::ALL.into_iter().filter(|set| *set != Set::Unused) {
-                    self.add(set, passage, *lifetime + LINGERS);
+                for set in Set::ALL {
+                    let is_permission = matches!(set, Set::Unused | Set::Syns);
+                    self.add(set, passage, if is_permission { *lifetime } else { *lifetime + LINGERS });
                 }
             }
             (Change::Close(passage), Removal::Destroy) => {
@@ -164,6 +187,9 @@ impl Elements<'_> {
                         w.nest(2, |w| w.bytes(1, &data));
                     }
                     w.u64(4, milliseconds);
+                    if let Some(rate) = rate(set) {
+                        w.nest(7, |w| limit(w, rate));
+                    }
                 });
             });
         });
@@ -175,6 +201,16 @@ impl Elements<'_> {
         let head = Head { kind, flags, sequence, family: number::INET, resource: 0 };
         self.writer.message(head, fill);
     }
+}
+
+/// The expression that an element has: it does not hold once the limit is reached.
+fn limit(w: &mut Writer, rate: Rate) {
+    w.text(1, "limit");
+    w.nest(2, |w| {
+        w.u64(1, rate.packets);
+        w.u64(2, rate.in_seconds);
+        w.u32(3, rate.at_once);
+    });
 }
 
 /// An address as registers hold it.

@@ -22,22 +22,43 @@ impl Register {
 /// What conntrack knows of a packet's connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ct {
-    State = 0,
-    Direction = 1,
-    Mark = 3,
-    OriginalPort = 12,
-    Labels = 13,
-    Bytes = 15,
-    OriginalSource4 = 19,
-    OriginalDestination4 = 20,
-    OriginalSource6 = 21,
-    OriginalDestination6 = 22,
+    State,
+    Direction,
+    Status,
+    Mark,
+    Labels,
+    OriginalPort,
+    OriginalSource4,
+    OriginalDestination4,
+    OriginalSource6,
+    OriginalDestination6,
+    OriginalBytes,
+    ReplySource4,
+    ReplySource6,
+    ReplySourcePort,
 }
 
 impl Ct {
-    /// Whether the kernel wants to know which direction's.
-    const fn is_directed(self) -> bool {
-        !matches!(self, Self::State | Self::Direction | Self::Mark | Self::Labels)
+    /// The kernel's number for it, and for the direction that it is of.
+    const fn numbers(self) -> (u32, Option<u8>) {
+        const ORIGINAL: Option<u8> = Some(0);
+        const REPLY: Option<u8> = Some(1);
+        match self {
+            Self::State => (0, None),
+            Self::Direction => (1, None),
+            Self::Status => (2, None),
+            Self::Mark => (3, None),
+            Self::Labels => (13, None),
+            Self::OriginalPort => (12, ORIGINAL),
+            Self::OriginalBytes => (15, ORIGINAL),
+            Self::OriginalSource4 => (19, ORIGINAL),
+            Self::OriginalDestination4 => (20, ORIGINAL),
+            Self::OriginalSource6 => (21, ORIGINAL),
+            Self::OriginalDestination6 => (22, ORIGINAL),
+            Self::ReplySourcePort => (11, REPLY),
+            Self::ReplySource4 => (19, REPLY),
+            Self::ReplySource6 => (21, REPLY),
+        }
     }
 }
 
@@ -87,13 +108,15 @@ impl<'w> Expressions<'w> {
         self
     }
 
-    /// Loads what conntrack knows; addresses and ports are those of the first packet before any translation.
+    /// Loads what conntrack knows. Original addresses and ports are those of the first packet before any translation,
+    /// the others those of the answer to it.
     pub(super) fn ct(&mut self, key: Ct, into: Register) -> &mut Self {
+        let (number, direction) = key.numbers();
         self.add("ct", |w| {
             w.u32(1, into.0);
-            w.u32(2, key as u32);
-            if key.is_directed() {
-                w.bytes(3, &[0]);
+            w.u32(2, number);
+            if let Some(direction) = direction {
+                w.bytes(3, &[direction]);
             }
         })
     }
@@ -110,7 +133,7 @@ impl<'w> Expressions<'w> {
 
     fn set_ct(&mut self, key: Ct, from: Register) -> &mut Self {
         self.add("ct", |w| {
-            w.u32(2, key as u32);
+            w.u32(2, key.numbers().0);
             w.u32(4, from.0);
         })
     }
@@ -128,6 +151,20 @@ impl<'w> Expressions<'w> {
             w.u32(2, header as u32);
             w.u32(3, offset);
             w.u32(4, length);
+        })
+    }
+
+    /// Loads whether the TCP header has an option: a byte, 0 or 1.
+    pub(super) fn has_tcp_option(&mut self, option: u8, into: Register) -> &mut Self {
+        const ONLY_WHETHER_PRESENT: u32 = 1;
+        const TCP_OPTION: u32 = 1;
+        self.add("exthdr", |w| {
+            w.u32(1, into.0);
+            w.bytes(2, &[option]);
+            w.u32(3, 0);
+            w.u32(4, 1);
+            w.u32(5, ONLY_WHETHER_PRESENT);
+            w.u32(6, TCP_OPTION);
         })
     }
 
@@ -232,6 +269,11 @@ impl<'w> Expressions<'w> {
     pub(super) fn reset(&mut self) -> &mut Self {
         const TCP_RESET: u32 = 1;
         self.add("reject", |w| w.u32(1, TCP_RESET))
+    }
+
+    pub(super) fn drop(&mut self) {
+        const DROP: u32 = 0;
+        self.verdict(|w| w.u32(1, DROP));
     }
 
     pub(super) fn accept(&mut self) {

@@ -58,6 +58,16 @@ impl Family {
         Register::nth(self.address_length() / 2)
     }
 
+    /// The register behind two addresses and a port.
+    pub(super) const fn after_entrance(self) -> Register {
+        Register::nth(self.address_length() / 2 + 1)
+    }
+
+    /// The register behind an address there.
+    pub(super) const fn after_entrance_and_address(self) -> Register {
+        Register::nth(self.address_length() / 2 + 1 + self.address_length() / 4)
+    }
+
     /// The number by which `nft` knows the type of an address.
     pub(super) const fn data_type(self) -> u32 {
         match self {

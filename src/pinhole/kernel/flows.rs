@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -9,11 +10,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::conntrack::{Flow, Sighting, TcpState};
 use super::count::{Carried, Counters};
 use super::element::{Entrance, Passage};
+use super::half_open::{HalfOpen, Outcome, Overdue};
 use super::life::Stage;
+use super::mark::Mark;
 use crate::addr::Side;
 use crate::pinhole::DataEvent;
 use crate::pinhole::ports::Reservation;
-use crate::session::{DataEnd, HowEnded, PinholeId};
+use crate::session::{DataEnd, HowEnded, PinholeId, WhyHalfOpen};
 
 /// How long a connection that was cut stays marked as such: longer than either side goes on to say something.
 const CUT_FOR: Duration = Duration::from_secs(30);
@@ -34,9 +37,11 @@ pub(super) struct Life {
     /// The side that is to come.
     pub(super) comer: Side,
     pub(super) stage: Stage,
+    /// While it waits: the connections that have begun.
+    pub(super) half_open: HalfOpen,
     /// Whether both sides were seen to close with neither having heard the other do so.
     pub(super) closed_at_once: bool,
-    /// Holds the port until somebody came.
+    /// Holds the port until a connection stands.
     pub(super) reservation: Option<Reservation>,
 }
 
@@ -81,15 +86,25 @@ impl Flows {
         look: impl FnOnce(&Flow) -> Option<Counters>,
     ) -> Option<Task> {
         let flow = sighting.flow;
-        let (serial, task) = match self.seen.get(&flow) {
-            Some(serial) => (*serial, None),
-            // A connection of an earlier pinhole at the same place may still be told of.
-            None if !sighting.is_new => return None,
-            None => match self.arrive(sighting, now + patience) {
-                (Some(serial), task) => (serial, task),
+        let serial = match self.seen.get(&flow) {
+            Some(serial) => *serial,
+            None if sighting.mark.is_half_open() => {
+                self.begin(now, patience, sighting);
+                return None;
+            }
+            None => match self.used_unseen(sighting) {
+                (Some(serial), _) => serial,
                 (None, task) => return task,
             },
         };
+        let life = self.lives.get(&serial)?;
+        let mut task = None;
+        if life.stage == Stage::Waiting {
+            if sighting.mark.is_half_open() {
+                return self.see_half_open(now, serial, sighting);
+            }
+            task = self.used(serial, flow);
+        }
         let life = self.lives.get_mut(&serial)?;
         let mut sighting = *sighting;
         life.closed_at_once |= sighting.closed_at_once;
@@ -98,12 +113,7 @@ impl Flows {
         if may_be_last {
             sighting.counters = look(&flow).or(sighting.counters);
         }
-        let turn = life.stage.see(&sighting, life.comer);
-        if turn.started {
-            // Where nobody listens any more, the guard goes too.
-            let _ = life.events.send(DataEvent::Started { id: life.id, peer: flow.from });
-        }
-        if let Some(how) = turn.over
+        if let Some(how) = life.stage.see(&sighting, life.comer)
             && let Some(life) = self.remove(serial)
         {
             life.tell(how, sighting.counters);
@@ -111,21 +121,83 @@ impl Flows {
         task
     }
 
-    /// Somebody came to a pinhole. Who came in the moment in which another was put in its place, or nothing, is cut.
-    fn arrive(&mut self, sighting: &Sighting, until: Instant) -> (Option<Serial>, Option<Task>) {
+    /// A connection to a pinhole that waits has begun.
+    fn begin(&mut self, now: Instant, patience: Duration, sighting: &Sighting) {
+        let (flow, state) = (sighting.flow, sighting.state);
+        if sighting.is_gone || !matches!(state, Some(TcpState::SynSent | TcpState::SynReceived)) {
+            return;
+        }
+        let Some(&serial) = self.entrances.get(&flow.entrance()) else { return };
+        // One of an earlier pinhole at the same place may still be told of.
+        let is_its = |life: &&mut Life| life.stage == Stage::Waiting && sighting.to == Some(life.passage.to);
+        if let Some(life) = self.lives.get_mut(&serial).filter(is_its)
+            && life.half_open.begin(flow, now + patience)
+        {
+            life.half_open.see(now, sighting);
+            self.seen.insert(flow, serial);
+        }
+    }
+
+    /// A connection that was not watched has used a pinhole, or one of an earlier pinhole at the same place is still
+    /// told of. One that came through in the moment in which another pinhole was put in its place, or none, is cut.
+    fn used_unseen(&self, sighting: &Sighting) -> (Option<Serial>, Option<Task>) {
         let (flow, entrance) = (sighting.flow, sighting.flow.entrance());
+        let is_over = !matches!(sighting.state, Some(TcpState::Open | TcpState::Closing));
+        if is_over || sighting.is_gone || sighting.mark.has(Mark::CUT) {
+            return (None, None);
+        }
         let Some(&serial) = self.entrances.get(&entrance) else {
             // Where nothing of ours was it is another gate's.
             let was_ours = self.withdrawn.iter().any(|(_, withdrawn)| *withdrawn == entrance);
             return (None, was_ours.then_some(Task::Cut(flow)));
         };
-        let Some(life) = self.lives.get_mut(&serial) else { return (None, None) };
-        if life.stage != Stage::Waiting || sighting.to != Some(life.passage.to) {
-            return (None, Some(Task::Cut(flow)));
+        match self.lives.get(&serial) {
+            Some(life) if life.stage != Stage::Waiting || sighting.to != Some(life.passage.to) => {
+                (None, Some(Task::Cut(flow)))
+            }
+            Some(_) => (Some(serial), None),
+            None => (None, None),
         }
-        life.stage = Stage::Came { flow, until };
+    }
+
+    /// A connection has used its pinhole.
+    fn used(&mut self, serial: Serial, flow: Flow) -> Option<Task> {
+        let life = self.lives.get_mut(&serial)?;
+        life.stage = Stage::used_by(flow);
+        for other in life.half_open.take().into_iter().filter(|other| *other != flow) {
+            self.seen.remove(&other);
+            life.tell_half_open(&other, WhyHalfOpen::Silent);
+        }
         self.seen.insert(flow, serial);
-        (Some(serial), Some(Task::Close(life.passage, life.reservation.take())))
+        // Where nobody listens any more, the guard goes too.
+        let _ = life.events.send(DataEvent::Started { id: life.id, peer: flow.from });
+        Some(Task::Close(life.passage, life.reservation.take()))
+    }
+
+    /// A sighting of a connection that is half open, to a pinhole that waits.
+    fn see_half_open(&mut self, now: Instant, serial: Serial, sighting: &Sighting) -> Option<Task> {
+        let life = self.lives.get_mut(&serial)?;
+        match life.half_open.see(now, sighting) {
+            Outcome::Open => None,
+            Outcome::GivenUp(why) => {
+                life.tell_half_open(&sighting.flow, why);
+                self.seen.remove(&sighting.flow);
+                (life.half_open.is_exclusive() && !sighting.is_gone).then_some(Task::Forget(sighting.flow))
+            }
+            Outcome::Refused => {
+                self.seen.remove(&sighting.flow);
+                self.not_reached(serial, ErrorKind::ConnectionRefused)
+            }
+        }
+    }
+
+    /// The peer that a pinhole leads to cannot be reached: nobody waits for it any more.
+    fn not_reached(&mut self, serial: Serial, error: ErrorKind) -> Option<Task> {
+        let mut life = self.remove(serial)?;
+        let task = Task::Close(life.passage, life.reservation.take());
+        let side = life.comer.other();
+        life.tell(HowEnded::NotReached { side, error }, None);
+        Some(task)
     }
 
     /// The pinhole is closed: nobody waits for it, and what moves is to end. `look` as in [`Flows::see`].
@@ -134,41 +206,60 @@ impl Flows {
         now: Instant,
         serial: Serial,
         look: impl FnOnce(&Flow) -> Option<Counters>,
-    ) -> Option<Task> {
-        let mut life = self.remove(serial)?;
-        let Some(flow) = life.stage.flow() else {
-            self.withdrawn.push_back((now + WITHDRAWN_FOR, life.passage.entrance));
-            return Some(Task::Close(life.passage, life.reservation.take()));
-        };
-        if let Stage::Moving { .. } = life.stage {
-            life.tell(HowEnded::Aborted, look(&flow));
+    ) -> Vec<Task> {
+        let Some(life) = self.lives.get_mut(&serial) else { return Vec::new() };
+        let half_open = life.half_open.take();
+        let moving = life.stage.flow();
+        let mut tasks = Vec::new();
+        for flow in half_open.into_iter().chain(moving) {
+            self.seen.remove(&flow);
+            self.cut.push_back((now + CUT_FOR, flow));
+            tasks.push(Task::Cut(flow));
         }
-        self.cut.push_back((now + CUT_FOR, flow));
-        Some(Task::Cut(flow))
+        let Some(mut life) = self.remove(serial) else { return tasks };
+        if let Some(flow) = moving {
+            life.tell(HowEnded::Aborted, look(&flow));
+        } else {
+            self.withdrawn.push_back((now + WITHDRAWN_FOR, life.passage.entrance));
+            tasks.push(Task::Close(life.passage, life.reservation.take()));
+        }
+        tasks
     }
 
-    /// The pinhole at this entrance, if nobody came to it.
+    /// The pinhole at this entrance, if nobody has used it.
     pub(super) fn waiting_at(&self, entrance: &Entrance) -> Option<Passage> {
         let life = self.lives.get(self.entrances.get(entrance)?)?;
         (life.stage == Stage::Waiting).then_some(life.passage)
     }
 
-    /// What time brings: peers that were led to somebody who does not answer, and connections that were cut long ago.
+    /// What time brings: connections whose handshake does not end, and those that were cut long ago.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<Task> {
-        let late: Vec<(Serial, Flow)> = self
+        let waiting: std::collections::HashSet<Serial> = self
             .seen
-            .iter()
-            .filter_map(|(flow, serial)| match self.lives.get(serial)?.stage {
-                Stage::Came { until, .. } if until <= now => Some((*serial, *flow)),
-                Stage::Waiting | Stage::Came { .. } | Stage::Moving { .. } => None,
-            })
+            .values()
+            .filter(|serial| self.lives.get(serial).is_some_and(|life| life.stage == Stage::Waiting))
+            .copied()
             .collect();
         let mut tasks = Vec::new();
-        for (serial, flow) in late {
-            if let Some(life) = self.remove(serial) {
-                let side = life.comer.other();
-                life.tell(HowEnded::NotReached { side, error: std::io::ErrorKind::TimedOut }, None);
-                tasks.push(Task::Forget(flow));
+        for serial in waiting {
+            while let Some(life) = self.lives.get_mut(&serial)
+                && let Some(overdue) = life.half_open.overdue(now)
+            {
+                let (Overdue::NoAnswer(flow) | Overdue::Unacknowledged(flow) | Overdue::NotRepeated(flow)) = overdue;
+                self.seen.remove(&flow);
+                match overdue {
+                    Overdue::NoAnswer(_) => {
+                        tasks.extend(self.not_reached(serial, ErrorKind::TimedOut));
+                        tasks.push(Task::Forget(flow));
+                    }
+                    Overdue::Unacknowledged(_) | Overdue::NotRepeated(_) => {
+                        life.tell_half_open(&flow, WhyHalfOpen::Silent);
+                        // If it is acknowledged yet, it is found by where it came to.
+                        if matches!(overdue, Overdue::NotRepeated(_)) || life.half_open.is_exclusive() {
+                            tasks.push(Task::Forget(flow));
+                        }
+                    }
+                }
             }
         }
         let old = self.withdrawn.partition_point(|(until, _)| *until <= now);
@@ -190,13 +281,13 @@ impl Flows {
     }
 
     fn remove(&mut self, serial: Serial) -> Option<Life> {
-        let life = self.lives.remove(&serial)?;
+        let mut life = self.lives.remove(&serial)?;
         if let Entry::Occupied(entrance) = self.entrances.entry(life.passage.entrance)
             && *entrance.get() == serial
         {
             entrance.remove();
         }
-        if let Some(flow) = life.stage.flow() {
+        for flow in life.half_open.take().into_iter().chain(life.stage.flow()) {
             self.seen.remove(&flow);
         }
         Some(life)
@@ -204,6 +295,13 @@ impl Flows {
 }
 
 impl Life {
+    /// Tells the session, once, that somebody began a connection and did not complete it.
+    fn tell_half_open(&mut self, flow: &Flow, why: WhyHalfOpen) {
+        if self.half_open.tell() {
+            let _ = self.events.send(DataEvent::HalfOpen { id: self.id, from: flow.from, port: flow.at.port(), why });
+        }
+    }
+
     /// Tells the session that its connection is over.
     fn tell(self, how: HowEnded, counters: Option<Counters>) {
         // What was unheard then may have been heard when the counters were looked at.

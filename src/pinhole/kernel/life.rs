@@ -1,9 +1,8 @@
 //! One connection through a pinhole of the kernel's, from conntrack's sightings of it.
 //!
-//!   Waiting --first packet--> Came --both have spoken--> Moving --closed, reset, forgotten--> over
-
-use std::io::ErrorKind;
-use std::time::Instant;
+//!   Waiting --a handshake is complete--> Moving --closed, reset, forgotten--> over
+//!
+//! While a pinhole waits there may be connections whose handshake is not complete: see [`super::half_open`].
 
 use super::conntrack::{Flow, Sighting, TcpState};
 use super::mark::Mark;
@@ -13,15 +12,9 @@ use crate::session::HowEnded;
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Nobody came.
+    /// No connection stands.
     Waiting,
-    /// The peer has; the one that it is led to has not answered.
-    Came {
-        flow: Flow,
-        /// How long that one has.
-        until: Instant,
-    },
-    /// Both have spoken.
+    /// One does.
     Moving {
         flow: Flow,
         /// One of them has said all.
@@ -31,20 +24,16 @@ pub(super) enum Stage {
     },
 }
 
-/// What a sighting means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Turn {
-    /// Both have spoken, for the first time.
-    pub(super) started: bool,
-    /// It is over.
-    pub(super) over: Option<HowEnded>,
-}
-
 impl Stage {
+    /// A connection has used the pinhole.
+    pub(super) const fn used_by(flow: Flow) -> Self {
+        Self::Moving { flow, closing: false, settled: false }
+    }
+
     pub(super) const fn flow(&self) -> Option<Flow> {
         match self {
             Self::Waiting => None,
-            Self::Came { flow, .. } | Self::Moving { flow, .. } => Some(*flow),
+            Self::Moving { flow, .. } => Some(*flow),
         }
     }
 
@@ -53,45 +42,21 @@ impl Stage {
         matches!(self, Self::Moving { settled: true, .. })
     }
 
-    /// Takes a sighting of this connection; `comer` is the side that came.
-    pub(super) fn see(&mut self, sighting: &Sighting, comer: Side) -> Turn {
-        let mut turn = Turn::default();
+    /// Takes a sighting of this connection; `comer` is the side that came. How it ended, where it is over.
+    pub(super) fn see(&mut self, sighting: &Sighting, comer: Side) -> Option<HowEnded> {
+        let Self::Moving { closing, settled, .. } = self else { return None };
         let state = sighting.state;
-        if let (Self::Came { flow, .. }, Some(TcpState::Open | TcpState::Closing | TcpState::TimeWait)) = (*self, state)
-        {
-            turn.started = true;
-            *self = Self::Moving { flow, closing: false, settled: false };
+        if state == Some(TcpState::Reset) {
+            return Some(reset(sighting, comer));
         }
-        turn.over = match (&mut *self, state) {
-            (Self::Came { .. }, Some(TcpState::Reset)) => Some(refused(sighting.mark, comer)),
-            (Self::Came { .. }, _) if sighting.is_gone => Some(not_reached(comer, ErrorKind::TimedOut)),
-            (Self::Moving { .. }, Some(TcpState::Reset)) => Some(reset(sighting, comer)),
-            (Self::Moving { closing, settled, .. }, state) => {
-                *closing |= matches!(state, Some(TcpState::Closing | TcpState::TimeWait));
-                *settled |= state == Some(TcpState::TimeWait);
-                if *settled && sighting.counters.is_some_and(|counters| !counters.notes.may_go_on()) {
-                    Some(HowEnded::Complete)
-                } else {
-                    // Somebody else has deleted a connection that was not at its end.
-                    sighting.is_gone.then_some(if *closing { HowEnded::Complete } else { HowEnded::Aborted })
-                }
-            }
-            (Self::Waiting | Self::Came { .. }, _) => None,
-        };
-        turn
+        *closing |= matches!(state, Some(TcpState::Closing | TcpState::TimeWait));
+        *settled |= state == Some(TcpState::TimeWait);
+        if *settled && sighting.counters.is_some_and(|counters| !counters.notes.may_go_on()) {
+            return Some(HowEnded::Complete);
+        }
+        // Somebody else has deleted a connection that was not at its end.
+        sighting.is_gone.then_some(if *closing { HowEnded::Complete } else { HowEnded::Aborted })
     }
-}
-
-const fn not_reached(comer: Side, error: ErrorKind) -> HowEnded {
-    HowEnded::NotReached { side: comer.other(), error }
-}
-
-/// A reset before both have spoken.
-const fn refused(mark: Mark, comer: Side) -> HowEnded {
-    if mark.has(Mark::RESET_BY_ORIGINAL) && !mark.has(Mark::RESET_BY_REPLY) {
-        return HowEnded::CutBy(comer);
-    }
-    not_reached(comer, ErrorKind::ConnectionRefused)
 }
 
 /// A peer that has closed in order and was never sent a byte cuts nothing by a reset: its kernel has forgotten a
@@ -115,8 +80,8 @@ mod tests {
         Flow { from: "192.0.2.1:5000".parse().unwrap(), at: "192.0.2.2:10001".parse().unwrap() }
     }
 
-    fn came() -> Stage {
-        Stage::Came { flow: flow(), until: Instant::now() }
+    fn moving() -> Stage {
+        Stage::used_by(flow())
     }
 
     fn saw(state: TcpState, bits: u32) -> Sighting {
@@ -125,7 +90,6 @@ mod tests {
             to: None,
             mark: Mark(OURS | bits),
             state: Some(state),
-            is_new: false,
             is_gone: false,
             notes: None,
             closed_at_once: false,
@@ -149,27 +113,22 @@ mod tests {
     }
 
     /// The side that came is the client: passive mode.
-    fn told(stage: Stage, sightings: &[Sighting]) -> Vec<Turn> {
+    fn told(stage: Stage, sightings: &[Sighting]) -> Vec<Option<HowEnded>> {
         let mut stage = stage;
         sightings.iter().map(|sighting| stage.see(sighting, Side::Client)).collect()
     }
 
     fn end(stage: Stage, sightings: &[Sighting]) -> Option<HowEnded> {
-        told(stage, sightings).last().unwrap().over
+        *told(stage, sightings).last().unwrap()
     }
 
     #[test]
-    fn it_starts_once_and_ends_in_order() {
-        use TcpState::{Closing, Open, SynSent, TimeWait};
-        let before = [SynSent, Open, Open, Closing, Closing].map(|state| saw(state, 0));
+    fn it_ends_once_and_in_order() {
+        use TcpState::{Closing, Open, TimeWait};
+        let before = [Open, Open, Closing, Closing].map(|state| saw(state, 0));
         let end = looked_at(saw(TimeWait, 0), [1, 1, 2, 8493]);
-        let turns = told(came(), &[&before[..], &[end]].concat());
-        assert_eq!(
-            turns.iter().map(|turn| turn.started).collect::<Vec<_>>(),
-            [false, true, false, false, false, false]
-        );
-        assert_eq!(turns.iter().filter_map(|turn| turn.over).collect::<Vec<_>>(), [HowEnded::Complete]);
-        assert!(turns.last().unwrap().over.is_some());
+        let told = told(moving(), &[&before[..], &[end]].concat());
+        assert_eq!(told, [None, None, None, None, Some(HowEnded::Complete)]);
     }
 
     #[test]
@@ -177,29 +136,19 @@ mod tests {
         use TcpState::{Closing, Open, Reset, TimeWait};
         let noted = Sighting { state: None, ..saw(Open, 0) };
         let early = [saw(Open, 0), saw(Closing, 0), saw(Closing, 0), looked_at(saw(TimeWait, 0), [1, 1, 2, 0])];
-        assert_eq!(end(came(), &early), None);
-        let then = |last| end(came(), &[&early[..], &[last]].concat());
+        assert_eq!(end(moving(), &early), None);
+        let then = |last| end(moving(), &[&early[..], &[last]].concat());
         assert_eq!(then(looked_at(noted, [1, 1, 2, 8493])), Some(HowEnded::Complete));
         assert_eq!(then(saw(Reset, Mark::RESET_BY_REPLY)), Some(HowEnded::CutBy(Side::Server)));
         assert_eq!(then(gone()), Some(HowEnded::Complete));
         // A kernel that notes nothing.
-        assert_eq!(end(came(), &[saw(Open, 0), looked_at(saw(TimeWait, 0), [0; 4])]), Some(HowEnded::Complete));
-    }
-
-    #[test]
-    fn who_does_not_answer_is_named() {
-        let refused = [saw(TcpState::SynSent, 0), saw(TcpState::Reset, Mark::RESET_BY_REPLY)];
-        let not_reached = |error| Some(HowEnded::NotReached { side: Side::Server, error });
-        assert_eq!(end(came(), &refused), not_reached(ErrorKind::ConnectionRefused));
-        assert_eq!(end(came(), &[gone()]), not_reached(ErrorKind::TimedOut));
-        let given_up = saw(TcpState::Reset, Mark::RESET_BY_ORIGINAL);
-        assert_eq!(end(came(), &[given_up]), Some(HowEnded::CutBy(Side::Client)));
+        assert_eq!(end(moving(), &[saw(Open, 0), looked_at(saw(TimeWait, 0), [0; 4])]), Some(HowEnded::Complete));
     }
 
     #[test]
     fn who_resets_is_named() {
         let open = saw(TcpState::Open, 0);
-        let reset = |bits| end(came(), &[open, saw(TcpState::Reset, bits)]);
+        let reset = |bits| end(moving(), &[open, saw(TcpState::Reset, bits)]);
         assert_eq!(reset(Mark::RESET_BY_ORIGINAL), Some(HowEnded::CutBy(Side::Client)));
         assert_eq!(reset(Mark::RESET_BY_REPLY), Some(HowEnded::CutBy(Side::Server)));
     }
@@ -209,7 +158,7 @@ mod tests {
         let reset = |notes, bytes: u64| {
             let mut reset = looked_at(saw(TcpState::Reset, Mark::RESET_BY_ORIGINAL), notes);
             reset.counters.as_mut().unwrap().seen[1] = Counter { packets: 5, bytes: 5 * 52 + 8 + bytes };
-            end(came(), &[saw(TcpState::Open, 0), reset])
+            end(moving(), &[saw(TcpState::Open, 0), reset])
         };
         let (harmless, cut) = (Some(HowEnded::Complete), Some(HowEnded::CutBy(Side::Client)));
         // By estimate, and as noted, whatever was sent again.
@@ -224,7 +173,7 @@ mod tests {
     #[test]
     fn what_is_forgotten_in_the_middle_was_cut() {
         let open = saw(TcpState::Open, 0);
-        assert_eq!(end(came(), &[open, gone()]), Some(HowEnded::Aborted));
-        assert_eq!(end(came(), &[open, saw(TcpState::Closing, 0), gone()]), Some(HowEnded::Complete));
+        assert_eq!(end(moving(), &[open, gone()]), Some(HowEnded::Aborted));
+        assert_eq!(end(moving(), &[open, saw(TcpState::Closing, 0), gone()]), Some(HowEnded::Complete));
     }
 }

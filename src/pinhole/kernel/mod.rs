@@ -13,6 +13,7 @@ mod family;
 mod firewalls;
 mod flows;
 mod forwarding;
+mod half_open;
 mod life;
 mod locals;
 mod mark;
@@ -41,6 +42,7 @@ use family::Family;
 use firewalls::Firewalls;
 use flows::{Flows, Life, Serial, Task};
 use forwarding::Forwarding;
+use half_open::HalfOpen;
 use life::Stage;
 use locals::Locals;
 pub use mark::{MASK as CONNECTION_MASK, OURS as CONNECTION_MARK};
@@ -212,6 +214,7 @@ impl Kernel {
             passage,
             comer,
             stage: Stage::Waiting,
+            half_open: HalfOpen::new(seen_as.is_some_and(|seen_as| seen_as.port() != 0)),
             closed_at_once: false,
             reservation: Some(reservation),
         };
@@ -281,11 +284,17 @@ impl Shared {
         for sighting in &present {
             // One of an earlier pinhole at the same place may be among them.
             let waiting = self.flows().waiting_at(&sighting.flow.entrance());
-            let is_new = waiting.is_some_and(|passage| !self.changes.is_unused(&passage));
-            tasks.extend(self.see(&Sighting { is_new, ..*sighting }));
+            let is_earlier = waiting.is_some_and(|passage| self.changes.is_unused(&passage));
+            if sighting.mark.is_half_open() || !is_earlier {
+                tasks.extend(self.see(sighting));
+            }
         }
-        let missing = self.flows().missing(&present);
-        tasks.extend(missing.into_iter().filter_map(|flow| self.see(&Sighting::of_the_gone(flow))));
+        for flow in self.flows().missing(&present) {
+            // What used a pinhole and went unseen was no half-open connection when it did.
+            let waiting = self.flows().waiting_at(&flow.entrance());
+            let was_used = waiting.is_some_and(|passage| !self.changes.is_unused(&passage));
+            tasks.extend(self.see(&Sighting::of_the_gone(flow, was_used)));
+        }
         tasks
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use super::element::{Change, Elements, Entrance, Guarded, Passage, Removal};
 use super::netlink::{Groups, Head, Socket, Writer, messages, number};
@@ -76,7 +77,7 @@ impl Nftables {
             nftables.table = name;
             match nftables.make() {
                 Ok(()) => {
-                    nftables.removal = nftables.find_removal();
+                    nftables.removal = nftables.find_removal()?;
                     return Ok(nftables);
                 }
                 Err(lacking) if lacking.is_taken() => taken = Some(lacking),
@@ -101,14 +102,21 @@ impl Nftables {
         })
     }
 
-    /// How elements can be taken away, found out by trying.
-    fn find_removal(&mut self) -> Removal {
+    /// How elements can be taken away, and whether they can be made at all, found out by trying.
+    fn find_removal(&mut self) -> Result<Removal, Lacking> {
         let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         let entrance = Entrance { from: nowhere.ip(), at: nowhere };
         let passage = Passage { entrance, to: nowhere, seen_as: None, guard: Guarded::FromPeer };
+        self.transact(|elements| elements.change(&Change::Open(passage, Duration::from_secs(1)))).map_err(|error| {
+            Lacking { part: Some("elements of sets with a `limit` of their own (nft_limit)".to_owned()), error }
+        })?;
         self.removal = Removal::Destroy;
         let tried = self.transact(|elements| elements.change(&Change::Close(passage)));
-        if tried.is_ok() { Removal::Destroy } else { Removal::Delete }
+        if tried.is_ok() {
+            return Ok(Removal::Destroy);
+        }
+        self.delete_all(&passage).map_err(|error| Lacking { part: Some("deletion of elements".to_owned()), error })?;
+        Ok(Removal::Delete)
     }
 
     /// Makes all changes, or those that can be made: one result for each.
@@ -238,7 +246,6 @@ fn edge(kind: u16, sequence: u32) -> Head {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, SocketAddr};
-    use std::time::Duration;
 
     use super::*;
     use crate::pinhole::kernel::family::Family;
@@ -320,7 +327,7 @@ mod tests {
             all_well(&nftables.apply(&changes(|passage| Change::Open(passage, LONG))));
             let before = nftables.sequence;
             all_well(&nftables.apply(&changes(Change::Close)));
-            assert!(nftables.removal == Removal::Delete || nftables.sequence - before < 4 * 2000 + 100);
+            assert!(nftables.removal == Removal::Delete || nftables.sequence - before < 5 * 2000 + 100);
             assert!(!nftables.holds(Set::Unused, &passage(Family::V6, 11_999, 11_999)).unwrap());
         });
     }

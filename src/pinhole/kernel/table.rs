@@ -4,7 +4,8 @@
 //! it alone, and it is gone the moment our process is, however that ended. In the words of `nft`:
 //!
 //! ```text
-//! set unused4       { who . where . port; dynamic, timeout }
+//! set unused4       { who . where . port . to . port; dynamic, timeout; each: limit rate 1/week burst 1 }
+//! set syns4         { who . where . port; timeout; each: limit rate 100/second burst 100 }
 //! map pinholes4     { who . where . port : to . port; timeout }
 //! map seen_as4      { who . where . port : address; timeout }
 //! map seen_as_port4 { who . where . port : address . port; timeout }
@@ -12,25 +13,43 @@
 //! set guarded_from4 { who . to . port; timeout }
 //!
 //! chain arriving { type filter hook prerouting priority mangle + 10
-//!   ct state new tcp flags syn / fin,syn,rst,ack ip saddr . ip daddr . tcp dport @unused4
-//!     delete @unused4 { ip saddr . ip daddr . tcp dport } ct mark set OURS }
+//!   ct mark & (MASK | CUT | HALF_OPEN) == OURS | HALF_OPEN jump handshake
+//!   ct state new tcp flags & (fin | syn | rst | ack) == syn ct mark & MASK != OURS jump syn }
+//! chain syn {
+//!   tcp option fastopen missing ip saddr . ip daddr . tcp dport @syns4 ct mark set OURS | HALF_OPEN accept
+//!   ip saddr . ip daddr . tcp dport @pinholes4 drop }
+//! chain handshake {
+//!   ct direction original ct status assured tcp flags & (syn | rst) == 0
+//!     ip saddr . ip daddr . tcp dport . ct reply ip saddr . ct reply proto-src @unused4
+//!     delete @unused4 { the same } ct mark set ct mark & ~(HALF_OPEN | REPEATED)
+//!   ct state new tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark | REPEATED }
 //! chain leading  { type nat hook prerouting priority dstnat - 10
-//!   ct mark OURS dnat ip to ip saddr . ip daddr . tcp dport map @pinholes4 }
+//!   ct mark & MASK == OURS dnat ip to ip saddr . ip daddr . tcp dport map @pinholes4 }
 //! chain passing  { type filter hook forward priority filter - 10
 //!   ct mark & MASK == OURS jump ours
 //!   ct state new ip daddr . tcp dport @guarded4 reject with tcp reset
 //!   ct state new ip saddr . ip daddr . tcp dport @guarded_from4 reject with tcp reset }
 //! chain leaving  { type nat hook postrouting priority srcnat - 10
-//!   ct mark OURS snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as_port4
-//!   ct mark OURS snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as4 }
+//!   ct mark & MASK == OURS
+//!     snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as_port4
+//!   ct mark & MASK == OURS
+//!     snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as4 }
 //! ```
 //!
-//! The first packet of a connection takes its pinhole out of `unused` in the packet path, so that a second connection
-//! finds none, with nobody in user space woken. The mark carries what came of the connection; see [`Mark`].
+//! Anybody can send a SYN with the peer's address, so a SYN does not use a pinhole: it is led to where the pinhole
+//! leads, and the connection is half open. The packet that completes the handshake uses it: conntrack has compared it
+//! with the SYN-ACK, so who has not received that one has to guess, one time in 65,000 rightly (always rightly where
+//! `nf_conntrack_tcp_be_liberal` is set). All of this happens in the packet path, with nobody in user space woken.
+//!
+//! An element of `unused` is good for one packet. The kernel takes the element's only token under a lock, so that of
+//! two connections on two processors one gets it. (To delete the element does not suffice: whoever looks it up before
+//! it is gone passes.) Of a half-open connection whose pinhole another one has used, nothing but SYN and RST is
+//! forwarded. See [`Mark`] for how it is told from others, and for what else the mark carries.
 
 use super::condition::{
-    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, heard_by, is_any_tcp, is_new, is_no_tcp, is_tcp,
-    mark_is, original_who_where, tcp_flags, who_where,
+    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, has_no_option, heard_by, is_any_tcp, is_assured,
+    is_new, is_no_tcp, is_tcp, mark_is, mark_is_not, original_who_where, remove_from_mark, tcp_flags, who_where,
+    who_where_to,
 };
 use super::expression::{Ct, Expressions, Header, Is, Nat, Register};
 use super::family::Family;
@@ -48,8 +67,10 @@ const MOST_ELEMENTS: u32 = 1 << 20;
 /// The sets of the table, one of each for a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Set {
-    /// Pinholes that nobody has come to: an element is all the permission that there is.
+    /// Pinholes that no connection has used, with where they lead: an element is all the permission that there is.
     Unused,
+    /// Who may send a SYN where, and how often.
+    Syns,
     /// Where each leads to.
     Pinholes,
     /// From which address the peer there sees the connection come, from any port.
@@ -64,13 +85,15 @@ pub(super) enum Set {
 }
 
 impl Set {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Unused, Self::Pinholes, Self::SeenAs, Self::SeenAsPort, Self::Guarded, Self::GuardedFrom];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Unused, Self::Syns, Self::Pinholes, Self::SeenAs, Self::SeenAsPort, Self::Guarded, Self::GuardedFrom];
 
     pub(super) const fn name(self, family: Family) -> &'static str {
         match (self, family) {
             (Self::Unused, Family::V4) => "unused4",
             (Self::Unused, Family::V6) => "unused6",
+            (Self::Syns, Family::V4) => "syns4",
+            (Self::Syns, Family::V6) => "syns6",
             (Self::Pinholes, Family::V4) => "pinholes4",
             (Self::Pinholes, Family::V6) => "pinholes6",
             (Self::SeenAs, Family::V4) => "seen_as4",
@@ -104,16 +127,21 @@ pub(super) fn write(name: &str, writer: &mut Writer, first_sequence: u32) -> Vec
     table.chain("leading", "nat", Hook::Prerouting, -110);
     table.chain("passing", "filter", Hook::Forward, -10);
     table.chain("leaving", "nat", Hook::Postrouting, 90);
-    for chain in ["ours", "cut", "counting"] {
+    for chain in ["syn", "handshake", "ours", "half_open", "cut", "counting"] {
         table.inner_chain(chain);
     }
+    table.arriving();
     table.passing();
     for family in [Family::V4, Family::V6] {
-        table.first_packet(family);
+        table.syn(family);
+        table.handshake(family);
         table.lead(family);
         table.guard(family);
         table.leave(family);
+        table.is_being_used(family);
     }
+    table.repeated_syn();
+    table.half_open();
     table.ours();
     table.cut();
     table.count();
@@ -154,10 +182,13 @@ impl Table<'_> {
         let (ip, port) = (family.data_type(), PORT_TYPE);
         let length = family.address_length();
         let who_where = (concatenated(&[ip, ip, port]), 2 * length + 4);
+        let who_where_to = (concatenated(&[ip, ip, port, ip, port]), 3 * length + 8);
         let place = (concatenated(&[ip, port]), length + 4);
         for set in Set::ALL {
             let (flags, key, data) = match set {
-                Set::Unused => (DYNAMIC, who_where, None),
+                Set::Unused => (DYNAMIC, who_where_to, None),
+                // Of the kinds of sets that can be looked up in while they change, as elements with a limit need.
+                Set::Syns => (DYNAMIC, who_where, None),
                 Set::Pinholes | Set::SeenAsPort => (MAP, who_where, Some(place)),
                 Set::SeenAs => (MAP, who_where, Some((ip, length))),
                 Set::Guarded => (0, place, None),
@@ -218,22 +249,66 @@ impl Table<'_> {
         });
     }
 
-    /// The first packet of a connection, from the peer, to a pinhole that nobody has used: it is used now.
-    fn first_packet(&mut self, family: Family) {
-        self.rule("arriving", "a first packet takes its pinhole", |e| {
+    fn arriving(&mut self) {
+        self.rule("arriving", "connections whose handshake goes on", |e| {
+            mark_is(e, mark::MASK | Mark::CUT | Mark::HALF_OPEN, mark::OURS | Mark::HALF_OPEN);
+            e.jump("handshake");
+        });
+        self.rule("arriving", "first packets", |e| {
             is_new(e);
-            is_tcp(e, family);
+            is_any_tcp(e);
             tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
+            // It is another connection's when it is sent again.
+            mark_is_not(e, mark::MASK, mark::OURS);
+            e.jump("syn");
+        });
+    }
+
+    /// The first packet of a connection, from a pinhole's peer or with its address.
+    fn syn(&mut self, family: Family) {
+        self.rule("syn", "the connection is half open", |e| {
+            is_tcp(e, family);
+            // Data in a SYN would get there before anybody has shown who it is from.
+            has_no_option(e, FAST_OPEN);
             who_where(e, family);
+            e.is_in(Set::Syns.name(family), SCRATCH);
+            e.constant(SCRATCH, &(mark::OURS | Mark::HALF_OPEN).to_ne_bytes()).set_ct_mark(SCRATCH).accept();
+        });
+        self.rule("syn", "it is to be sent again, or without data", |e| {
+            is_tcp(e, family);
+            who_where(e, family);
+            stands(e, family);
+            e.drop();
+        });
+    }
+
+    /// The packet that completes a handshake uses the pinhole.
+    fn handshake(&mut self, family: Family) {
+        self.rule("handshake", "its end uses the pinhole", |e| {
+            direction_is(e, 0);
+            is_assured(e);
+            is_tcp(e, family);
+            tcp_flags(e, SYN | RST, Is::Equal, 0);
+            who_where_to(e, family);
             let unused = Set::Unused.name(family);
             e.is_in(unused, SCRATCH).take_out(unused, SCRATCH);
-            e.constant(SCRATCH, &mark::OURS.to_ne_bytes()).set_ct_mark(SCRATCH);
+            remove_from_mark(e, Mark::HALF_OPEN | Mark::REPEATED);
+        });
+    }
+
+    /// conntrack does not count a SYN that is sent again.
+    fn repeated_syn(&mut self) {
+        self.rule("handshake", "its beginning comes again", |e| {
+            is_new(e);
+            is_any_tcp(e);
+            tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
+            add_to_mark(e, Mark::REPEATED);
         });
     }
 
     fn lead(&mut self, family: Family) {
         self.rule("leading", "on to the peer that waits", |e| {
-            mark_is(e, u32::MAX, mark::OURS);
+            mark_is(e, mark::MASK, mark::OURS);
             is_tcp(e, family);
             who_where(e, family);
             e.look_up(Set::Pinholes.name(family), SCRATCH, SCRATCH);
@@ -248,7 +323,7 @@ impl Table<'_> {
         ];
         for (set, port, what) in seen {
             self.rule("leaving", what, |e| {
-                mark_is(e, u32::MAX, mark::OURS);
+                mark_is(e, mark::MASK, mark::OURS);
                 is_tcp(e, family);
                 original_who_where(e, family);
                 e.look_up(set.name(family), SCRATCH, SCRATCH);
@@ -293,6 +368,12 @@ impl Table<'_> {
             is_no_tcp(e);
             e.accept();
         });
+        self.rule("ours", "half open", |e| {
+            mark_is(e, Mark::CUT | Mark::HALF_OPEN, Mark::HALF_OPEN);
+            direction_is(e, 0);
+            tcp_flags(e, SYN | RST, Is::Equal, 0);
+            e.jump("half_open");
+        });
         self.note_speech_after_the_last_word();
         self.note_sequences();
         self.rule("ours", "what was cut", |e| {
@@ -310,6 +391,23 @@ impl Table<'_> {
             });
         }
         self.rule("ours", "all else", |e| e.accept());
+    }
+
+    /// The end of a handshake found its pinhole used. While that one stands, another connection is just about to use
+    /// it, or another packet of the same one on another processor: sent again, this one will find what came of that.
+    fn is_being_used(&mut self, family: Family) {
+        self.rule("half_open", "another packet is using the pinhole", |e| {
+            is_tcp(e, family);
+            original_who_where(e, family);
+            stands(e, family);
+            e.drop();
+        });
+    }
+
+    fn half_open(&mut self) {
+        self.rule("half_open", "there is no pinhole any more", |e| {
+            e.reset();
+        });
     }
 
     /// One side has said its last and the other, which has not, goes on: how far the first had heard it by then tells
@@ -379,10 +477,23 @@ impl Table<'_> {
     /// Nothing leads here: that there is a rule which asks for bytes makes the kernel count them.
     fn count(&mut self) {
         self.rule("counting", "conntrack shall count", |e| {
-            e.ct(Ct::Bytes, SCRATCH).compare(SCRATCH, Is::Not, &0_u64.to_ne_bytes()).accept();
+            e.ct(Ct::OriginalBytes, SCRATCH).compare(SCRATCH, Is::Not, &0_u64.to_ne_bytes()).accept();
         });
     }
 }
+
+/// A pinhole is there for what is loaded. It always leads somewhere; `nft` shows what is looked up in a map where it is
+/// compared with something.
+fn stands(e: &mut Expressions<'_>, family: Family) {
+    let nowhere: &[u8] = match family {
+        Family::V4 => &[0; 4],
+        Family::V6 => &[0; 16],
+    };
+    e.look_up(Set::Pinholes.name(family), SCRATCH, SCRATCH).compare(SCRATCH, Is::Not, nowhere);
+}
+
+/// The TCP option by which a SYN has data that is taken at once (RFC 7413).
+const FAST_OPEN: u8 = 34;
 
 /// `nft` shows types by these numbers.
 const PORT_TYPE: u32 = 13;

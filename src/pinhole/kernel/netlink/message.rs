@@ -1,6 +1,6 @@
 //! Netlink messages as bytes (RFC 3549 section 2): a header, netfilter's own header, and attributes, nested at will.
 
-use super::number::{ACK, CREATE, REQUEST};
+use super::number::{ACK, REQUEST};
 
 const HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
@@ -118,8 +118,6 @@ impl Writer {
 pub(crate) struct Message<'a> {
     /// The subsystem and what it tells.
     pub(crate) kind: u16,
-    /// Of a message that the kernel sends unasked: that what it tells of is new.
-    pub(crate) is_creation: bool,
     /// The sequence number of what it answers.
     pub(crate) sequence: u32,
     /// All behind the netlink header.
@@ -142,13 +140,12 @@ impl<'a> Message<'a> {
 pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let head: &[u8; HEADER] = bytes.first_chunk()?;
-        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *head;
+        let [l0, l1, l2, l3, k0, k1, _, _, s0, s1, s2, s3, ..] = *head;
         let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
         let body = bytes.get(HEADER..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         let kind = u16::from_ne_bytes([k0, k1]);
-        let is_creation = u16::from_ne_bytes([f0, f1]) & CREATE != 0;
-        Some(Message { kind, is_creation, sequence: u32::from_ne_bytes([s0, s1, s2, s3]), body })
+        Some(Message { kind, sequence: u32::from_ne_bytes([s0, s1, s2, s3]), body })
     })
 }
 
