@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::element::{Change, Passage};
 use super::nftables::Nftables;
-use super::table::Set;
+use super::set::Set;
 use crate::pinhole::DataEvent;
 use crate::report;
 use crate::session::PinholeId;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::family::Family;
 use super::netlink::{Head, Writer, number};
-use super::table::Set;
+use super::set::Set;
 
 const NEW_ELEMENTS: u16 = number::NFTABLES | 12;
 const GET_ELEMENTS: u16 = number::NFTABLES | 13;

@@ -19,6 +19,7 @@ mod locals;
 mod mark;
 mod netlink;
 mod nftables;
+mod set;
 mod table;
 mod watch;
 

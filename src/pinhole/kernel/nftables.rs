@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::element::{Change, Elements, Entrance, Guarded, Passage, Removal};
 use super::netlink::{Groups, Head, Socket, Writer, messages, number};
-use super::table::{self, Set};
+use super::set::Set;
+use super::table;
 
 /// An answer is a header and the head of what it answers.
 const ANSWER: usize = 4096;
