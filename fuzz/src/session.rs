@@ -56,6 +56,8 @@ struct World {
     pinholes: Vec<Known>,
     /// What the client takes the gate's lines for.
     told: ReplyReader,
+    /// What the server has said.
+    heard: ReplyReader,
     closed: bool,
 }
 
@@ -120,6 +122,7 @@ impl World {
             other_rule: Arc::new(self::rule(&has, 11_001, 41_000)),
             pinholes: Vec::new(),
             told: ReplyReader::default(),
+            heard: ReplyReader::default(),
             closed: false,
         }
     }
@@ -234,6 +237,9 @@ impl World {
     }
 
     fn handle(&mut self, input: Input) {
+        if let Input::ServerLine(line) = &input {
+            self.heard.next_part(&line.bytes);
+        }
         self.session.handle(self.now, input);
         let mut count = 0;
         while let Some(action) = self.session.poll_action() {
@@ -306,9 +312,12 @@ impl World {
                 return;
             }
             Verb::OtherNegotiation | Verb::Security | Verb::Algs => panic!("{:?} to the server", command.verb),
-            Verb::Pasv
-            | Verb::Epsv
-            | Verb::Abor
+            Verb::Epsv if command.argument == b"ALL" => return,
+            Verb::Pasv | Verb::Epsv => {
+                assert!(!self.heard.is_inside(), "the server is asked for a port in the middle of a reply");
+                return;
+            }
+            Verb::Abor
             | Verb::Stat
             | Verb::Quit
             | Verb::Rein

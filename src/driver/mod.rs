@@ -142,6 +142,8 @@ impl Driver {
         // Only the wait sets it.
         let mut alarm = pin!(tokio::time::sleep(Duration::MAX));
         let mut budget = Budget::new();
+        // Nothing was heard while the last deadline was waited for.
+        let mut is_silent = false;
         self.obey();
         self.act();
         while self.closed.is_none() {
@@ -149,10 +151,15 @@ impl Driver {
             self.flush();
             // Where the budget is spent, lines may be left that were read. Deadlines come before waiting: a peer that always
             // has something to say must not put them off.
-            if budget.yield_if_spent().await || self.closed.is_some() || self.time_out_if_due(&mut budget) {
+            if budget.yield_if_spent().await || self.closed.is_some() || self.time_out_if_due(&mut budget, is_silent) {
                 continue;
             }
+            let hears_server = self.listens(Side::Server);
             let woken = budget.wait_for(pin!(self.wait(alarm.as_mut()))).await;
+            if !hears_server {
+                self.session.server_unheard(Instant::now());
+            }
+            is_silent = hears_server && matches!(woken, Woken::Timeout);
             match woken {
                 Woken::Data(event) => self.data_event(event),
                 Woken::Orders => self.obey(),
@@ -186,7 +193,11 @@ impl Driver {
                 (side, Err(fault)) => Input::BadLine(side, fault),
             };
             self.catch_up();
-            self.session.handle(Instant::now(), input);
+            let now = Instant::now();
+            if !self.listens(Side::Server) {
+                self.session.server_unheard(now);
+            }
+            self.session.handle(now, input);
             self.act();
             budget.count_line();
         }
@@ -199,11 +210,18 @@ impl Driver {
     }
 
     /// Whether a deadline was due; it has been seen to then.
-    fn time_out_if_due(&mut self, budget: &mut Budget) -> bool {
-        let Some(due) = self.session.poll_timeout() else { return false };
+    fn time_out_if_due(&mut self, budget: &mut Budget, is_silent: bool) -> bool {
         let now = Instant::now();
-        if now < due {
+        let is_due = |session: &Session| session.poll_timeout().is_some_and(|due| due <= now);
+        if !is_due(&self.session) {
             return false;
+        }
+        if !is_silent {
+            // Something may have come that was not read yet.
+            self.session.server_unheard(now);
+            if !is_due(&self.session) {
+                return false;
+            }
         }
         budget.count_line();
         self.session.handle(now, Input::Timeout);

@@ -207,9 +207,14 @@ impl Session {
         self.passed_over(now, passed);
     }
 
-    /// An answer of our own is held for no longer by an ABOR that seems to have shared its transfer's reply.
+    /// Until when an ABOR that may have shared its transfer's reply holds up what the gate itself answers or asks.
+    pub(super) fn abort_deadline(&self) -> Option<Instant> {
+        self.pending.held_until(self.waits_for_turn()).filter(|_| !self.replies.is_inside())
+    }
+
+    /// What the gate itself answers or asks is held up no longer by such an ABOR.
     pub(super) fn give_up_abort(&mut self, now: Instant) {
-        if !self.replies.is_inside() && self.pending.held_until().is_some_and(|until| until <= now) {
+        if self.abort_deadline().is_some_and(|until| until <= now) {
             let passed = self.pending.pass_over(now);
             self.passed_over(now, passed);
             self.send_ours(now);

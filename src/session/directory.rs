@@ -18,8 +18,8 @@ pub(super) struct Directory {
     known: Option<Box<[u8]>>,
     /// An answer is awaited on which it depends what the client may do, until then at most.
     settling: Option<Instant>,
-    /// The server is to be asked once it has ended its transfer.
-    is_owed: bool,
+    /// The server is to be asked when it is its turn; see `turn.rs`.
+    is_queued: bool,
 }
 
 impl Directory {
@@ -44,23 +44,48 @@ impl Directory {
         self.settling = None;
     }
 
+    pub(super) const fn is_queued(&self) -> bool {
+        self.is_queued
+    }
+
+    /// The server is not to be asked any more.
+    pub(super) const fn drop_queued(&mut self) {
+        if self.is_queued {
+            self.is_queued = false;
+            self.settling = None;
+        }
+    }
+
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
 }
 
 impl Session {
-    /// Asks the server which directory it is in, where that matters and can be asked now.
+    /// Has the server asked which directory it is in, where that matters.
     pub(super) fn find_directory(&mut self, now: Instant) {
         self.directory.forget();
         if self.rule.paths.is_empty() || self.login.is_due() || self.control != Control::Relaying {
             return;
         }
-        if self.pending.awaits_transfer() {
-            // It might not answer before that ends, and the client could not even abort it.
-            self.directory.is_owed = true;
+        self.directory.is_queued = true;
+        self.queue_directory(now);
+    }
+
+    /// The client is not read before the question that waits is answered, unless a transfer has to end first: the client
+    /// could not even abort that.
+    pub(super) fn queue_directory(&mut self, now: Instant) {
+        if self.directory.is_queued && self.directory.settling.is_none() && !self.pending.awaits_transfer() {
+            self.directory.settle(now);
+        }
+    }
+
+    /// Asks the server, where that waits for its turn, which has come.
+    pub(super) fn ask_directory(&mut self, now: Instant) {
+        if !self.directory.is_queued {
             return;
         }
+        self.directory.is_queued = false;
         self.directory.settle(now);
         self.expect(now, Expected::Directory);
         self.forward(Side::Server, b"PWD".to_vec());
@@ -69,13 +94,6 @@ impl Session {
     /// The rules changed: the server is where it was, and is not asked in the midst of RNFR or REST where that is known.
     pub(super) fn keep_directory(&mut self, now: Instant) {
         if self.directory.known.is_none() && self.is_logged_in() && !self.pending.awaits_directory() {
-            self.find_directory(now);
-        }
-    }
-
-    /// The server ended a transfer.
-    pub(super) fn ask_what_is_owed(&mut self, now: Instant) {
-        if self.directory.is_owed {
             self.find_directory(now);
         }
     }

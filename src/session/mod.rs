@@ -24,6 +24,7 @@ mod pinhole;
 mod refusal;
 mod replies;
 mod story;
+mod turn;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -201,6 +202,8 @@ pub struct Session {
     watch: Option<Box<Watch>>,
     /// Until when the server has to say something, where the client is not read before it does.
     silence: Option<Instant>,
+    /// The end of a reply was in doubt: the server is asked nothing that matters before it has been silent until then.
+    quiet_at: Option<Instant>,
     actions: VecDeque<Action>,
 }
 
@@ -230,6 +233,7 @@ impl Session {
             directory: Directory::default(),
             watch: None,
             silence: None,
+            quiet_at: None,
             actions: VecDeque::new(),
         };
         session.watch_limits(now);
@@ -280,6 +284,7 @@ impl Session {
             Input::Stop => self.close_with_421(now, CloseReason::Shutdown),
             Input::Timeout => self.timeout(now),
         }
+        self.ask_in_turn(now);
         self.end_if_client_done(now);
         self.watch_server(now, heard_server);
     }
@@ -303,7 +308,7 @@ impl Session {
             Control::Relaying | Control::ClientDone => None,
             Control::Closed => return None,
         };
-        let answers = self.pending.held_until().filter(|_| !self.replies.is_inside());
+        let answers = self.abort_deadline().into_iter().chain(self.turn_deadline());
         let held = self.held.map(|(_, until)| until);
         let others = self.data.deadline().into_iter().chain(self.directory.deadline());
         let limits = self.limits_deadline();

@@ -61,12 +61,17 @@ pub(super) struct Request {
 
 /// Where the talk about the next data connection stands.
 ///
-///   server passive: Settled --> Asked --227, 229--> Opening --opened--> Settled (the client is answered)
-///   server active:  Settled --> Opening --opened--> Offered --200--> Settled (the client is answered)
+///   server passive: Settled --> Queued --earlier replies ended--> Asked --227, 229--> Opening --opened--> Settled
+///   server active:  Settled --> Opening --opened--> Offered --200--> Settled
+///
+/// The client is answered where it ends in Settled. A server that does not know the notation in which it was asked leads
+/// from Asked back to Queued, and from Offered to Offered, once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Negotiation {
     #[default]
     Settled,
+    /// The server is to be sent PASV or EPSV once it has answered everything before; see `turn.rs`.
+    Queued { request: Request, until: Instant },
     /// The server was sent PASV or EPSV.
     Asked { request: Request, until: Instant },
     /// The pinhole is on its way; `told` is an excerpt of the server's 227 or 229 where it has named a port, and `to` that port.
@@ -81,7 +86,7 @@ type Opening = (Request, Option<Box<[u8]>>, Option<SocketAddr>);
 impl Negotiation {
     pub(super) const fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Asked { until, .. } | Self::Offered { until, .. } => Some(*until),
+            Self::Queued { until, .. } | Self::Asked { until, .. } | Self::Offered { until, .. } => Some(*until),
             Self::Settled | Self::Opening { .. } => None,
         }
     }
@@ -144,13 +149,36 @@ impl Session {
             self.ends.server.ip().is_ipv6() || self.data.notations.of(server).unwrap_or_else(|| wish.is_extended());
         let request = Request { wish, said: excerpt(said), server, extended, retried: false };
         match server {
-            Mode::Passive => self.ask(now, request),
+            Mode::Passive => self.queue(now, request),
             Mode::Active => {
                 let server = self.server_listens()?;
                 self.open(request, server, None)?;
             }
         }
         Ok(())
+    }
+
+    /// Has the server asked for a port when it is its turn.
+    fn queue(&mut self, now: Instant, request: Request) {
+        self.data.negotiation = Negotiation::Queued { request, until: now + ANSWER };
+    }
+
+    /// Nothing more is asked of the server.
+    pub(super) fn drop_queued(&mut self) {
+        if matches!(self.data.negotiation, Negotiation::Queued { .. }) {
+            self.data.negotiation = Negotiation::Settled;
+        }
+    }
+
+    /// It is the turn of what is queued. The rules may have changed since.
+    pub(super) fn ask_queued(&mut self, now: Instant) {
+        match std::mem::take(&mut self.data.negotiation) {
+            Negotiation::Queued { request, .. } => match self.client_leg(request.wish) {
+                Ok(_) => self.ask(now, request),
+                Err(refusal) => self.refuse(now, refusal, &request.said),
+            },
+            other => self.data.negotiation = other,
+        }
     }
 
     /// Asks the server for a port.
@@ -172,7 +200,7 @@ impl Session {
                 return self.refuse_now(Refusal::MalformedReply(Malformed::Missing), &said);
             }
             return match self.in_other_words(request, code) {
-                Some(request) => self.ask(now, request),
+                Some(request) => self.queue(now, request),
                 None => lines.into_iter().for_each(|line| self.forward(Side::Client, line)),
             };
         }
@@ -319,7 +347,10 @@ impl Session {
         }
         match std::mem::take(&mut self.data.negotiation) {
             Negotiation::Opening { request, told, to, .. } => Some((request, told, to)),
-            Negotiation::Settled | Negotiation::Asked { .. } | Negotiation::Offered { .. } => None,
+            Negotiation::Settled
+            | Negotiation::Queued { .. }
+            | Negotiation::Asked { .. }
+            | Negotiation::Offered { .. } => None,
         }
     }
 
@@ -401,7 +432,10 @@ impl Session {
 
     /// The server is given more time: it works at what was asked before.
     pub(super) fn extend_negotiation(&mut self, now: Instant) {
-        if let Negotiation::Asked { until, .. } | Negotiation::Offered { until, .. } = &mut self.data.negotiation {
+        if let Negotiation::Queued { until, .. }
+        | Negotiation::Asked { until, .. }
+        | Negotiation::Offered { until, .. } = &mut self.data.negotiation
+        {
             *until = now + ANSWER;
         }
     }

@@ -151,9 +151,7 @@ impl Pending {
         };
         let is_past = match self.queue.front() {
             Some(Expected::Abort) => !fits,
-            // Only what was asked for by PASV or EPSV can be behind the next command.
-            Some(_) => self.is_leftover() && matches!(number, 227 | 229) && self.queue.contains(&Expected::Passive),
-            None => false,
+            Some(_) | None => false,
         };
         is_past && self.queue.iter().any(|expected| !matches!(expected, Expected::Abort | Expected::Ours(_)))
     }
@@ -293,11 +291,16 @@ impl Pending {
         self.since.filter(|_| first == Some(&Expected::Abort) || self.is_leftover()).map(|since| since + ABORT)
     }
 
-    /// Until when an answer of our own is held for an ABOR's.
-    pub(super) fn held_until(&self) -> Option<Instant> {
+    /// Until when an ABOR's answer holds up an answer of our own, or a question that waits for the queue to be empty.
+    pub(super) fn held_until(&self, has_question: bool) -> Option<Instant> {
         let skipped = usize::from(self.is_leftover());
         let next = self.queue.iter().skip(skipped).find(|expected| **expected != Expected::Abort);
-        self.abort_until().filter(|_| matches!(next, Some(Expected::Ours(_))))
+        let is_held = match next {
+            Some(Expected::Ours(_)) => true,
+            Some(_) => false,
+            None => has_question,
+        };
+        self.abort_until().filter(|_| is_held)
     }
 
     /// The next answer of our own, where it is its turn.

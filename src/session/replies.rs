@@ -61,6 +61,7 @@ impl Session {
                 return self.close_with_421(now, CloseReason::NotFtp);
             }
         }
+        self.doubt_end(now, part);
         match (part, self.expected()) {
             (Part::Stray, _) if greeting => return self.close_with_421(now, CloseReason::NotFtp),
             // "227(10,0,0,1,4,1)": no reply, but clients that look at three digits only would take it for one.
@@ -197,7 +198,7 @@ impl Session {
         }
     }
 
-    fn expected(&self) -> Option<&Expected> {
+    pub(super) fn expected(&self) -> Option<&Expected> {
         self.answering.index().and_then(|index| self.pending.get(index))
     }
 
@@ -299,12 +300,10 @@ impl Session {
                 let told = format!("{} {excuse}", code.number());
                 self.forward(Side::Client, told.into_bytes());
                 self.transfer_answered(now, code);
-                self.ask_what_is_owed(now);
             }
             Some(Expected::Transfer { .. }) => {
                 lines.into_iter().for_each(|line| self.forward(Side::Client, line));
                 self.transfer_answered(now, code);
-                self.ask_what_is_owed(now);
             }
             Some(Expected::EpsvAll) => self.epsv_all &= success,
             Some(Expected::Quit) if success => self.control = Control::Leaving { until: now + LEAVE },

@@ -297,7 +297,11 @@ impl<'a> World<'a> {
         if self.ended[0] && self.oracle.asked.is_empty() && !waits && !leaves {
             return Err("the client has gone, has all its answers, and the session stays".into());
         }
-        let session = self.session.poll_timeout().map(|due| (due - self.start).as_secs());
+        // The clock has whole seconds.
+        let session = self.session.poll_timeout().map(|due| {
+            let since = due.saturating_duration_since(self.start);
+            since.as_secs() + u64::from(since.subsec_nanos() > 0)
+        });
         let others = [self.server.timer(self.now), self.client.timer(), self.path.timer()];
         let others = others.into_iter().flatten().filter(|due| *due > self.now);
         let Some(next) = others.chain(session.map(|due| due.max(self.now))).min() else { return Ok(false) };

@@ -91,6 +91,7 @@ impl Oracle {
                 if !allowed {
                     return no("PASV or EPSV is not in its strict form");
                 }
+                self.may_ask()?;
                 self.server_asked = true;
                 return Ok(());
             }
@@ -113,6 +114,19 @@ impl Oracle {
             return no(format!("the server is told {at}, which is no open pinhole"));
         }
         Ok(())
+    }
+
+    /// The server is asked for a port only when it owes nothing: else what it owes could pass for the answer.
+    fn may_ask(&self) -> Verdict {
+        if self.from_server.is_inside() {
+            return no("the server is asked for a port in the middle of a reply");
+        }
+        // Who knows what a wild server owes? An ABOR may have no reply of its own.
+        let is_owed = |asked: &&Asked| asked.forwarded && asked.kind != Kind::Abort;
+        match self.asked.iter().find(is_owed).filter(|_| self.manner != Manner::Wild) {
+            Some(owed) => no(format!("the server is asked for a port, and owes the answer to {owed:?}")),
+            None => Ok(()),
+        }
     }
 
     fn passes(&mut self) -> Verdict {
