@@ -23,7 +23,9 @@ impl Session {
         let in_doubt = match (part, self.expected()) {
             // Lines outside of any reply.
             (Part::Stray, _) => true,
-            (Part::First(code) | Part::Only(code), expected) if is_passive(code) => expected != Some(&Expected::Passive),
+            (Part::First(code) | Part::Only(code), expected) if is_passive(code) => {
+                expected != Some(&Expected::Passive)
+            }
             (Part::Last(_) | Part::Only(_), Some(Expected::Status)) => true,
             // Help texts, messages of directories.
             (Part::Last(_), Some(Expected::Plain { .. } | Expected::Moved)) => true,

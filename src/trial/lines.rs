@@ -166,6 +166,14 @@ impl Follower {
                 | Action::CloseWrite(_) => {}
             }
         }
+        // A server that is made up says no more than it was asked for.
+        if let Some(at) = self.session.turn_deadline() {
+            self.now = self.now.max(at);
+            let next = self.give(Input::Timeout);
+            outcome.then.extend(next.then);
+            outcome.refused = outcome.refused.or(next.refused);
+            outcome.asked.extend(next.asked);
+        }
         outcome
     }
 }

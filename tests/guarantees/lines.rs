@@ -1,5 +1,9 @@
 //! A line that one peer sends never acts as a line of the other.
 
+use std::io::Write as _;
+use std::thread;
+use std::time::Duration;
+
 use super::support::*;
 
 /// A 227 whose port somebody listens at, who must never be dialled.
@@ -57,6 +61,66 @@ fn a_227_in_an_echo_opens_nothing() {
     server.say("500 What?");
     client.expect_code("500");
     nothing_opened(&gate, &mut client, &mut server, &trap);
+}
+
+/// A listing whose file names end the reply and answer PASV, told while PASV waits in the same segment as STAT.
+#[test]
+fn a_227_behind_a_false_end_of_a_listing_opens_nothing() {
+    let gate = Gate::start();
+    let (lure, trap) = lure();
+    let (mut client, mut server) = gate.session();
+    client.send(b"STAT -1\r\nPASV\r\n");
+    server.expect("STAT -1");
+    server.send(format!("213-Status\r\n213 x\r\n{lure}\r\n{lure}\r\n").as_bytes());
+    client.expect_code("213");
+    // The rest of a long listing comes in several pieces.
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(20));
+        server.send(format!("name\r\n{lure}\r\n").as_bytes());
+    }
+    server.send(b"213 End\r\n");
+    server.expect("PASV");
+    let data = listen(SERVER);
+    server.say(&told_227(SERVER, port_of(&data)));
+    let told = (0..5).map(|_| client.line()).collect::<Vec<_>>();
+    assert!(told.iter().all(|line| line == "name"), "{told:?}");
+    let port = the_port_in(&client.expect_code("227"));
+    let _ours = dial(CLIENT, port).unwrap();
+    accept(&data);
+    nobody_came_to(&trap);
+}
+
+/// The client holds the rest of the listing up by taking nothing of it, as long as it likes.
+#[test]
+fn a_client_that_takes_nothing_does_not_make_the_server_look_silent() {
+    /// More bytes than the kernel keeps for a client that takes nothing.
+    const NAMES: usize = 1 << 15;
+    let gate = Gate::start();
+    let (lure, trap) = lure();
+    let (mut client, mut server) = gate.session();
+    socket2::SockRef::from(&client.stream).set_recv_buffer_size(1 << 16).unwrap();
+    client.send(b"STAT -1\r\nPASV\r\n");
+    server.expect("STAT -1");
+    let mut listing = server.stream.try_clone().unwrap();
+    let name = "n".repeat(254);
+    let names = [b"213-Status\r\n213 x\r\n".to_vec(), format!("{name}\r\n").repeat(NAMES).into_bytes()].concat();
+    let rest = format!("{lure}\r\n").repeat(1000) + "213 End\r\n";
+    let teller = thread::spawn(move || {
+        listing.set_write_timeout(Some(PATIENCE)).unwrap();
+        listing.write_all(&names).and_then(|()| listing.write_all(rest.as_bytes())).unwrap();
+    });
+    // All that the kernel keeps is full by then.
+    thread::sleep(Duration::from_millis(1500));
+    client.expect_code("213");
+    (0..NAMES).for_each(|_| client.expect(&name));
+    teller.join().unwrap();
+    server.expect("PASV");
+    let data = listen(SERVER);
+    server.say(&told_227(SERVER, port_of(&data)));
+    let port = the_port_in(&client.expect_code("227"));
+    let _ours = dial(CLIENT, port).unwrap();
+    accept(&data);
+    nobody_came_to(&trap);
 }
 
 #[test]
