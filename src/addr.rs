@@ -102,18 +102,51 @@ role! {
 /// written as IPv4 or as IPv6 that leads there.
 #[must_use]
 pub fn is_dialable(ip: IpAddr) -> bool {
-    embedded_v4(ip).is_none_or(|ip| is_dialable(ip.into())) && is_host(ip)
+    embedded_v4(ip).all(|ip| is_host(ip.into())) && is_host(ip)
 }
 
-/// The IPv4 address that an IPv6 address leads to by way of a translator or tunnel: NAT64's well-known prefix (RFC 6052
-/// section 2.1), 6to4 (RFC 3056 section 2), and IPv4-compatible addresses (RFC 4291 section 2.5.5.1).
-#[must_use]
-pub fn embedded_v4(ip: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(ip) = ip.to_canonical() else { return None };
-    match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(joined(high, low)),
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(joined(high, low)),
-        _ => None,
+/// The IPv4 addresses that an IPv6 address may lead to by way of a translator or tunnel:
+///
+/// - NAT64: the well-known prefix (RFC 6052 section 2.1) and that for local use (RFC 8215)
+/// - SIIT's IPv4-translated addresses (RFC 2765 section 2.1)
+/// - IPv4-compatible addresses (RFC 4291 section 2.5.5.1)
+/// - 6to4 (RFC 3056 section 2)
+/// - Teredo's server and client (RFC 4380 section 4)
+/// - ISATAP (RFC 5214 section 6.1)
+///
+/// Prefixes that a network has chosen for itself are known to nobody else. An IPv4-mapped address is the IPv4 address,
+/// and embeds none.
+pub fn embedded_v4(ip: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
+    let found = match ip.to_canonical() {
+        IpAddr::V4(_) => [None; 4],
+        IpAddr::V6(ip) => match ip.segments() {
+            [0x64, 0xff9b, 1, ..] => in_local_nat64(ip.octets()),
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] | [0x2002, high, low, ..] => {
+                [Some(joined(high, low)), None, None, None]
+            }
+            [0, 0, 0, 0, 0, 0, high, low] if high != 0 => [Some(joined(high, low)), None, None, None],
+            [0x2001, 0, server_high, server_low, _, _, high, low] => {
+                [Some(joined(server_high, server_low)), Some(joined(!high, !low)), None, None]
+            }
+            [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => [Some(joined(high, low)), None, None, None],
+            _ => [None; 4],
+        },
+    };
+    found.into_iter().flatten()
+}
+
+/// What an address within 64:ff9b:1::/48 may embed: the prefix of the translator may be of any length from 48 on that RFC
+/// 6052 section 2.2 knows, and only its operator knows which.
+fn in_local_nat64(octets: [u8; 16]) -> [Option<Ipv4Addr>; 4] {
+    // Octet 8 is no part of an address.
+    let readings = [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12], [12, 13, 14, 15]]
+        .map(|places| Ipv4Addr::from(places.map(|place| octets[place])));
+    // The prefix and the suffix are mostly zeros. No translator leads to 0.0.0.0/8, so that is no reading.
+    let is_reading = |ip: &Ipv4Addr| ip.octets()[0] != 0;
+    if readings.iter().any(is_reading) {
+        readings.map(|ip| Some(ip).filter(is_reading))
+    } else {
+        [Some(Ipv4Addr::UNSPECIFIED), None, None, None]
     }
 }
 
@@ -390,6 +423,48 @@ mod tests {
         ] {
             assert!(is_dialable(ip.parse().unwrap()), "{ip}");
         }
+    }
+
+    /// Every form in which an IPv6 address carries an IPv4 address, with one that must not be dialled and one that may.
+    #[test]
+    fn ipv6_is_judged_by_the_ipv4_that_it_embeds() {
+        for (form, never, may) in [
+            ("NAT64, RFC 6052", "64:ff9b::7f00:1", "64:ff9b::cb00:7105"),
+            ("local NAT64, RFC 8215, /96", "64:ff9b:1::7f00:1", "64:ff9b:1::cb00:7105"),
+            ("local NAT64, /96, deeper", "64:ff9b:1:2:0:4:7f00:1", "64:ff9b:1:2:0:4:cb00:7105"),
+            ("local NAT64, /48", "64:ff9b:1:7f00:0:100::", "64:ff9b:1:cb00:71:500::"),
+            ("local NAT64, /48, link-local", "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a01:2:300::"),
+            ("local NAT64, /48, with a suffix", "64:ff9b:1:7f00:0:100:0:9", "64:ff9b:1:cb00:71:500:0:9"),
+            ("local NAT64, /56", "64:ff9b:1:7f:0:1::", "64:ff9b:1:cb:0:7105::"),
+            ("local NAT64, /64", "64:ff9b:1:1:7f:0:100:0", "64:ff9b:1:1:cb:71:500:0"),
+            ("SIIT, RFC 2765", "::ffff:0:7f00:1", "::ffff:0:cb00:7105"),
+            ("mapped", "::ffff:7f00:1", "::ffff:cb00:7105"),
+            ("compatible", "::7f00:1", "::cb00:7105"),
+            ("6to4", "2002:7f00:1::1", "2002:cb00:7105::1"),
+            ("Teredo, the client", "2001:0:cb00:7105:8000:63bf:80ff:fffe", "2001:0:cb00:7105:8000:63bf:34ff:8efa"),
+            ("Teredo, the server", "2001:0:7f00:1:8000:63bf:34ff:8efa", "2001:0:4136:e378:8000:63bf:3fff:fdd2"),
+            ("ISATAP", "2001:db8::5efe:7f00:1", "2001:db8::5efe:cb00:7105"),
+            ("ISATAP, global", "2001:db8::200:5efe:a9fe:a9fe", "2001:db8::200:5efe:cb00:7105"),
+        ] {
+            assert!(!is_dialable(never.parse().unwrap()), "{form}: {never}");
+            assert!(is_dialable(may.parse().unwrap()), "{form}: {may}");
+        }
+        // Neither reading of these is an address of a host.
+        for nobody in ["64:ff9b::", "64:ff9b:1::", "::ffff:0:0:0"] {
+            assert!(!is_dialable(nobody.parse().unwrap()), "{nobody}");
+        }
+        assert!(is_dialable("2001:1::7f00:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_embedded_address_is_read_where_the_prefix_has_it() {
+        let read = |ip: &str| embedded_v4(ip.parse().unwrap()).map(|ip| ip.to_string()).collect::<Vec<_>>();
+        assert_eq!(read("64:ff9b:1::203.0.113.5"), ["203.0.113.5"]);
+        // With a prefix of 48 bits, or of 64.
+        assert_eq!(read("64:ff9b:1:cb00:71:500::"), ["203.0.113.5", "113.5.0.0"]);
+        assert_eq!(read("2001:0:4136:e378:8000:63bf:3fff:fdd2"), ["65.54.227.120", "192.0.2.45"]);
+        assert_eq!(read("2001:db8::1"), [""; 0]);
+        assert_eq!(read("203.0.113.5"), [""; 0]);
     }
 
     #[test]

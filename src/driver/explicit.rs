@@ -206,7 +206,7 @@ fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<All
 
 /// Whether an address is this machine's, or that of a NAT in front of it which would lead back here.
 fn is_gate(caller: &Caller<'_>, policy: &Policy, ip: IpAddr) -> bool {
-    if embedded_v4(ip).is_some_and(|ip| is_gate(caller, policy, ip.into())) {
+    if embedded_v4(ip).any(|ip| is_gate(caller, policy, ip.into())) {
         return true;
     }
     let mut advertised = policy.listeners.iter().flat_map(|listener| &listener.advertise);

@@ -48,5 +48,5 @@ pub(super) async fn of(listener: &Listener, stream: &TcpStream) -> Option<Origin
 
 /// Active mode dials the client. A balancer elsewhere has no clients that are this machine, or on its links alone.
 fn may_be_client(client: IpAddr, balancer: IpAddr) -> bool {
-    (is_dialable(client) && !net::is_local(client)) || net::is_local(balancer)
+    (is_dialable(client) && !net::leads_here(client)) || net::is_local(balancer)
 }

@@ -142,7 +142,7 @@ fn check_original(original: OriginalDst) -> Result<(), (&'static str, String)> {
     if !is_dialable(original.ip()) {
         return Err(("destination_not_dialable", original.to_string()));
     }
-    if net::is_local(original.ip()) {
+    if net::leads_here(original.ip()) {
         return Err(("destination_is_gate", original.to_string()));
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::addr::{PortRange, PortRanges};
+use crate::addr::{PortRange, PortRanges, embedded_v4};
 
 /// Whether `ip` is an address of this machine: one that a plain socket can have.
 ///
@@ -26,6 +26,12 @@ pub fn is_local(ip: IpAddr) -> bool {
         socket.local_addr()
     });
     from.is_ok_and(|from| from.as_socket().is_some_and(|from| from.ip() == ip))
+}
+
+/// Whether `ip` is an address of this machine, or an IPv6 address by which a translator or tunnel may lead to one.
+#[must_use]
+pub fn leads_here(ip: IpAddr) -> bool {
+    is_local(ip) || embedded_v4(ip).any(|ip| is_local(ip.into()))
 }
 
 fn may_bind_anything(ip: IpAddr) -> bool {
@@ -92,5 +98,7 @@ mod tests {
     fn loopback_is_ours_and_a_documentation_address_is_not() {
         assert!(is_local("127.0.0.1".parse().unwrap()));
         assert!(!is_local("192.0.2.77".parse().unwrap()));
+        assert!(leads_here("2001:db8::5efe:7f00:1".parse().unwrap()));
+        assert!(!leads_here("2001:db8::5efe:192.0.2.77".parse().unwrap()));
     }
 }

@@ -8,7 +8,7 @@ mod options;
 pub mod proxy_header;
 
 pub use descriptors::close_inherited;
-pub use local::{ephemeral_ports, is_local, may_be_transparent};
+pub use local::{ephemeral_ports, is_local, leads_here, may_be_transparent};
 pub use names::{NameError, Names};
 pub use open::{CONTROL_BACKLOG, accept, dial, listen, listen_in_place_of};
 pub use options::{
