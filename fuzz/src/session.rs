@@ -3,7 +3,7 @@
 //! The input is text, a step in each line; the first has a letter for each thing that is not as usual:
 //!
 //! ```text
-//! first line   6 client is IPv6, 7 server is IPv6, n another address is advertised, p a server_mode: passive, active,
+//! first line   6 client is IPv6, 7 server is IPv6, n another address is advertised, g the client is the gate, p a server_mode: passive, active,
 //!              f at_session_end: finish, i no inbound, o no outbound, y read_only, k paths
 //! cX sX        the client, the server says X and the end of a line; CX, SX: without the end; n N: LF alone
 //! o12 O        the pinhole that was asked for stands at the range's second and third port; it cannot be
@@ -51,6 +51,7 @@ struct World {
     now: Instant,
     ends: Ends,
     announced: IpAddr,
+    client_is_gate: bool,
     rule: Arc<Rule>,
     other_rule: Arc<Rule>,
     pinholes: Vec<Known>,
@@ -103,6 +104,7 @@ impl World {
         let now = Instant::now();
         let setting = Setting {
             ends,
+            client_is_gate: has(b'g'),
             announced: Some(announced),
             rule: Arc::clone(&rule),
             candidates: None,
@@ -118,6 +120,7 @@ impl World {
             now,
             ends,
             announced,
+            client_is_gate: has(b'g'),
             rule,
             other_rule: Arc::new(self::rule(&has, 11_001, 41_000)),
             pinholes: Vec::new(),
@@ -350,6 +353,7 @@ impl World {
                 assert_eq!(Some(ports), inbound.map(|inbound| &inbound.gate_ports));
             }
             Leg::Dial { to, from, .. } => {
+                assert!(!self.client_is_gate, "the gate is led to itself");
                 assert_eq!((to.ip(), *from), (self.ends.client.ip(), self.ends.front.ip()));
                 assert!(outbound.is_some() && dialled(outbound.map(|outbound| &outbound.client_ports), to.port()));
             }

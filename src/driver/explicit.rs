@@ -1,6 +1,6 @@
 //! A client of an explicit listener: asked for its server, which is looked up, held against the rules and dialled.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::peer::Heard;
-use super::route::{Caller, Destination, Routed, unreachable};
+use super::route::{Caller, Destination, Routed, is_gate, unreachable};
 use super::{Allowed, Phase, asker};
-use crate::addr::{ServerAddr, Side, embedded_v4, is_dialable};
+use crate::addr::{ServerAddr, Side, is_dialable};
 use crate::ftp::redact::{escaped, loggable};
-use crate::net::{self, NameError};
-use crate::policy::{Advertised, Policy};
+use crate::net::NameError;
+use crate::policy::Policy;
 use crate::session::{CloseReason, Event, Host, Named, Naming, Refusal, Step, WELCOME};
 
 /// How long a client may take to name its server.
@@ -195,22 +195,11 @@ fn check(caller: &Caller<'_>, policy: &Policy, server: ServerAddr) -> Result<All
     if !is_dialable(server.ip()) {
         return Err(Refusal::DestinationNotDialable(server.ip()));
     }
-    if is_gate(caller, policy, server.ip()) {
+    if is_gate(caller.context, policy, server.ip()) {
         return Err(Refusal::DestinationIsGate(server.ip()));
     }
     Allowed::by(policy.decide(&asker(caller.listener, caller.origin.client, server))).map_err(|denied| {
         caller.log.denied(&caller.listener.name, &server, &denied);
         Refusal::DestinationDenied
     })
-}
-
-/// Whether an address is this machine's, or that of a NAT in front of it which would lead back here.
-fn is_gate(caller: &Caller<'_>, policy: &Policy, ip: IpAddr) -> bool {
-    if embedded_v4(ip).any(|ip| is_gate(caller, policy, ip.into())) {
-        return true;
-    }
-    let mut advertised = policy.listeners.iter().flat_map(|listener| &listener.advertise);
-    net::is_local(ip)
-        || advertised.any(|advertise| advertise.advertised == Advertised::Address(ip))
-        || caller.context.names.is_advertised(ip)
 }

@@ -85,11 +85,24 @@ pub async fn lead(
 }
 
 fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pin<Box<impl Future<Output = ()>>> {
-    let route::Routed { client, server, ends, announced, bindings, allowed, policy, log, called, place } = routed;
+    let route::Routed {
+        client,
+        server,
+        ends,
+        client_is_gate,
+        announced,
+        bindings,
+        allowed,
+        policy,
+        log,
+        called,
+        place,
+    } = routed;
     let now = Instant::now();
     let notations = context.memory.of(ends.server, now);
     let Allowed { rule, candidates } = allowed;
-    let setting = Setting { ends, announced, rule, candidates, timeouts: policy.timeouts, notations, called };
+    let setting =
+        Setting { ends, client_is_gate, announced, rule, candidates, timeouts: policy.timeouts, notations, called };
     let session = Session::new(setting, now);
     let driver = Box::new(Driver {
         session,

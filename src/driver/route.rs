@@ -11,7 +11,7 @@ use super::explicit;
 use super::origin::{self, Origin};
 use super::peer::Peer;
 use super::{Allowed, Context, asker};
-use crate::addr::{BackAddr, Ends, FrontAddr, OriginalDst, ServerAddr, is_dialable};
+use crate::addr::{BackAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable};
 use crate::limits::{Place, TurnedAway};
 use crate::net::{self, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
@@ -27,6 +27,7 @@ pub(super) struct Routed {
     pub(super) client: Peer,
     pub(super) server: TcpStream,
     pub(super) ends: Ends,
+    pub(super) client_is_gate: bool,
     pub(super) announced: Option<IpAddr>,
     pub(super) bindings: Bindings,
     pub(super) allowed: Allowed,
@@ -148,6 +149,17 @@ fn check_original(original: OriginalDst) -> Result<(), (&'static str, String)> {
     Ok(())
 }
 
+/// Whether an address is this machine's, or that of a NAT in front of it which would lead back here.
+pub(super) fn is_gate(context: &Context, policy: &Policy, ip: IpAddr) -> bool {
+    if embedded_v4(ip).any(|ip| is_gate(context, policy, ip.into())) {
+        return true;
+    }
+    let mut advertised = policy.listeners.iter().flat_map(|listener| &listener.advertise);
+    net::is_local(ip)
+        || advertised.any(|advertise| advertise.advertised == Advertised::Address(ip))
+        || context.names.is_advertised(ip)
+}
+
 impl Caller<'_> {
     /// Takes a place under the rule that holds, where the user does not decide.
     pub(super) fn enter(&mut self, allowed: &Allowed) -> Result<(), TurnedAway> {
@@ -190,8 +202,9 @@ impl Caller<'_> {
         let announced = self.announced(destination.front).await;
         let proxies = self.origin.via.map(|_| self.listener.proxies.clone());
         let bindings = Bindings { proxies, ..bindings(self.context, self.listener, &ends, destination.local) };
+        let client_is_gate = is_gate(self.context, &policy, ends.client.ip());
         let Self { peer: client, place, log, .. } = self;
-        Some(Routed { client, server, ends, announced, bindings, allowed, policy, called, place, log })
+        Some(Routed { client, server, ends, client_is_gate, announced, bindings, allowed, policy, called, place, log })
     }
 
     /// What the client is told in 227; `None` where nobody knows.

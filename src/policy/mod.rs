@@ -24,8 +24,8 @@ pub use hours::{Hours, Span};
 pub use limits::{GateLimits, Limit, Reached, RuleLimits, SessionLimits, Together, Whose};
 pub use listener::{Advertise, Advertised, Interception, Listener, Proxies, ProxyVersion, Source, Stand};
 pub use rule::{
-    AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, Outbound, Permission, Rule,
-    ServerMode,
+    AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, NotDialled, Outbound, Permission,
+    Rule, ServerMode,
 };
 pub use table::Rules;
 

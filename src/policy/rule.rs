@@ -1,13 +1,15 @@
 //! One rule: whom it is for, and which ports data connections may use under it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::paths::PathRule;
 use super::{Asker, Commands, Globs, Hours, ProxyVersion, RuleLimits};
-use crate::addr::{ClientAddr, Network, PortRanges, ServerAddr};
+use crate::addr::{ClientAddr, Network, PortRanges, ServerAddr, is_dialable};
 
 /// One rule of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,11 +109,51 @@ impl Rule {
         self.to.iter().find(|to| to.contains(asker.server) && takes_port(to))
     }
 
+    /// Whether active mode may dial a client of the rule at this address; `is_gate`: it is, or leads to, this machine.
+    ///
+    /// A client's word leads the gate to itself, to loopback and to link-local addresses only where `from` has an entry that
+    /// can mean nothing else: within 127.0.0.0/8 or ::1 for loopback and for the gate's other addresses, or such an
+    /// address alone; within 169.254.0.0/16 or fe80::/10 for link-local ones.
+    ///
+    /// # Errors
+    /// Where it may not.
+    pub fn may_dial(&self, client: IpAddr, is_gate: bool) -> Result<(), NotDialled> {
+        let nets = || {
+            self.from.iter().filter_map(|network| match network {
+                Network::Any => None,
+                Network::Net(net) => Some(net),
+            })
+        };
+        if client.is_loopback() {
+            let is_meant = nets().any(|net| is_within(net, is_loopback) && net.contains(&client));
+            return if is_meant { Ok(()) } else { Err(NotDialled::Gate) };
+        }
+        if is_link_local(client) {
+            let is_meant = nets().any(|net| is_within(net, is_link_local) && net.contains(&client));
+            return if is_meant { Ok(()) } else { Err(NotDialled::NoHost) };
+        }
+        if !is_dialable(client) {
+            return Err(NotDialled::NoHost);
+        }
+        let is_alone = |net: &IpNet| net.prefix_len() == net.max_prefix_len() && net.addr() == client;
+        let is_meant = !is_gate || nets().any(|net| is_within(net, is_loopback) || is_alone(net));
+        if is_meant { Ok(()) } else { Err(NotDialled::Gate) }
+    }
+
     /// Whether the rule is for this user.
     #[must_use]
     pub fn is_for_user(&self, user: &[u8]) -> bool {
         self.users.as_ref().is_none_or(|users| users.matches(user))
     }
+}
+
+/// Why active mode does not dial a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotDialled {
+    /// It is on the gate's own machine, and `from` does not say that this is meant.
+    Gate,
+    /// Its address is link-local and `from` does not say that this is meant, or it is no address of a host at all.
+    NoHost,
 }
 
 /// Servers that a rule is for.
@@ -236,4 +278,68 @@ pub enum Datapath {
     Relay,
     /// The kernel, through nftables.
     Kernel,
+}
+
+/// Whether a network lies within a block, which is known by its first and its last address.
+fn is_within(net: &IpNet, is_in_block: impl Fn(IpAddr) -> bool) -> bool {
+    is_in_block(net.network()) && is_in_block(net.broadcast())
+}
+
+const fn is_loopback(ip: IpAddr) -> bool {
+    ip.is_loopback()
+}
+
+const fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_dialled_only_where_from_says_so() {
+        use NotDialled::{Gate, NoHost};
+        for (from, client, is_gate, expected) in [
+            ("any", "127.0.0.1", true, Err(Gate)),
+            ("0.0.0.0/0", "127.0.0.1", true, Err(Gate)),
+            ("127.0.0.0/7", "127.0.0.1", true, Err(Gate)),
+            ("127.0.0.0/8", "127.0.0.1", true, Ok(())),
+            ("127.0.0.2 any", "127.0.0.1", true, Err(Gate)),
+            ("127.0.0.2 any", "127.0.0.2", true, Ok(())),
+            ("::/0", "::1", true, Err(Gate)),
+            ("::1", "::1", true, Ok(())),
+            ("127.0.0.1 any", "::1", true, Err(Gate)),
+            ("any", "10.0.1.1", true, Err(Gate)),
+            ("10.0.1.0/24", "10.0.1.1", true, Err(Gate)),
+            ("10.0.1.0/31", "10.0.1.1", true, Err(Gate)),
+            ("10.0.1.2 any", "10.0.1.1", true, Err(Gate)),
+            ("10.0.1.1", "10.0.1.1", true, Ok(())),
+            ("127.0.0.1 10.0.1.0/24", "10.0.1.1", true, Ok(())),
+            ("any", "10.0.1.1", false, Ok(())),
+            ("2001:db8::/32", "2001:db8::1", true, Err(Gate)),
+            ("2001:db8::1", "2001:db8::1", true, Ok(())),
+            ("any", "169.254.7.7", false, Err(NoHost)),
+            ("169.254.0.0/16", "169.254.7.7", false, Ok(())),
+            ("any", "fe80::7", false, Err(NoHost)),
+            ("fe80::/10", "fe80::7", false, Ok(())),
+            ("any", "0.0.0.0", false, Err(NoHost)),
+            ("0.0.0.0", "0.0.0.0", true, Err(NoHost)),
+            ("224.0.0.1", "224.0.0.1", false, Err(NoHost)),
+            ("ff02::1", "ff02::1", false, Err(NoHost)),
+            ("255.255.255.255", "255.255.255.255", false, Err(NoHost)),
+            ("127.0.0.0/8 any", "64:ff9b::7f00:1", true, Err(NoHost)),
+        ] {
+            let networks = from.split(' ').map(|network| match network {
+                "any" => Network::Any,
+                host if !host.contains('/') => Network::Net(IpNet::from(host.parse::<IpAddr>().unwrap())),
+                net => Network::Net(net.parse().unwrap()),
+            });
+            let rule = Rule { from: networks.collect(), ..Rule::new("a", Permission::Allow) };
+            assert_eq!(rule.may_dial(client.parse().unwrap(), is_gate), expected, "{client} of {from}");
+        }
+    }
 }

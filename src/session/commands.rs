@@ -144,6 +144,7 @@ impl Session {
             return Err(Refusal::EpsvAll);
         }
         let Some(outbound) = self.rule.outbound.clone() else { return Err(Refusal::ActiveNotAllowed) };
+        self.may_dial_client()?;
         let named: SocketAddr = if command.verb == Verb::Port {
             host_port::parse_port(command.argument).map_err(Refusal::MalformedRequest)?.into()
         } else {

@@ -133,6 +133,8 @@ pub enum Action {
 pub struct Setting {
     /// Who is who.
     pub ends: Ends,
+    /// The client's address is this machine's, or leads to it.
+    pub client_is_gate: bool,
     /// What the client is told in 227 as the gate's address: F, or `advertise`; `None` while that is a name which
     /// nobody knows the address of.
     pub announced: Option<IpAddr>,
@@ -180,6 +182,7 @@ enum Control {
 #[derive(Debug)]
 pub struct Session {
     ends: Ends,
+    client_is_gate: bool,
     announced: Option<IpAddr>,
     rule: Arc<Rule>,
     control: Control,
@@ -211,11 +214,12 @@ impl Session {
     /// A session whose two control connections stand, and whose server has yet to greet.
     #[must_use]
     pub fn new(setting: Setting, now: Instant) -> Self {
-        let Setting { ends, announced, rule, candidates, timeouts, notations, called } = setting;
+        let Setting { ends, client_is_gate, announced, rule, candidates, timeouts, notations, called } = setting;
         let mut pending = Pending::default();
         let _nothing_before = pending.push(now, Expected::Greeting);
         let mut session = Self {
             ends,
+            client_is_gate,
             announced,
             rule,
             control: Control::Greeting { until: now + timeouts.greeting },

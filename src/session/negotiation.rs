@@ -16,7 +16,7 @@ use crate::addr::{PortRanges, Side};
 use crate::ftp::host_port::{self, Malformed};
 use crate::ftp::redact::{excerpt, loggable_reply};
 use crate::ftp::reply::{self, Code};
-use crate::policy::{ForeignAddress, ServerMode};
+use crate::policy::{ForeignAddress, NotDialled, ServerMode};
 
 /// How long a server has to answer where the client is not read meanwhile: PASV, PORT, or many commands at once.
 pub(super) const ANSWER: Duration = Duration::from_secs(60);
@@ -172,12 +172,14 @@ impl Session {
 
     /// It is the turn of what is queued. The rules may have changed since.
     pub(super) fn ask_queued(&mut self, now: Instant) {
-        match std::mem::take(&mut self.data.negotiation) {
-            Negotiation::Queued { request, .. } => match self.client_leg(request.wish) {
+        if !matches!(self.data.negotiation, Negotiation::Queued { .. }) {
+            return;
+        }
+        if let Negotiation::Queued { request, .. } = std::mem::take(&mut self.data.negotiation) {
+            match self.client_leg(request.wish) {
                 Ok(_) => self.ask(now, request),
                 Err(refusal) => self.refuse(now, refusal, &request.said),
-            },
-            other => self.data.negotiation = other,
+            }
         }
     }
 
@@ -271,9 +273,19 @@ impl Session {
             }
             Wish::Waits { at, .. } => {
                 let outbound = self.rule.outbound.as_ref().ok_or(Refusal::ActiveNotAllowed)?;
+                self.may_dial_client()?;
                 Ok(Leg::Dial { to: at, from: front, from_port: outbound.source_port })
             }
         }
+    }
+
+    /// Whether the rule has the gate connect to the client.
+    pub(super) fn may_dial_client(&self) -> Result<(), Refusal> {
+        let ip = self.ends.client.ip();
+        self.rule.may_dial(ip, self.client_is_gate).map_err(|why| match why {
+            NotDialled::Gate => Refusal::ClientIsGate(ip),
+            NotDialled::NoHost => Refusal::ClientNotDialable(ip),
+        })
     }
 
     fn server_listens(&self) -> Result<Leg, Refusal> {

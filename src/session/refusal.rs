@@ -36,6 +36,10 @@ pub enum Refusal {
         /// Where its control connection comes from.
         peer: IpAddr,
     },
+    /// Active mode would have the gate connect to itself, and the rule does not name the client for that.
+    ClientIsGate(IpAddr),
+    /// Active mode would have the gate connect to an address that no host elsewhere has: link-local, multicast.
+    ClientNotDialable(IpAddr),
     /// The server names another host's address, and the rule says to refuse that.
     ForeignServerAddress {
         /// What it named.
@@ -137,6 +141,8 @@ impl Refusal {
             Self::ClientPort { .. } => "client_port_outside_range",
             Self::ServerPort { .. } => "server_port_outside_range",
             Self::ForeignAddress { .. } => "foreign_address",
+            Self::ClientIsGate(_) => "client_is_gate",
+            Self::ClientNotDialable(_) => "client_not_dialable",
             Self::ForeignServerAddress { .. } => "foreign_server_address",
             Self::AdvertiseUnknown => "advertise_unknown",
             Self::MalformedRequest(_) => "malformed_request",
@@ -189,6 +195,9 @@ impl Refusal {
             }
             Self::ForeignAddress { named, peer } => {
                 format!("504 {named} is not your address; data goes to {peer} only.")
+            }
+            Self::ClientIsGate(peer) | Self::ClientNotDialable(peer) => {
+                format!("504 Active mode does not lead to {peer}; use PASV or EPSV.")
             }
             Self::ForeignServerAddress { .. } => {
                 "425 Can't open data connection: the server names another host's address.".into()
@@ -266,6 +275,18 @@ impl Refusal {
                     (then write `foreign_address: {{ client: use_peer }}`)"
                 )
             }
+            Self::ClientIsGate(ip) if ip.is_loopback() => format!(
+                "the client {ip} is on this machine; to let the gate connect to it, add `{ip}` to the rule's `from` \
+                beside any wider network"
+            ),
+            Self::ClientIsGate(ip) => format!(
+                "{ip} is this machine, or stands for it; to let the gate connect to it, add `{ip}` to the rule's `from` \
+                beside any wider network"
+            ),
+            Self::ClientNotDialable(ip) => format!(
+                "{ip} is no address of a host in the network; a link-local one needs a network such as \
+                `169.254.0.0/16` or `fe80::/10` in the rule's `from`"
+            ),
             Self::ForeignServerAddress { named, peer } => {
                 format!("the server named {named} but is {peer}; `foreign_address: use_peer` would use that")
             }

@@ -21,7 +21,9 @@ pub use lines::Said;
 pub use walk::{Looked, ports};
 
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, ServerAddr};
-use crate::policy::{Advertised, Asker, Candidates, Decision, Denied, Listener, Policy, Proxies, Rule, Source, Stand};
+use crate::policy::{
+    Advertised, Asker, Candidates, Decision, Denied, Listener, NotDialled, Policy, Proxies, Rule, Source, Stand,
+};
 use crate::session::{Notations, Setting};
 
 /// Who wants to do what.
@@ -104,6 +106,7 @@ impl Question<'_> {
         let (ends, announced, made_up) = self.ends();
         let setting = |rule: &Arc<Rule>| Setting {
             ends,
+            client_is_gate: self.client_is_gate(),
             announced: Some(announced),
             rule: Arc::clone(rule),
             candidates: candidates.clone(),
@@ -124,12 +127,33 @@ impl Question<'_> {
             rules,
             decision,
             ports: rule.as_ref().filter(|_| decision == Verdict::Allow).map_or_else(Vec::new, |rule| {
-                ports(rule).into_iter().chain(walk::of_gate(&self.policy.limits)).collect()
+                let active = self.not_dialled(rule).into_iter();
+                ports(rule).into_iter().chain(active).chain(walk::of_gate(&self.policy.limits)).collect()
             }),
             rule: rule.map(|rule| rule.name.clone()),
             note: self.note(announced, &made_up, said.is_empty()),
             lines: said,
         }
+    }
+
+    /// Whether the client is the gate's own machine, as far as the file and the question tell.
+    fn client_is_gate(&self) -> bool {
+        let ip = self.client.ip();
+        let is_own = |listener: &Listener| {
+            listener.bind.ip() == ip
+                || listener.advertise.iter().any(|entry| entry.advertised == Advertised::Address(ip))
+        };
+        ip.is_loopback() || self.gate == Some(ip) || self.policy.listeners.iter().any(is_own)
+    }
+
+    /// What there is to say where active mode is allowed, but not for this client.
+    fn not_dialled(&self, rule: &Rule) -> Option<String> {
+        let ip = self.client.ip();
+        let why = rule.may_dial(ip, self.client_is_gate()).err().filter(|_| rule.outbound.is_some())?;
+        Some(match why {
+            NotDialled::Gate => format!("active mode is refused for {ip}, which is the gate itself"),
+            NotDialled::NoHost => format!("active mode is refused for {ip}, which no host elsewhere has"),
+        })
     }
 
     fn decide(&self, asker: &Asker<'_>) -> (Verdict, Option<Arc<Rule>>, Option<Candidates>) {

@@ -156,3 +156,28 @@ fn five_ports_carry_twenty_clients_with_five_pinholes_each() {
         assert_eq!(all_of(ours), format!("for {number}").as_bytes());
     }
 }
+
+/// The gate does not connect to services of its own machine on a client's word: a rule has to name that machine.
+#[test]
+fn the_gate_is_not_led_to_itself() {
+    let trap = listen(CLIENT);
+    for from in ["any", "126.0.0.0/7"] {
+        let gate = Gate::with(|rules| rules.from = from);
+        let (mut client, mut server) = gate.session();
+        let line = format!("PORT {}", host_port(CLIENT, port_of(&trap)));
+        client.assert_refused(&mut server, &gate, &line, "504", "client_is_gate");
+        let line = format!("EPRT |1|127.0.0.1|{}|", port_of(&trap));
+        client.assert_refused(&mut server, &gate, &line, "504", "client_is_gate");
+        // Passive mode does not dial the client.
+        let (port, data) = client.passive(&mut server);
+        let _ours = dial(CLIENT, port).unwrap();
+        accept(&data);
+    }
+    nobody_came_to(&trap);
+    let gate = Gate::with(|rules| rules.from = "127.0.0.1");
+    let (mut client, mut server) = gate.session();
+    let (port, data) = client.active(&mut server);
+    client.begin(&mut server, "RETR a");
+    let _theirs = dial(SERVER, port).unwrap();
+    accept(&data);
+}

@@ -57,6 +57,7 @@ pub(crate) struct World<'a> {
 fn session(cast: &Cast, now: Instant) -> Session {
     let setting = Setting {
         ends: cast.ends,
+        client_is_gate: false,
         announced: Some(cast.announced),
         rule: std::sync::Arc::new(cast.rule.clone()),
         candidates: None,

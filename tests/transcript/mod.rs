@@ -5,7 +5,7 @@ mod show;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, PortRange, PortRanges, ServerAddr, Side};
+use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, Network, PortRange, PortRanges, ServerAddr, Side};
 use ftpgate::ftp::line::{LineFault, LineReader};
 use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
@@ -65,6 +65,7 @@ impl Player {
         let session = Session::new(
             Setting {
                 ends,
+                client_is_gate: setting("ends ").split_whitespace().any(|word| word == "local"),
                 announced,
                 rule: if candidates.is_some() { Candidates::nobody() } else { Arc::new(rule.clone()) },
                 candidates,
@@ -262,6 +263,15 @@ fn candidates(text: &str) -> Result<Option<Candidates>, String> {
     }
 }
 
+/// `any,127.0.0.0/8`
+fn from(text: &str) -> Result<Vec<Network>, String> {
+    let one = |network: &str| match network {
+        "any" => Ok(Network::Any),
+        net => net.parse().map(Network::Net).map_err(|_| format!("`{net}` is no network")),
+    };
+    text.split(',').map(one).collect()
+}
+
 /// `/in/**:upload+list;/out/**:download`
 fn paths(text: &str) -> Result<Vec<PathRule>, String> {
     let one = |entry: &str| {
@@ -340,6 +350,7 @@ fn rule(settings: &str) -> Result<Rule, String> {
                 Globs::for_names(users.split(',').map(str::to_owned).collect()).map_err(|error| error.to_string())
             })
             .transpose()?,
+        from: from(&get("from", "any"))?,
         commands: Commands {
             list: match (get("deny", ""), get("allow", "")) {
                 (deny, _) if !deny.is_empty() => CommandList::Without(list(&deny)),

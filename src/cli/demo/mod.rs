@@ -72,7 +72,7 @@ fn rules(port: u16, server: SocketAddr) -> String {
     format!(
         "version: 1\n\
          listeners:\n  - name: demo\n    bind: \"127.0.0.1:{port}\"\n    server: \"{server}\"\n\
-         rules:\n  - name: demo\n    from: any\n    to: any\n    action: allow\n    \
+         rules:\n  - name: demo\n    from: \"127.0.0.0/8\"\n    to: any\n    action: allow\n    \
          datapath: relay\n    inbound: \"10001-10050\"\n    outbound: \"40000-40049\"\n"
     )
 }

@@ -144,7 +144,8 @@ pub struct Rule {
     /// Listeners that it is for, by their names (default: every one).
     #[serde(default)]
     pub listener: Written<Many<ListenerName>>,
-    /// Clients: a network, an address, a list of them, or `any`.
+    /// Clients: a network, an address, a list of them, or `any`. Active mode from the gate's own machine needs an entry for
+    /// just that, such as `127.0.0.1`.
     #[serde(default)]
     pub from: Written<Many<Client>>,
     /// Servers: a network or an address, with or without a port, a list of them, or `any`. Where clients name their server
