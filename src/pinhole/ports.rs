@@ -4,6 +4,7 @@
 //! peer for which the port waits already gets the next one.
 
 mod brought;
+mod resting;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,7 +13,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use self::brought::{Bringer, Peer, Place, Readers};
+use self::resting::{Given, Resting};
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
 use crate::net::{accept, listen, prepare_data, reset_on_close};
@@ -35,6 +37,8 @@ const TABLES: usize = 64;
 const STRANGERS_TOLD: u8 = 8;
 /// How long accepting rests when there is no file descriptor for the next connection.
 const REST: Duration = Duration::from_millis(50);
+/// How many ports that rest are passed over in the search for one that does not.
+const PASSED_OVER: usize = 256;
 
 /// A leg that somebody is to connect to.
 pub(super) struct Wanted<'a> {
@@ -44,6 +48,8 @@ pub(super) struct Wanted<'a> {
     /// Taken before others, where it is in the range.
     pub(super) rather: Option<u16>,
     pub(super) from: IpAddr,
+    /// How long the port is waited for at most; for as long again the peer is not given it, while others are free.
+    pub(super) timeout: Duration,
     /// Who may bring the peer's connection, with a PROXY header that names it.
     pub(super) proxies: Option<&'a Proxies>,
 }
@@ -106,6 +112,7 @@ impl Default for Ports {
 #[derive(Debug, Default)]
 struct Table {
     ports: HashMap<Key, Port>,
+    resting: Resting,
     /// Names listeners and waiting pinholes, so that what is late finds nothing rather than the wrong one.
     last_serial: u64,
 }
@@ -148,7 +155,8 @@ impl std::fmt::Debug for Waiting {
 }
 
 impl Ports {
-    /// Takes a port of the range for one connection, at random; ports that another program has go to `skipped`.
+    /// Takes a port of the range for one connection: at random among those that do not rest, else the one that has rested
+    /// longest. Ports that another program has go to `skipped`.
     pub(super) fn reserve(
         &self,
         wanted: &Wanted<'_>,
@@ -176,36 +184,60 @@ impl Ports {
         self.take(wanted, waiting, skipped)
     }
 
-    fn take(
-        &self,
-        wanted: &Wanted<'_>,
-        mut waiting: Waiting,
-        skipped: &mut Vec<u16>,
-    ) -> Result<Reservation, OpenError> {
+    fn take(&self, wanted: &Wanted<'_>, waiting: Waiting, skipped: &mut Vec<u16>) -> Result<Reservation, OpenError> {
         let from = wanted.from.to_canonical();
         let count = wanted.ports.count();
         let start = random_below(count).map_err(|error| OpenError::at(SocketAddr::new(wanted.at, 0), error))?;
         let skipped_before = skipped.len();
+        let mut waiting = Some(waiting);
         let peer = Peer { from, proxies: wanted.proxies };
         let rather = wanted.rather.filter(|port| wanted.ports.contains(*port));
         let others = (start..count).chain(0..start).filter_map(|index| wanted.ports.nth(index));
-        for port in rather.into_iter().chain(others.filter(|port| Some(*port) != rather)) {
+        let now = Instant::now();
+        let given = |port| Given { at: wanted.at, port, to: from };
+        let mut take = |port, resting: Option<&mut Vec<(Instant, u16)>>| {
             let key = Key { ip: wanted.at, port, socket: wanted.socket };
             let shared = self.table_of(port);
             let mut table = lock(shared);
+            if let Some(resting) = resting
+                && let Some(until) = table.resting.until(&given(port), now)
+            {
+                resting.push((until, port));
+                return Ok(None);
+            }
             match table.ready_for(shared, key, peer) {
                 Ok(true) => {
                     table.last_serial += 1;
                     let serial = table.last_serial;
-                    waiting.serial = serial;
-                    if let Some(port) = table.ports.get_mut(&key) {
-                        port.waiting.insert(from, waiting);
+                    if let Some(port) = table.ports.get_mut(&key)
+                        && let Some(waiting) = waiting.take()
+                    {
+                        port.waiting.insert(from, Waiting { serial, ..waiting });
                     }
-                    return Ok(Reservation { table: Arc::clone(shared), key, from, serial });
+                    table.resting.give(given(port), now, now + 2 * wanted.timeout);
+                    Ok(Some(Reservation { table: Arc::clone(shared), key, from, serial }))
                 }
-                Ok(false) => {}
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => skipped.push(port),
-                Err(error) => return Err(OpenError::at(SocketAddr::new(key.ip, port), error)),
+                Ok(false) => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    skipped.push(port);
+                    Ok(None)
+                }
+                Err(error) => Err(OpenError::at(SocketAddr::new(key.ip, port), error)),
+            }
+        };
+        let mut candidates = rather.into_iter().chain(others.filter(|port| Some(*port) != rather));
+        let mut resting = Vec::new();
+        while resting.len() < PASSED_OVER
+            && let Some(port) = candidates.next()
+        {
+            if let Some(reservation) = take(port, Some(&mut resting))? {
+                return Ok(reservation);
+            }
+        }
+        resting.sort_unstable();
+        for port in resting.into_iter().map(|(_, port)| port).chain(candidates) {
+            if let Some(reservation) = take(port, None)? {
+                return Ok(reservation);
             }
         }
         let taken = skipped.len() - skipped_before;

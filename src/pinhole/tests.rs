@@ -344,3 +344,24 @@ async fn two_that_are_dialled_wait_for_the_start() {
     drop(server);
     assert_eq!(read(&mut client).await, Ok(b"hello".to_vec()));
 }
+
+#[tokio::test]
+async fn a_port_that_was_given_up_rests_while_others_are_free() {
+    let mut lab = Lab::new();
+    let peer = local(1);
+    for _ in 0..50 {
+        let first = lab.open(peer, FIVE).unwrap();
+        let given_up = first.ports.unwrap()[0].unwrap();
+        drop(first);
+        // Four sessions of the same peer may each have another one.
+        let others: Vec<Opened> = (0..4).map(|_| lab.open(peer, FIVE).unwrap()).collect();
+        assert!(others.iter().all(|other| other.ports.unwrap()[0] != Some(given_up)));
+        assert!(lab.try_port(peer, given_up).await.is_err());
+        // With nothing else left, it is given all the same.
+        let last = lab.open(peer, FIVE).unwrap();
+        assert_eq!(last.ports.unwrap()[0], Some(given_up));
+        // To another peer it is a port like any other.
+        let one = (given_up, given_up);
+        assert_eq!(lab.open(local(2), one).unwrap().ports.unwrap()[0], Some(given_up));
+    }
+}

@@ -146,3 +146,24 @@ fn a_227_of_another_host_leads_to_the_server_itself() {
     client.complete(&mut server);
     nobody_came_to(&trap);
 }
+
+/// Two sessions of one address, as behind a NAT: the late connection of one never gets the other's file.
+#[test]
+fn a_late_connection_does_not_reach_another_session_of_the_same_address() {
+    let gate = Gate::start();
+    let (mut first, mut first_server) = gate.session();
+    let (mut second, mut second_server) = gate.session();
+    for turn in 0..200 {
+        let (given_up, _) = first.passive(&mut first_server);
+        let (_, _) = first.passive(&mut first_server);
+        let (port, data) = second.passive(&mut second_server);
+        assert_shut_out(CLIENT, given_up);
+        let ours = dial(CLIENT, port).unwrap();
+        let mut theirs = accept(&data);
+        second.begin(&mut second_server, "RETR b");
+        theirs.write_all(format!("of the second, {turn}").as_bytes()).unwrap();
+        drop(theirs);
+        assert_eq!(all_of(ours), format!("of the second, {turn}").as_bytes());
+        second.complete(&mut second_server);
+    }
+}
