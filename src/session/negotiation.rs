@@ -95,7 +95,9 @@ impl Negotiation {
     pub(super) fn held(&self) -> usize {
         match self {
             Self::Settled => 0,
-            Self::Asked { request, .. } | Self::Offered { request, .. } => request.said.len(),
+            Self::Queued { request, .. } | Self::Asked { request, .. } | Self::Offered { request, .. } => {
+                request.said.len()
+            }
             Self::Opening { request, told, .. } => request.said.len() + told.as_ref().map_or(0, |told| told.len()),
         }
     }
