@@ -189,58 +189,27 @@ impl Ports {
         let count = wanted.ports.count();
         let start = random_below(count).map_err(|error| OpenError::at(SocketAddr::new(wanted.at, 0), error))?;
         let skipped_before = skipped.len();
-        let mut waiting = Some(waiting);
         let peer = Peer { from, proxies: wanted.proxies };
         let rather = wanted.rather.filter(|port| wanted.ports.contains(*port));
         let others = (start..count).chain(0..start).filter_map(|index| wanted.ports.nth(index));
-        let now = Instant::now();
-        let given = |port| Given { at: wanted.at, port, to: from };
-        let mut take = |port, resting: Option<&mut Vec<(Instant, u16)>>| {
-            let key = Key { ip: wanted.at, port, socket: wanted.socket };
-            let shared = self.table_of(port);
-            let mut table = lock(shared);
-            if let Some(resting) = resting
-                && let Some(until) = table.resting.until(&given(port), now)
-            {
-                resting.push((until, port));
-                return Ok(None);
-            }
-            match table.ready_for(shared, key, peer) {
-                Ok(true) => {
-                    table.last_serial += 1;
-                    let serial = table.last_serial;
-                    if let Some(port) = table.ports.get_mut(&key)
-                        && let Some(waiting) = waiting.take()
-                    {
-                        port.waiting.insert(from, Waiting { serial, ..waiting });
-                    }
-                    table.resting.give(given(port), now, now + 2 * wanted.timeout);
-                    Ok(Some(Reservation { table: Arc::clone(shared), key, from, serial }))
-                }
-                Ok(false) => Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    skipped.push(port);
-                    Ok(None)
-                }
-                Err(error) => Err(OpenError::at(SocketAddr::new(key.ip, port), error)),
-            }
-        };
+        let mut search =
+            Search { ports: self, wanted, from, peer, now: Instant::now(), waiting: Some(waiting), skipped };
         let mut candidates = rather.into_iter().chain(others.filter(|port| Some(*port) != rather));
         let mut resting = Vec::new();
         while resting.len() < PASSED_OVER
             && let Some(port) = candidates.next()
         {
-            if let Some(reservation) = take(port, Some(&mut resting))? {
+            if let Some(reservation) = search.take(port, Some(&mut resting))? {
                 return Ok(reservation);
             }
         }
         resting.sort_unstable();
         for port in resting.into_iter().map(|(_, port)| port).chain(candidates) {
-            if let Some(reservation) = take(port, None)? {
+            if let Some(reservation) = search.take(port, None)? {
                 return Ok(reservation);
             }
         }
-        let taken = skipped.len() - skipped_before;
+        let taken = search.skipped.len() - skipped_before;
         Err(if u32::try_from(taken) == Ok(count) {
             OpenError::InUse { ports: wanted.ports.clone(), at: wanted.at }
         } else {
@@ -250,6 +219,54 @@ impl Ports {
 
     fn table_of(&self, port: u16) -> &Arc<Mutex<Table>> {
         &self.0[usize::from(port) % TABLES]
+    }
+}
+
+/// The search for a port for one connection.
+struct Search<'a> {
+    ports: &'a Ports,
+    wanted: &'a Wanted<'a>,
+    from: IpAddr,
+    peer: Peer<'a>,
+    now: Instant,
+    /// What is put into the port that is found.
+    waiting: Option<Waiting>,
+    skipped: &'a mut Vec<u16>,
+}
+
+impl Search<'_> {
+    /// Takes this port where it is free. Where `resting` is there, a port that rests is not taken but noted in it.
+    fn take(&mut self, port: u16, resting: Option<&mut Vec<(Instant, u16)>>) -> Result<Option<Reservation>, OpenError> {
+        let Wanted { at, socket, timeout, .. } = *self.wanted;
+        let key = Key { ip: at, port, socket };
+        let given = Given { at, port, to: self.from };
+        let shared = self.ports.table_of(port);
+        let mut table = lock(shared);
+        if let Some(resting) = resting
+            && let Some(until) = table.resting.until(&given, self.now)
+        {
+            resting.push((until, port));
+            return Ok(None);
+        }
+        match table.ready_for(shared, key, self.peer) {
+            Ok(true) => {
+                table.last_serial += 1;
+                let serial = table.last_serial;
+                if let Some(port) = table.ports.get_mut(&key)
+                    && let Some(waiting) = self.waiting.take()
+                {
+                    port.waiting.insert(self.from, Waiting { serial, ..waiting });
+                }
+                table.resting.give(given, self.now, self.now + 2 * timeout);
+                Ok(Some(Reservation { table: Arc::clone(shared), key, from: self.from, serial }))
+            }
+            Ok(false) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                self.skipped.push(port);
+                Ok(None)
+            }
+            Err(error) => Err(OpenError::at(SocketAddr::new(at, port), error)),
+        }
     }
 }
 
