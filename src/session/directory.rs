@@ -18,7 +18,7 @@ pub(super) struct Directory {
     known: Option<Box<[u8]>>,
     /// An answer is awaited on which it depends what the client may do, until then at most.
     settling: Option<Instant>,
-    /// The server is to be asked when it is its turn; see `turn.rs`.
+    /// The server is to be asked when it is its turn; see `ask.rs`.
     is_queued: bool,
 }
 

@@ -8,6 +8,7 @@
 //! 227. While a line is held, [`Session::wants`] is false for the side whose next lines would overtake it, and the
 //! driver does not read from it: TCP does the waiting.
 
+mod ask;
 mod close;
 mod commands;
 mod data;
@@ -24,7 +25,6 @@ mod pinhole;
 mod refusal;
 mod replies;
 mod story;
-mod turn;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

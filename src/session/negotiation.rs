@@ -70,7 +70,7 @@ pub(super) struct Request {
 pub(super) enum Negotiation {
     #[default]
     Settled,
-    /// The server is to be sent PASV or EPSV once it has answered everything before; see `turn.rs`.
+    /// The server is to be sent PASV or EPSV once it has answered everything before; see `ask.rs`.
     Queued { request: Request, until: Instant },
     /// The server was sent PASV or EPSV.
     Asked { request: Request, until: Instant },
