@@ -27,7 +27,7 @@ use ftpgate::ftp::reply::{Part, ReplyReader, text};
 use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
     AtSessionEnd, Commands, Decision, Denied, Globs, Inbound, Limit, Outbound, Permission, Rule, RuleLimits,
-    ServerMode, SessionLimits, Timeouts,
+    ServerMode, SessionLimits, TimeLimit, Timeouts,
 };
 use ftpgate::session::{
     Action, Carrier, DataEnd, Event, HowEnded, Input, Leg, Notations, Pinhole, PinholeId, Refusal, Session, Setting,
@@ -111,6 +111,7 @@ impl World {
             timeouts: Timeouts::default(),
             notations: Notations::default(),
             called: None,
+            waited: Duration::ZERO,
         };
         let session = Session::new(setting, now);
         Self {
@@ -413,7 +414,11 @@ fn rule(has: &impl Fn(u8) -> bool, inbound: u16, outbound: u16) -> Rule {
         commands: Commands { read_only: has(b'y'), ..Commands::default() },
         paths: if has(b'k') { vec![path_rule()] } else { Vec::new() },
         limits: RuleLimits {
-            session: if has(b'm') { limits() } else { SessionLimits::default() },
+            session: if has(b'm') {
+                limits()
+            } else {
+                SessionLimits { login_timeout: Some(TimeLimit::Off), ..SessionLimits::default() }
+            },
             ..RuleLimits::default()
         },
         ..Rule::new("fuzz", Permission::Allow)
@@ -425,7 +430,7 @@ fn limits() -> SessionLimits {
     SessionLimits {
         commands_per_second: NonZeroU32::new(3),
         failed_logins: NonZeroU32::new(2),
-        login_timeout: time(5),
+        login_timeout: Some(TimeLimit::After(Duration::from_secs(5))),
         idle_timeout: time(3),
         ..SessionLimits::default()
     }

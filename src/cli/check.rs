@@ -1,19 +1,23 @@
 //! `ftpgate check`: whether a rules file is valid, and what is wrong in it.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use super::rules_file::{self, ReadError};
 use super::trust::Trusted;
 use crate::net;
-use crate::policy::Doubt;
+use crate::policy::{Doubt, Policy, SessionLimits};
 use crate::rules::{self, Mistakes, Remark, RulesFile, Subject};
+use crate::server::{self, OwnServer};
 use crate::trial::{self, Failure};
 
 /// Check a rules file: 0 where it is valid, else 1 and every mistake in it.
@@ -52,16 +56,22 @@ fn check(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bo
             return Ok(false);
         }
     };
-    let answer = rules::written_bytes(&bytes, &name).and_then(|written| match failed_tests(&written) {
-        Some(failures) => Err(failures),
-        None => Ok(written),
+    let answer = rules::written_bytes(&bytes, &name).and_then(|written| {
+        match own_servers(&written).or_else(|| failed_tests(&written)) {
+            Some(mistakes) => Err(mistakes),
+            None => Ok(written),
+        }
     });
     let warnings = answer.as_ref().ok().map(warnings).filter(|warnings| !warnings.list().is_empty());
     let list = |mistakes: Option<&Mistakes>| mistakes.map_or(Vec::new(), |mistakes| mistakes.list().to_vec());
     match &answer {
         answer if args.json => {
             let (mistakes, warnings) = (list(answer.as_ref().err()), list(warnings.as_ref()));
-            let answer = json!({ "valid": answer.is_ok(), "mistakes": mistakes, "warnings": warnings });
+            let defaults = answer.as_ref().ok().map(|file| Defaults::of(&file.policy));
+            let mut answer = json!({ "valid": answer.is_ok(), "mistakes": mistakes, "warnings": warnings });
+            if let Some(defaults) = defaults {
+                answer["defaults"] = json!(defaults);
+            }
             writeln!(out, "{answer:#}")?;
         }
         Ok(RulesFile { policy, cases, .. }) => {
@@ -74,12 +84,66 @@ fn check(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bo
                 Some(warnings) => writeln!(err, "{warnings}")?,
                 None => {}
             }
+            writeln!(out, "{}", Defaults::of(policy))?;
             writeln!(out, "{name}: {}: valid", counts.join(", "))?;
         }
         Err(mistakes) if colours() => writeln!(err, "{}", mistakes.coloured())?,
         Err(mistakes) => writeln!(err, "{mistakes}")?,
     }
     Ok(answer.is_ok() && !(args.deny_warnings && warnings.is_some()))
+}
+
+/// The limits that nobody wrote and that hold on this machine, and what they follow from.
+#[derive(Debug, Serialize)]
+struct Defaults {
+    /// Of the gate; left out where it is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<NonZeroU32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_client_sessions: Option<NonZeroU32>,
+    login_timeout_seconds: u64,
+    open_files: u64,
+    open_files_kept_for_data: u64,
+    lookups: u32,
+}
+
+impl Defaults {
+    fn of(policy: &Policy) -> Self {
+        let (capacity, unwritten) = (server::capacity(policy), policy.limits.unwritten);
+        Self {
+            sessions: capacity.sessions.filter(|_| unwritten.all),
+            per_client_sessions: capacity.sessions_per_client.filter(|_| unwritten.client),
+            login_timeout_seconds: SessionLimits::LOGIN_TIMEOUT.as_secs(),
+            open_files: capacity.descriptors,
+            open_files_kept_for_data: capacity.reserve,
+            lookups: capacity.lookups,
+        }
+    }
+}
+
+impl fmt::Display for Defaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sessions = self.sessions.map(|most| format!("sessions {most}"));
+        let per_client = self.per_client_sessions.map(|most| format!("per_client sessions {most}"));
+        let login = format!("login_timeout {}s", self.login_timeout_seconds);
+        let all: Vec<String> = sessions.into_iter().chain(per_client).chain([login]).collect();
+        let Self { open_files, open_files_kept_for_data: kept, .. } = self;
+        write!(f, "defaults on this machine: {} ({open_files} open files, {kept} kept for data)", all.join(", "))
+    }
+}
+
+/// Listeners whose server is the gate itself, with their places.
+pub(crate) fn own_servers(file: &RulesFile) -> Option<Mistakes> {
+    let remark = |own: OwnServer| Remark {
+        subject: Subject::Listener(own.listener, "server"),
+        message: format!(
+            "the gate itself listens there (listener `{}`): each connection would make the next",
+            own.leads_to
+        ),
+        help: "write the server's own address".to_owned(),
+    };
+    let remarks: Vec<Remark> = server::own_servers(&file.policy.listeners).into_iter().map(remark).collect();
+    if remarks.is_empty() { None } else { Some(file.errors(remarks)) }
 }
 
 /// What is legal but hardly meant, with its places.
@@ -137,12 +201,29 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_file_is_one_line() {
+    fn a_valid_file_is_one_line_with_the_limits_that_hold() {
         let (valid, out, err) = checked(Path::new("rules/minimal.yaml"), false);
-        assert_eq!(
-            (valid, out.as_str(), err.as_str()),
-            (true, "rules/minimal.yaml: 1 listener, 1 rule, 1 test passed: valid\n", "")
-        );
+        assert_eq!((valid, err.as_str()), (true, ""));
+        let [defaults, verdict] = out.lines().collect::<Vec<_>>()[..] else { panic!("{out}") };
+        assert_eq!(verdict, "rules/minimal.yaml: 1 listener, 1 rule, 1 test passed: valid");
+        assert!(defaults.starts_with("defaults on this machine: sessions "), "{defaults}");
+        assert!(defaults.contains(", login_timeout 60s ("), "{defaults}");
+        // What is written is no default.
+        let (_, out, _) = checked(Path::new("rules/reference.yaml"), true);
+        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(out["defaults"].get("sessions").is_none() && out["defaults"]["login_timeout_seconds"] == 60, "{out}");
+    }
+
+    #[test]
+    fn a_server_that_is_the_gate_itself_is_a_mistake() {
+        let file = std::env::temp_dir().join(format!("ftpgate-check-loop-{}.yaml", std::process::id()));
+        let text = fs::read_to_string("rules/minimal.yaml").unwrap().replace("10.0.2.2:21", "127.0.0.1:21");
+        fs::write(&file, text).unwrap();
+        let (valid, out, _) = checked(&file, true);
+        fs::remove_file(&file).unwrap();
+        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(!valid && out["mistakes"][0]["path"] == "listeners[0].server", "{out}");
+        assert!(out["mistakes"][0]["message"].as_str().unwrap().starts_with("the gate itself listens there"), "{out}");
     }
 
     #[test]

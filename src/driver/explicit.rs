@@ -6,20 +6,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::peer::Heard;
-use super::route::{Caller, Destination, Routed, is_gate, unreachable};
+use super::route::{Caller, Destination, Routed, is_gate};
+use super::unreachable::too_busy;
 use super::{Allowed, Phase, asker};
 use crate::addr::{ServerAddr, Side, is_dialable};
 use crate::ftp::redact::{escaped, loggable};
-use crate::net::NameError;
-use crate::policy::Policy;
+use crate::net::{Dialled, NameError};
+use crate::policy::{Limit, Policy, Reached, SessionLimits, Whose};
+use crate::report;
 use crate::session::{CloseReason, Event, Host, Named, Naming, Refusal, Step, WELCOME};
 
-/// How long a client may take to name its server.
+/// How long a client may take to name its server where the time to log in has no limit.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The reason where too many clients have names looked up.
+const TOO_MANY_LOOKUPS: &str = "too_many_lookups";
+const LOOKUPS_ADVICE: &str = "do the name servers in /etc/resolv.conf answer? How many names are looked up at once follows from the \
+    limit of open files (LimitNOFILE=)";
 /// How many of a name's addresses are tried.
 const MOST_TRIED: usize = 4;
 
@@ -32,20 +39,24 @@ pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
         return None;
     }
     let mut orders = caller.context.orders.clone();
+    let limit = policy.rules.longest_login_timeout();
+    let patience = limit.unwrap_or(PATIENCE);
+    let late = || Limit::LoginTimeout.reply().to_owned();
     let found = tokio::select! {
         biased;
         _ = orders.wait_for(|orders| orders.phase != Phase::Serving) => Err(Some(CloseReason::Shutdown.reply().to_owned())),
-        found = tokio::time::timeout(PATIENCE, find(&mut caller)) => {
-            found.unwrap_or_else(|_| Err(Some("421 No server was named in time.".to_owned())))
-        }
+        found = tokio::time::timeout(patience, find(&mut caller)) => found.unwrap_or_else(|_| Err(Some(late()))),
     };
     match found {
-        Ok(Found { stream, server, allowed, policy, named }) => {
+        Ok(Found { stream, server, allowed, policy, named, waited }) => {
             let front = caller.origin.front;
             let destination = Destination { front, server, local: caller.origin.local.ip() };
-            caller.lead(stream, &destination, allowed, policy, Some(named.called)).await
+            caller.lead(stream, &destination, allowed, policy, Some(named.called), waited).await
         }
         Err(reply) => {
+            if reply.as_deref() == Some(Limit::LoginTimeout.reply()) {
+                caller.log.event(&Event::Limit(out_of_time(patience)));
+            }
             caller.log.named_none(&caller.listener.name);
             if let Some(reply) = reply {
                 caller.turn_away(&reply).await;
@@ -55,19 +66,29 @@ pub(super) async fn to_named_server(mut caller: Caller<'_>) -> Option<Routed> {
     }
 }
 
+/// The limit that a client reaches which names no server. It is that of the rule with the longest, for no rule is the client's yet.
+fn out_of_time(patience: Duration) -> Reached {
+    let value = humantime::format_duration(patience).to_string();
+    let is_default = patience == SessionLimits::LOGIN_TIMEOUT;
+    Reached { limit: Limit::LoginTimeout, value, whose: Whose::Gate, is_default }
+}
+
 /// A server that was named, allowed and connected to.
 struct Found {
-    stream: tokio::net::TcpStream,
+    stream: (TcpStream, Dialled),
     server: ServerAddr,
     allowed: Allowed,
     policy: Arc<Policy>,
     named: Named,
+    /// How long the client took to name it.
+    waited: Duration,
 }
 
 /// Talks with the client until it has named a server that can be; else what to tell it last, where it is still there.
 async fn find(caller: &mut Caller<'_>) -> Result<Found, Option<String>> {
     let mut naming = Naming::default();
     let mut budget = Budget::new();
+    let begun = Instant::now();
     caller.peer.queue(WELCOME.as_bytes());
     loop {
         let named = match next_step(caller, &mut naming, &mut budget).await.ok_or(None)? {
@@ -82,8 +103,11 @@ async fn find(caller: &mut Caller<'_>) -> Result<Found, Option<String>> {
             }
             Step::Leave(reply) => return Err(Some(reply.to_owned())),
         };
+        let waited = begun.elapsed();
         match reach(caller, &named).await {
-            Ok((stream, server, allowed, policy)) => return Ok(Found { stream, server, allowed, policy, named }),
+            Ok((stream, server, allowed, policy)) => {
+                return Ok(Found { stream, server, allowed, policy, named, waited });
+            }
             Err(Unreached::Gone(reply)) => return Err(Some(reply)),
             Err(Unreached::Refused(refusal)) => {
                 let reply = refusal.reply();
@@ -136,17 +160,22 @@ enum Unreached {
     Gone(String),
 }
 
-type Reached = (tokio::net::TcpStream, ServerAddr, Allowed, Arc<Policy>);
+type Connected = ((TcpStream, Dialled), ServerAddr, Allowed, Arc<Policy>);
 
 /// Looks a server up, asks the rules for each of its addresses, and connects to the first that answers.
-async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Reached, Unreached> {
+async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Connected, Unreached> {
     let addresses = match &named.host {
         Host::Address(ip) => vec![*ip],
         Host::Name(name) => caller.context.names.addresses(name).await.map_err(|error| {
-            caller.log.no_address(&caller.listener.name, &error);
+            let listener = &caller.listener.name;
+            if let NameError::TooMany(_) = error {
+                report::too_busy(listener, caller.origin.client.socket(), TOO_MANY_LOOKUPS, LOOKUPS_ADVICE);
+                return Unreached::Gone(too_busy(TOO_MANY_LOOKUPS));
+            }
+            caller.log.no_address(listener, &error);
             match error {
                 NameError::Unknown(_) => Unreached::Refused(Refusal::NameUnknown),
-                NameError::Unanswered { .. } => {
+                NameError::Unanswered { .. } | NameError::TooMany(_) => {
                     Unreached::Gone("421 The server's name cannot be looked up.".to_owned())
                 }
             }
@@ -180,10 +209,10 @@ async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Reached, Unreac
         let patience = end.saturating_duration_since(Instant::now()) / left.max(1);
         match caller.dial(server, caller.origin.front, &by, patience).await {
             Ok(stream) => return Ok((stream, server, by, policy)),
-            Err(error) => {
+            Err(why) => {
                 left -= 1;
-                caller.log.no_server(&caller.listener.name, &server, &error);
-                failure = Unreached::Gone(unreachable(&error));
+                why.log(caller, &server);
+                failure = Unreached::Gone(why.reply());
             }
         }
     }

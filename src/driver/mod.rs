@@ -8,6 +8,7 @@ mod memory;
 mod origin;
 mod peer;
 mod route;
+mod unreachable;
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
@@ -21,7 +22,7 @@ use tokio::time::Sleep;
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::limits::{Counts, Place, SharedBucket};
-use crate::net::Names;
+use crate::net::{Dialled, Loops, Names};
 use crate::pinhole::{Bindings, DataEvent, Datapaths, PinholeGuard};
 use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
@@ -30,6 +31,7 @@ use budget::Budget;
 use data::{DataChannel, next_data_event, next_event};
 pub use memory::Memory;
 use peer::{Heard, Peer};
+pub use route::turn_away;
 
 /// How long the last line may take to reach a peer, and the peer to close.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -67,6 +69,8 @@ pub struct Context {
     pub names: Names,
     /// How many sessions there are, and of whom.
     pub counts: Counts,
+    /// Finds the connections that the gate makes to itself.
+    pub loops: Loops,
     /// Whether `IP_TRANSPARENT` may be used.
     pub may_be_transparent: bool,
 }
@@ -96,19 +100,23 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         policy,
         log,
         called,
+        waited,
+        dialled,
         place,
     } = routed;
     let now = Instant::now();
     let notations = context.memory.of(ends.server, now);
     let Allowed { rule, candidates } = allowed;
+    let timeouts = policy.timeouts;
     let setting =
-        Setting { ends, client_is_gate, announced, rule, candidates, timeouts: policy.timeouts, notations, called };
+        Setting { ends, client_is_gate, announced, rule, candidates, timeouts, notations, called, waited };
     let session = Session::new(setting, now);
     let driver = Box::new(Driver {
         session,
         listener,
         client,
         server: Peer::server(server),
+        _dialled: Box::new(dialled),
         bindings,
         context,
         guards: HashMap::new(),
@@ -127,6 +135,8 @@ struct Driver {
     listener: Arc<Listener>,
     client: Peer,
     server: Peer,
+    /// The connection to the server, as long as it may be taken for a client's.
+    _dialled: Box<Dialled>,
     bindings: Bindings,
     context: Context,
     guards: HashMap<PinholeId, PinholeGuard>,

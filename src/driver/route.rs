@@ -1,6 +1,6 @@
 //! From a client's connection to its server's: where it leads, whether that is allowed, and who stands for whom.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,14 @@ use tokio::net::TcpStream;
 use super::explicit;
 use super::origin::{self, Origin};
 use super::peer::Peer;
+use super::unreachable::{self, Unreachable};
 use super::{Allowed, Context, asker};
-use crate::addr::{BackAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable};
+use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable};
 use crate::limits::{Place, TurnedAway};
-use crate::net::{self, proxy_header};
+use crate::net::{self, Dialled, Shortage, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
 use crate::policy::{Advertised, Interception, Listener, Policy, Source, Stand};
-use crate::report::SessionLog;
+use crate::report::{self, SessionLog};
 use crate::session::Called;
 
 /// How long a client that is turned away has to take its last line.
@@ -33,6 +34,9 @@ pub(super) struct Routed {
     pub(super) allowed: Allowed,
     pub(super) policy: Arc<Policy>,
     pub(super) called: Option<Called>,
+    /// How much of its time to log in the client has taken to name its server.
+    pub(super) waited: Duration,
+    pub(super) dialled: Dialled,
     pub(super) place: Place,
     pub(super) log: SessionLog,
 }
@@ -55,22 +59,47 @@ pub(super) struct Destination {
     pub(super) local: IpAddr,
 }
 
+/// Turns a client away that has just come, because the gate lacks something. Nobody waits for it: what is sent now is
+/// all that it hears.
+pub fn turn_away(listener: &Listener, client: TcpStream, from: SocketAddr, shortage: Shortage) {
+    report::too_busy(&listener.name, from, shortage.name(), shortage.advice());
+    Peer::client(client).say_once(&unreachable::too_busy(shortage.name()));
+}
+
 /// Connects a client to its server; where that cannot be, the client hears why and the connection is closed.
 pub(super) async fn to_server(context: &Context, listener: &Listener, client: TcpStream) -> Option<Routed> {
-    let origin = origin::of(listener, &client).await?;
-    let log = SessionLog::new(origin.client, Instant::now());
-    let destination = destination(listener, &client, &origin);
-    let peer = Peer::client(client);
     let limits = context.orders.borrow().policy.limits;
-    let place = match context.counts.admit(&limits, origin.client, Instant::now()) {
-        Ok(place) => place,
+    let one_too_many = |client, peer: Peer, refused: TurnedAway| {
+        SessionLog::new(client, Instant::now()).turned_away(&listener.name, &refused);
+        // Nobody waits for a client that is one too many: what is sent now is all that it hears.
+        peer.say_once(refused.reached.limit.reply());
+    };
+    let from = ClientAddr::new(client.peer_addr().ok()?);
+    // It counts while its PROXY header is waited for, too.
+    let arrival = match context.counts.arrive(&limits, Instant::now()) {
+        Ok(arrival) => arrival,
         Err(refused) => {
-            log.turned_away(&listener.name, &refused);
-            // Nobody waits for a client that is one too many: what is sent now is all that it hears.
-            peer.say_once(refused.reached.limit.reply());
+            one_too_many(from, Peer::client(client), refused);
             return None;
         }
     };
+    // Until its own server is connected to: a loop is seen by then.
+    let Ok(_accepted) = context.loops.accepted(&client) else {
+        SessionLog::new(from, Instant::now()).is_loop(&listener.name, &"the client");
+        Peer::client(client).say_once(unreachable::LOOP);
+        return None;
+    };
+    let origin = origin::of(listener, &client).await?;
+    let destination = destination(listener, &client, &origin);
+    let peer = Peer::client(client);
+    let place = match arrival.admit(&limits, origin.client, Instant::now()) {
+        Ok(place) => place,
+        Err(refused) => {
+            one_too_many(origin.client, peer, refused);
+            return None;
+        }
+    };
+    let log = SessionLog::new(origin.client, Instant::now());
     let caller = Caller { context, listener, peer, origin, place, log };
     match destination {
         Ok(Some(destination)) => to_known_server(caller, destination).await,
@@ -99,18 +128,13 @@ async fn to_known_server(mut caller: Caller<'_>, destination: Destination) -> Op
         return None;
     }
     match caller.dial(server, destination.front, &allowed, policy.timeouts.connect).await {
-        Ok(stream) => caller.lead(stream, &destination, allowed, policy, None).await,
-        Err(error) => {
-            caller.log.no_server(&caller.listener.name, &server, &error);
-            caller.turn_away(&unreachable(&error)).await;
+        Ok(server) => caller.lead(server, &destination, allowed, policy, None, Duration::ZERO).await,
+        Err(why) => {
+            why.log(&caller, &server);
+            caller.turn_away(&why.reply()).await;
             None
         }
     }
-}
-
-/// What a client is told whose server cannot be reached.
-pub(super) fn unreachable(error: &std::io::Error) -> String {
-    format!("421 The server cannot be reached: {}.", error.kind())
 }
 
 /// Where the client meant to go, `None` where it has still to say; or the name of the reason why that is nowhere, with
@@ -175,26 +199,28 @@ impl Caller<'_> {
         front: FrontAddr,
         allowed: &Allowed,
         timeout: Duration,
-    ) -> std::io::Result<TcpStream> {
+    ) -> Result<(TcpStream, Dialled), Unreachable> {
         let as_client = matches!(self.listener.stand, Stand::Transparent { source: Source::Client, .. });
         let from = as_client.then(|| (self.origin.client.ip(), None));
         let mut stream = net::dial(server.socket(), from, as_client, timeout).await?;
+        let dialled = self.context.loops.dialled(&stream)?;
         net::prepare_control(&stream)?;
         if let Some(version) = allowed.send_proxy() {
             // It is the first to be sent, so there is room for it.
             stream.write_all(&proxy_header::write(version, self.origin.client.socket(), front.socket())).await?;
         }
-        Ok(stream)
+        Ok((stream, dialled))
     }
 
     /// The server is connected to: the session can begin.
     pub(super) async fn lead(
         self,
-        server: TcpStream,
+        (server, dialled): (TcpStream, Dialled),
         destination: &Destination,
         allowed: Allowed,
         policy: Arc<Policy>,
         called: Option<Called>,
+        waited: Duration,
     ) -> Option<Routed> {
         self.log.started(&self.listener.name, &destination.server, &allowed.rule.name, self.origin.via);
         let back = BackAddr::new(server.local_addr().ok()?);
@@ -204,7 +230,21 @@ impl Caller<'_> {
         let bindings = Bindings { proxies, ..bindings(self.context, self.listener, &ends, destination.local) };
         let client_is_gate = is_gate(self.context, &policy, ends.client.ip());
         let Self { peer: client, place, log, .. } = self;
-        Some(Routed { client, server, ends, client_is_gate, announced, bindings, allowed, policy, called, place, log })
+        Some(Routed {
+            client,
+            server,
+            ends,
+            client_is_gate,
+            announced,
+            bindings,
+            allowed,
+            policy,
+            called,
+            waited,
+            dialled,
+            place,
+            log,
+        })
     }
 
     /// What the client is told in 227; `None` where nobody knows.

@@ -10,8 +10,6 @@ use crate::policy::limits::size;
 use crate::policy::{GateLimits, Limit, Permission, Reached, Rule, Together, Whose};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long it is not told again that the same are turned away: they must not fill the disk.
-const TOLD: Duration = Duration::from_secs(10);
 
 /// Everything that is counted. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +22,13 @@ pub struct TurnedAway {
     pub reached: Reached,
     /// How many were turned away since that was last told; `None` where it was told a moment ago.
     pub told: Option<u64>,
+}
+
+/// A connection whose client is not known yet: a PROXY header may name another. It is one of the gate's sessions.
+#[derive(Debug)]
+pub struct Arrival {
+    /// `None` once it has become a [`Place`].
+    counts: Option<Counts>,
 }
 
 /// A session's place among those that are counted; dropped, it is free for another.
@@ -41,30 +46,68 @@ impl Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A connection was accepted, whose client is not known yet.
+    ///
+    /// # Errors
+    /// The gate has too many sessions; nothing is counted.
+    pub fn arrive(&self, limits: &GateLimits, now: Instant) -> Result<Arrival, TurnedAway> {
+        let mut crowds = self.lock();
+        let crowd = crowds.everybody();
+        may_have_sessions(crowd, &limits.all, now).map_err(|refused| refused.by(Whose::Gate, limits.unwritten.all))?;
+        crowd.sessions = crowd.sessions.saturating_add(1);
+        drop(crowds);
+        Ok(Arrival { counts: Some(self.clone()) })
+    }
+
     /// A session begins, whose rule is not known yet.
     ///
     /// # Errors
     /// It may not be, and nothing is counted.
     pub fn admit(&self, limits: &GateLimits, client: ClientAddr, now: Instant) -> Result<Place, TurnedAway> {
-        let [mut all, mut own] = of_gate(Origin::of(client.ip()));
-        let mut crowds = self.lock();
-        judge(&mut crowds, &mut all, &limits.all, now, || Whose::Gate)?;
+        self.arrive(limits, now)?.admit(limits, client, now)
+    }
+}
+
+impl Arrival {
+    /// This is the client: its session begins, whose rule is not known yet.
+    ///
+    /// # Errors
+    /// It may not be, and nothing is counted.
+    pub fn admit(mut self, limits: &GateLimits, client: ClientAddr, now: Instant) -> Result<Place, TurnedAway> {
+        let counts = self.counts.clone().unwrap_or_default();
+        let mut own = Key { rule: None, client: Some(Origin::of(client.ip())) };
+        let mut crowds = counts.lock();
+        let by_gate = |refused: Refused| refused.by(Whose::Gate, false);
+        may_begin(crowds.everybody(), &limits.all, now).map_err(by_gate)?;
         let crowd = crowds.of(&mut own, now);
         if limits.failed_logins.is_some() && crowd.paused.is_some_and(|until| now < until) {
             let value = humantime::format_duration(limits.pause).to_string();
-            return Err(turned_away(crowd, now, Limit::Pause, value, Whose::GateClient));
+            return Err(Refused::new(crowd, now, Limit::Pause, value).by(Whose::GateClient, false));
         }
-        judge(&mut crowds, &mut own, &limits.client, now, || Whose::GateClient)?;
-        count(&mut crowds, &mut all, &limits.all, now);
-        count(&mut crowds, &mut own, &limits.client, now);
+        may_have_sessions(crowd, &limits.client, now)
+            .map_err(|refused| refused.by(Whose::GateClient, limits.unwritten.client))?;
+        may_begin(crowd, &limits.client, now).map_err(|refused| refused.by(Whose::GateClient, false))?;
+        begin(crowd, &limits.client, now);
+        crowd.sessions = crowd.sessions.saturating_add(1);
+        begin(crowds.everybody(), &limits.all, now);
         drop(crowds);
-        Ok(Place { counts: self.clone(), origin: own.client.unwrap_or(Origin::Others), rule: None })
+        // The place has its count among all from now on.
+        self.counts = None;
+        Ok(Place { counts, origin: own.client.unwrap_or(Origin::Others), rule: None })
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if let Some(counts) = self.counts.take() {
+            release(&mut counts.lock(), &[Key::EVERYBODY]);
+        }
     }
 }
 
 /// Where a session is counted under any rule.
 const fn of_gate(origin: Origin) -> [Key; 2] {
-    [Key { rule: None, client: None }, Key { rule: None, client: Some(origin) }]
+    [Key::EVERYBODY, Key { rule: None, client: Some(origin) }]
 }
 
 /// Where it is counted under this one: nowhere where that allows nothing, as before login.
@@ -78,39 +121,43 @@ fn of_rule(rule: &Rule, origin: Origin) -> Vec<Key> {
     if rule.limits.client.is_none() { vec![all] } else { vec![all, own] }
 }
 
-/// Whether one more may be.
-fn judge(
-    crowds: &mut Crowds,
-    key: &mut Key,
-    limits: &Together,
-    now: Instant,
-    whose: impl FnOnce() -> Whose,
-) -> Result<(), TurnedAway> {
-    let crowd = crowds.of(key, now);
-    let per_minute = limits.sessions_per_minute;
-    if let Some(most) = limits.sessions.filter(|most| crowd.sessions >= most.get()) {
-        return Err(turned_away(crowd, now, Limit::Sessions, most.to_string(), whose()));
-    }
-    if let Some(most) = per_minute.filter(|most| crowd.begun.may_take(now, Rate::of(*most, MINUTE), 1).is_err()) {
-        return Err(turned_away(crowd, now, Limit::SessionsPerMinute, most.to_string(), whose()));
-    }
-    Ok(())
+/// A limit that keeps a session away, and whether that is told now.
+struct Refused {
+    limit: Limit,
+    value: String,
+    told: Option<u64>,
 }
 
-fn turned_away(crowd: &mut Crowd, now: Instant, limit: Limit, value: String, whose: Whose) -> TurnedAway {
-    crowd.untold += 1;
-    let quiet = crowd.told.is_some_and(|told| now.saturating_duration_since(told) < TOLD);
-    let told = (!quiet).then(|| {
-        crowd.told = Some(now);
-        std::mem::take(&mut crowd.untold)
-    });
-    TurnedAway { reached: Reached { limit, value, whose }, told }
+impl Refused {
+    fn new(crowd: &mut Crowd, now: Instant, limit: Limit, value: String) -> Self {
+        Self { limit, value, told: crowd.refused.note(now) }
+    }
+
+    fn by(self, whose: Whose, is_default: bool) -> TurnedAway {
+        let Self { limit, value, told } = self;
+        TurnedAway { reached: Reached { limit, value, whose, is_default }, told }
+    }
+}
+
+/// Whether one more may be, at a time.
+fn may_have_sessions(crowd: &mut Crowd, limits: &Together, now: Instant) -> Result<(), Refused> {
+    match limits.sessions.filter(|most| crowd.sessions >= most.get()) {
+        Some(most) => Err(Refused::new(crowd, now, Limit::Sessions, most.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Whether one more may begin now.
+fn may_begin(crowd: &mut Crowd, limits: &Together, now: Instant) -> Result<(), Refused> {
+    let per_minute = limits.sessions_per_minute;
+    match per_minute.filter(|most| crowd.begun.may_take(now, Rate::of(*most, MINUTE), 1).is_err()) {
+        Some(most) => Err(Refused::new(crowd, now, Limit::SessionsPerMinute, most.to_string())),
+        None => Ok(()),
+    }
 }
 
 /// One that was judged begins.
-fn count(crowds: &mut Crowds, key: &mut Key, limits: &Together, now: Instant) {
-    let crowd = crowds.of(key, now);
-    crowd.sessions = crowd.sessions.saturating_add(1);
+fn begin(crowd: &mut Crowd, limits: &Together, now: Instant) {
     if let Some(most) = limits.sessions_per_minute {
         let _was_judged = crowd.begun.take(now, Rate::of(most, MINUTE), 1);
     }
@@ -137,10 +184,15 @@ impl Place {
         let mut crowds = self.counts.lock();
         for (key, limits) in keys.iter_mut().zip([&rule.limits.all, &rule.limits.client]) {
             let whose = if key.client.is_some() { Whose::RuleClient } else { Whose::Rule };
-            judge(&mut crowds, key, limits, now, || whose(rule.name.clone()))?;
+            let crowd = crowds.of(key, now);
+            may_have_sessions(crowd, limits, now)
+                .and_then(|()| may_begin(crowd, limits, now))
+                .map_err(|refused| refused.by(whose(rule.name.clone()), false))?;
         }
         for (key, limits) in keys.iter_mut().zip([&rule.limits.all, &rule.limits.client]) {
-            count(&mut crowds, key, limits, now);
+            let crowd = crowds.of(key, now);
+            crowd.sessions = crowd.sessions.saturating_add(1);
+            begin(crowd, limits, now);
         }
         drop(crowds);
         self.leave_rule();
@@ -182,7 +234,12 @@ impl Place {
         }
         crowd.paused = now.checked_add(limits.pause);
         crowd.failed = Bucket::default();
-        Some(Reached { limit: Limit::FailedLogins, value: most.to_string(), whose: Whose::GateClient })
+        Some(Reached {
+            limit: Limit::FailedLogins,
+            value: most.to_string(),
+            whose: Whose::GateClient,
+            is_default: false,
+        })
     }
 
     /// What a data connection of the session has to keep to; `had` are what is left of its session's own rates.
@@ -249,7 +306,7 @@ impl Pacer {
             Self::Session => Whose::Rule(rule.to_owned()),
             Self::RuleClient => Whose::RuleClient(rule.to_owned()),
         };
-        Reached { limit, value: format!("{}/s", size(in_a_second)), whose }
+        Reached { limit, value: format!("{}/s", size(in_a_second)), whose, is_default: false }
     }
 }
 
@@ -258,6 +315,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
+    use crate::policy::Unwritten;
 
     fn client(last: u8) -> ClientAddr {
         ClientAddr::new(([192, 0, 2, last], 50_000).into())
@@ -299,6 +357,33 @@ mod tests {
         assert_eq!(admit(2).map(drop), Ok(()));
         assert_eq!(admit(1).map(drop), Ok(()));
         drop(second);
+    }
+
+    #[test]
+    fn a_connection_counts_before_its_client_is_known() {
+        let (counts, now) = (Counts::default(), Instant::now());
+        let limits = gate(sessions(2), sessions(1));
+        let first = counts.arrive(&limits, now).unwrap();
+        let second = counts.arrive(&limits, now).unwrap();
+        assert_eq!(why(counts.arrive(&limits, now)), (Limit::Sessions, Whose::Gate));
+        let place = first.admit(&limits, client(1), now).unwrap();
+        assert_eq!(why(second.admit(&limits, client(1), now)), (Limit::Sessions, Whose::GateClient));
+        // The one that was refused is free again, the other when its session ends.
+        drop(counts.arrive(&limits, now).unwrap());
+        let other = counts.admit(&limits, client(2), now).unwrap();
+        assert_eq!(why(counts.arrive(&limits, now)), (Limit::Sessions, Whose::Gate));
+        drop((place, other));
+        assert_eq!([(); 2].map(|()| counts.arrive(&limits, now).is_ok()), [true; 2]);
+    }
+
+    #[test]
+    fn a_limit_that_nobody_wrote_is_said_to_be_the_default() {
+        let (counts, now) = (Counts::default(), Instant::now());
+        let limits = gate(sessions(2), sessions(1));
+        let _place = counts.admit(&limits, client(1), now).unwrap();
+        assert!(counts.admit(&limits, client(1), now).unwrap_err().reached.is_default);
+        let written = GateLimits { unwritten: Unwritten { all: true, client: false }, ..limits };
+        assert!(!counts.admit(&written, client(1), now).unwrap_err().reached.is_default);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Bucket, SharedBucket};
+use super::{Bucket, SharedBucket, Tally};
 
 /// How many client addresses are told apart, and again under each rule that asks for it. Those that come when it is full, and it cannot be made smaller, share one
 /// count: nobody who fills it gains by that, nor do those suffer who were there before.
@@ -22,6 +22,11 @@ pub(super) struct Key {
     pub(super) rule: Option<Arc<str>>,
     /// From where; `None`: from anywhere.
     pub(super) client: Option<Origin>,
+}
+
+impl Key {
+    /// All sessions of the gate.
+    pub(super) const EVERYBODY: Self = Self { rule: None, client: None };
 }
 
 /// Where a client comes from, as far as clients are told apart.
@@ -55,9 +60,8 @@ pub(super) struct Crowd {
     pub(super) paused: Option<Instant>,
     /// What moves from clients to servers, and back.
     paces: Option<[SharedBucket; 2]>,
-    /// When it was last logged that they were turned away, and how often they were since.
-    pub(super) told: Option<Instant>,
-    pub(super) untold: u64,
+    /// How often they were turned away.
+    pub(super) refused: Tally,
 }
 
 impl Crowd {
@@ -102,6 +106,11 @@ impl Crowds {
             }
         }
         self.all.entry(key.clone()).or_default()
+    }
+
+    /// All sessions of the gate.
+    pub(super) fn everybody(&mut self) -> &mut Crowd {
+        self.all.entry(Key::EVERYBODY).or_default()
     }
 
     /// Those of this key, where any are known.

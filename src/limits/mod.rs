@@ -7,7 +7,9 @@ mod bucket;
 mod counts;
 mod crowds;
 mod pace;
+mod tally;
 
 pub use bucket::{Bucket, Rate};
-pub use counts::{Counts, Place, TurnedAway};
+pub use counts::{Arrival, Counts, Place, TurnedAway};
 pub use pace::{Meter, Pace, Pacer, Reserved, SharedBucket, Terms};
+pub use tally::Tally;

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod local;
+mod loops;
 mod names;
 mod open;
 mod options;
@@ -9,9 +10,10 @@ pub mod proxy_header;
 
 pub use descriptors::close_inherited;
 pub use local::{ephemeral_ports, is_local, leads_here, may_be_transparent};
+pub use loops::{Accepted, Dialled, IsLoop, Loops};
 pub use names::{NameError, Names};
 pub use open::{CONTROL_BACKLOG, accept, dial, listen, listen_in_place_of};
 pub use options::{
-    has_urgent, keep_alive, original_dst, prepare_control, prepare_data, raise_file_limit, reset_on_close,
-    try_send_urgent,
+    Shortage, file_limits, has_urgent, keep_alive, original_dst, prepare_control, prepare_data, raise_file_limit,
+    reset_on_close, try_send_urgent,
 };

@@ -8,18 +8,42 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
 use hickory_resolver::net::NetError;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long one name server has for one answer, and how long all of it may take.
 const ANSWER: Duration = Duration::from_secs(2);
 const LOOKUP: Duration = Duration::from_secs(5);
 /// How long a name server that was silent is left alone, where what it said last will do: clients would wait for it.
 const REST: Duration = Duration::from_secs(30);
+/// For each lookup that runs, so many may wait for their turn.
+const WAITING: usize = 16;
 /// How many names are kept for their time to live.
 const KEPT: u64 = 1024;
 
 /// Looks names up, and keeps what it found for as long as the name server says. Clones share that.
 #[derive(Clone, Default)]
-pub struct Names(Arc<Mutex<Known>>);
+pub struct Names {
+    known: Arc<Mutex<Known>>,
+    turns: Arc<Turns>,
+}
+
+/// Whose turn it is to look a name up: each lookup has sockets of its own.
+struct Turns {
+    running: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Turns {
+    fn new(lookups: usize) -> Self {
+        Self { running: Semaphore::new(lookups), waiting: Semaphore::new(lookups * WAITING) }
+    }
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self::new(64)
+    }
+}
 
 #[derive(Default)]
 struct Known {
@@ -50,15 +74,26 @@ pub enum NameError {
         /// What went wrong.
         why: String,
     },
+    /// Too many other names are being looked up.
+    #[error("too many names are being looked up at once to look up `{0}`")]
+    TooMany(String),
 }
 
 impl Names {
-    /// The addresses of a host, IPv4 first. Takes five seconds at most.
+    /// Looks up so many names at a time; some more wait for their turn.
+    #[must_use]
+    pub fn with_lookups(lookups: u32) -> Self {
+        let lookups = usize::try_from(lookups).unwrap_or(1).max(1);
+        Self { turns: Arc::new(Turns::new(lookups)), ..Self::default() }
+    }
+
+    /// The addresses of a host, IPv4 first. Takes ten seconds at most, with the wait for its turn.
     ///
     /// # Errors
     /// Where there are none, or no name server says.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
         let unanswered = |why: String| NameError::Unanswered { name: name.to_owned(), why };
+        let _turn = self.turn().await.ok_or_else(|| NameError::TooMany(name.to_owned()))?;
         let resolver = self.resolver().map_err(|error| unanswered(error.to_string()))?;
         let found = match tokio::time::timeout(LOOKUP, resolver.lookup_ip(name)).await {
             Ok(Ok(found)) => found.iter().map(|ip| ip.to_canonical()).collect::<Vec<_>>(),
@@ -85,7 +120,7 @@ impl Names {
                     addresses
                 }
                 Err(error @ NameError::Unknown(_)) => return Err(error),
-                Err(error @ NameError::Unanswered { .. }) => {
+                Err(error @ (NameError::Unanswered { .. } | NameError::TooMany(_))) => {
                     let addresses = last.ok_or(error)?.addresses;
                     let last = Last { addresses: addresses.clone(), silent: Some(Instant::now()) };
                     self.lock().advertised.insert(name.to_owned(), last);
@@ -110,6 +145,15 @@ impl Names {
         known.advertised.retain(|name, _| advertised.contains(&name.as_str()));
     }
 
+    /// The right to look one name up; `None` where too many wait for it, or for too long.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if let Ok(turn) = self.turns.running.try_acquire() {
+            return Some(turn);
+        }
+        let _place = self.turns.waiting.try_acquire().ok()?;
+        tokio::time::timeout(LOOKUP, self.turns.running.acquire()).await.ok()?.ok()
+    }
+
     fn resolver(&self) -> Result<TokioResolver, NetError> {
         if let Some(resolver) = &self.lock().resolver {
             return Ok(resolver.clone());
@@ -125,7 +169,7 @@ impl Names {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,6 +182,24 @@ impl std::fmt::Debug for Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn only_so_many_lookups_run_and_wait() {
+        let names = Names::with_lookups(1);
+        let turn = names.turn().await.unwrap();
+        let queue: Vec<_> = (0..WAITING)
+            .map(|_| {
+                let names = names.clone();
+                tokio::spawn(async move { names.addresses("localhost").await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(names.addresses("localhost").await, Err(NameError::TooMany("localhost".to_owned())));
+        drop(turn);
+        for waiting in queue {
+            assert!(waiting.await.unwrap().is_ok());
+        }
+    }
 
     #[tokio::test]
     async fn the_hosts_file_is_asked() {

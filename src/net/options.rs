@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
@@ -106,6 +107,60 @@ pub fn raise_file_limit() -> io::Result<Option<u64>> {
     Ok(most)
 }
 
+/// How many files this process may have open now, and how many once [`raise_file_limit`] has raised that; `None`: without
+/// limit.
+#[must_use]
+pub fn file_limits() -> (Option<u64>, Option<u64>) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    (current, maximum)
+}
+
+/// What this machine has run out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shortage {
+    /// File descriptors, of the process or of the system.
+    Descriptors,
+    /// Local ports for connections to one server.
+    Ports,
+    /// Memory of the kernel.
+    Memory,
+}
+
+impl Shortage {
+    /// What this error says that the machine lacks; `None` for an error that says something about the peer.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match error.raw_os_error().map(Errno::from_raw)? {
+            Errno::EMFILE | Errno::ENFILE => Some(Self::Descriptors),
+            Errno::EADDRNOTAVAIL => Some(Self::Ports),
+            Errno::ENOBUFS | Errno::ENOMEM => Some(Self::Memory),
+            _ => None,
+        }
+    }
+
+    /// The name of the reason, for the log and the client.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Descriptors => "no_descriptors",
+            Self::Ports => "no_local_ports",
+            Self::Memory => "no_memory",
+        }
+    }
+
+    /// What the operator can do about it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Descriptors => {
+                "raise the limit of open files (LimitNOFILE=, fs.file-max), or lower `sessions` in `limits`"
+            }
+            Self::Ports => "widen net.ipv4.ip_local_port_range: every port towards this server is in use",
+            Self::Memory => "the kernel has no memory for another connection: see net.ipv4.tcp_mem",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -167,6 +222,16 @@ mod tests {
         let at = original_dst(&a, Interception::Tproxy).unwrap();
         assert_eq!(at.socket(), a.local_addr().unwrap());
         assert!(original_dst(&a, Interception::Redirect).is_err());
+    }
+
+    #[test]
+    fn what_the_machine_lacks_is_no_fault_of_the_peer() {
+        let of = |errno: Errno| Shortage::of(&io::Error::from_raw_os_error(errno as i32)).map(Shortage::name);
+        assert_eq!([Errno::EMFILE, Errno::ENFILE].map(of), [Some("no_descriptors"); 2]);
+        assert_eq!(of(Errno::EADDRNOTAVAIL), Some("no_local_ports"));
+        assert_eq!([Errno::ENOBUFS, Errno::ENOMEM].map(of), [Some("no_memory"); 2]);
+        assert_eq!([Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ETIMEDOUT].map(of), [None; 3]);
+        assert_eq!(Shortage::of(&io::ErrorKind::TimedOut.into()), None);
     }
 
     #[test]

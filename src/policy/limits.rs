@@ -77,6 +77,8 @@ pub struct Reached {
     pub value: String,
     /// Whose it is.
     pub whose: Whose,
+    /// Whether nobody wrote it: it holds by default.
+    pub is_default: bool,
 }
 
 /// Who has a limit.
@@ -142,6 +144,8 @@ pub struct GateLimits {
     pub all: Together,
     /// For each client address.
     pub client: Together,
+    /// Which of the two `sessions` are not written, and get a default that depends on the machine.
+    pub unwritten: Unwritten,
     /// How many logins of one address may fail in the time of a pause, before it is turned away for as long.
     pub failed_logins: Option<NonZeroU32>,
     /// For how long.
@@ -153,10 +157,95 @@ impl Default for GateLimits {
         Self {
             all: Together::default(),
             client: Together::default(),
+            unwritten: Unwritten { all: true, client: true },
             failed_logins: None,
             pause: Duration::from_secs(300),
         }
     }
+}
+
+/// The `sessions` limits of the gate that the rules file leaves to the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Of the gate as a whole.
+    pub all: bool,
+    /// Of each client address.
+    pub client: bool,
+}
+
+impl GateLimits {
+    /// Fills in the `sessions` limits that are not written.
+    #[must_use]
+    pub const fn with_defaults(mut self, capacity: Capacity) -> Self {
+        if self.unwritten.all {
+            self.all.sessions = capacity.sessions;
+        }
+        if self.unwritten.client {
+            self.client.sessions = capacity.sessions_per_client;
+        }
+        self
+    }
+}
+
+/// How many sessions a process can serve with the descriptors that it may have.
+///
+/// A session has two descriptors, the client's connection and the server's. A part of the rest is kept for the data
+/// connections of running sessions, so that new clients cannot take those away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// The limit of open descriptors (`RLIMIT_NOFILE`).
+    pub descriptors: u64,
+    /// What the process itself needs: listeners, threads, the log.
+    pub own: u64,
+    /// What is kept for data connections.
+    pub reserve: u64,
+    /// How many names may be looked up at a time.
+    pub lookups: u32,
+    /// The default of `sessions`; `None` where nobody could count so far.
+    pub sessions: Option<NonZeroU32>,
+    /// The default of `per_client: sessions`.
+    pub sessions_per_client: Option<NonZeroU32>,
+}
+
+/// The descriptors of a lookup: two name servers, asked for two kinds of addresses.
+const LOOKUP_DESCRIPTORS: u64 = 4;
+
+impl Capacity {
+    /// What a process with this limit of descriptors can serve, which needs `own` of them for itself.
+    #[must_use]
+    pub fn new(descriptors: u64, own: u64) -> Self {
+        let free = descriptors.saturating_sub(own);
+        // Where there are few, half of them: a session without data is of no use.
+        let reserve = (descriptors / 8).max(64).min(free / 2);
+        let lookups = (reserve / 4 / LOOKUP_DESCRIPTORS).clamp(1, 64);
+        let sessions = (free.saturating_sub(reserve + lookups * LOOKUP_DESCRIPTORS) / 2).max(1);
+        let count = |sessions: u64| u32::try_from(sessions).ok().and_then(NonZeroU32::new);
+        Self {
+            descriptors,
+            own,
+            reserve,
+            lookups: u32::try_from(lookups).unwrap_or(u32::MAX),
+            sessions: count(sessions),
+            sessions_per_client: count((sessions / 2).max(1)),
+        }
+    }
+
+    /// Whether a client may have the descriptor `number`, which is the lowest that is free, and be one of so many
+    /// sessions. Half of the reserve is kept even where data connections have taken more than the rest.
+    #[must_use]
+    pub const fn has_room(&self, number: u64, sessions: u64) -> bool {
+        let last = self.descriptors.saturating_sub(self.reserve / 2);
+        number.saturating_add(1) < last && self.own.saturating_add(sessions.saturating_mul(2)) <= last
+    }
+}
+
+/// A time after which something ends, or that it never does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimeLimit {
+    /// After this time.
+    After(Duration),
+    /// Never; written `off`.
+    Off,
 }
 
 /// The limits of a rule.
@@ -199,8 +288,8 @@ pub struct SessionLimits {
     pub download: Option<NonZeroU64>,
     /// Bytes of one transfer.
     pub transfer_size: Option<NonZeroU64>,
-    /// How long the client may take to log in.
-    pub login_timeout: Option<Duration>,
+    /// How long the client may take to log in; `None` where it is not written, and the default holds.
+    pub login_timeout: Option<TimeLimit>,
     /// How long neither commands nor data may come.
     pub idle_timeout: Option<Duration>,
     /// How long a transfer may move nothing.
@@ -208,11 +297,30 @@ pub struct SessionLimits {
 }
 
 impl SessionLimits {
-    /// Whether anything is limited that the session itself has to watch.
+    /// How long a client may take to log in where no rule says otherwise.
+    pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// How long the client may take to log in; `None`: as long as it likes.
     #[must_use]
-    pub const fn are_watched(&self) -> bool {
+    pub const fn time_to_log_in(&self) -> Option<Duration> {
+        match self.login_timeout {
+            None => Some(Self::LOGIN_TIMEOUT),
+            Some(TimeLimit::After(time)) => Some(time),
+            Some(TimeLimit::Off) => None,
+        }
+    }
+
+    /// Whether anything is limited that the session itself has to watch while somebody is logged in, or nobody is.
+    #[must_use]
+    pub const fn are_watched(&self, logged_in: bool) -> bool {
         let counted = self.commands_per_second.is_some() || self.failed_logins.is_some();
-        counted || self.login_timeout.is_some() || self.idle_timeout.is_some()
+        counted || self.idle_timeout.is_some() || (!logged_in && self.time_to_log_in().is_some())
+    }
+
+    /// Whether this limit holds although nobody wrote it.
+    #[must_use]
+    pub fn is_default(&self, limit: Limit) -> bool {
+        limit == Limit::LoginTimeout && self.login_timeout.is_none()
     }
 
     /// The stricter of each.
@@ -246,11 +354,12 @@ impl SessionLimits {
             Limit::IdleTimeout,
             Limit::StallTimeout,
         ];
-        let written = all.into_iter().map(|limit| (limit.name(), self.value(limit)));
+        let written = all.into_iter().filter(|limit| !self.is_default(*limit));
+        let written = written.map(|limit| (limit.name(), self.value(limit)));
         written.filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name} {value}")).collect()
     }
 
-    /// What this limit is, as one would write it in the rules file.
+    /// What this limit is, as one would write it in the rules file, whether it is written or not.
     #[must_use]
     pub fn value(&self, limit: Limit) -> String {
         let wait = |time: Option<Duration>| time.map(|time| humantime::format_duration(time).to_string());
@@ -262,7 +371,7 @@ impl SessionLimits {
             Limit::Upload => size(self.upload).map(|size| format!("{size}/s")),
             Limit::Download => size(self.download).map(|size| format!("{size}/s")),
             Limit::TransferSize => size(self.transfer_size),
-            Limit::LoginTimeout => wait(self.login_timeout),
+            Limit::LoginTimeout => wait(self.time_to_log_in()).or_else(|| Some("off".to_owned())),
             Limit::IdleTimeout => wait(self.idle_timeout),
             Limit::StallTimeout => wait(self.stall_timeout),
             Limit::Sessions | Limit::SessionsPerMinute | Limit::Pause => None,
@@ -311,12 +420,61 @@ mod tests {
         let one = SessionLimits { failed_logins: NonZeroU32::new(3), ..SessionLimits::default() };
         let other = SessionLimits {
             failed_logins: NonZeroU32::new(5),
-            login_timeout: Some(Duration::from_secs(60)),
+            login_timeout: Some(TimeLimit::After(Duration::from_secs(60))),
             ..SessionLimits::default()
         };
         let both = one.and(other);
         assert_eq!(both, other.and(one));
         assert_eq!((both.failed_logins, both.login_timeout), (one.failed_logins, other.login_timeout));
         assert_eq!((both.value(Limit::FailedLogins), both.value(Limit::LoginTimeout)), ("3".into(), "1m".into()));
+    }
+
+    #[test]
+    fn a_login_has_a_minute_unless_something_else_is_written() {
+        let limits = |login_timeout| SessionLimits { login_timeout, ..SessionLimits::default() };
+        let (unwritten, off) = (limits(None), limits(Some(TimeLimit::Off)));
+        let five = limits(Some(TimeLimit::After(Duration::from_secs(300))));
+        assert_eq!(unwritten.time_to_log_in(), Some(SessionLimits::LOGIN_TIMEOUT));
+        assert_eq!((off.time_to_log_in(), off.are_watched(false)), (None, false));
+        assert!(unwritten.are_watched(false) && !unwritten.are_watched(true));
+        // What is written counts before what is not, and a time before none.
+        assert_eq!(unwritten.and(five), five);
+        assert_eq!(unwritten.and(off), off);
+        assert_eq!(off.and(five), five);
+        assert!(unwritten.written().is_empty());
+        assert_eq!(
+            (off.written(), five.written()),
+            (vec!["login_timeout off".into()], vec!["login_timeout 5m".into()])
+        );
+    }
+
+    #[test]
+    fn sessions_leave_descriptors_for_data() {
+        for descriptors in [0, 1, 16, 64, 128, 256, 1024, 20_000, 1 << 20, u64::MAX] {
+            let capacity = Capacity::new(descriptors, 40);
+            let sessions = u64::from(capacity.sessions.map_or(u32::MAX, NonZeroU32::get));
+            if descriptors > 50 && descriptors < 1 << 32 {
+                let lookups = u64::from(capacity.lookups) * LOOKUP_DESCRIPTORS;
+                assert!(40 + sessions * 2 + lookups + capacity.reserve <= descriptors, "{capacity:?}");
+            }
+            assert!(capacity.sessions_per_client <= capacity.sessions && capacity.lookups > 0);
+        }
+        let capacity = Capacity::new(256, 40);
+        assert_eq!((capacity.reserve, capacity.lookups), (64, 4));
+        assert_eq!(capacity.sessions.zip(capacity.sessions_per_client), NonZeroU32::new(68).zip(NonZeroU32::new(34)));
+        // 40 + 2 * 92 = 224, which is half of the reserve less than all.
+        assert!(capacity.has_room(222, 92));
+        assert!(!capacity.has_room(223, 92) && !capacity.has_room(222, 93));
+        assert!(Capacity::new(u64::MAX, 40).has_room(1 << 40, 1 << 40));
+    }
+
+    #[test]
+    fn defaults_fill_only_what_is_not_written() {
+        let capacity = Capacity::new(1024, 40);
+        let filled = GateLimits::default().with_defaults(capacity);
+        assert_eq!((filled.all.sessions, filled.client.sessions), (capacity.sessions, capacity.sessions_per_client));
+        let off = GateLimits { unwritten: Unwritten { all: true, client: false }, ..GateLimits::default() };
+        assert_eq!(off.with_defaults(capacity).client.sessions, None);
+        assert_eq!(off.with_defaults(capacity).all.sessions, capacity.sessions);
     }
 }

@@ -21,7 +21,9 @@ pub use decide::{Asker, Candidates, Decision, Denied};
 pub use doubts::Doubt;
 pub use glob::Globs;
 pub use hours::{Hours, Span};
-pub use limits::{GateLimits, Limit, Reached, RuleLimits, SessionLimits, Together, Whose};
+pub use limits::{
+    Capacity, GateLimits, Limit, Reached, RuleLimits, SessionLimits, TimeLimit, Together, Unwritten, Whose,
+};
 pub use listener::{Advertise, Advertised, Interception, Listener, Proxies, ProxyVersion, Source, Stand};
 pub use rule::{
     AtSessionEnd, Datapath, Destination, ForeignAddress, ForeignAddresses, Inbound, NotDialled, Outbound, Permission,

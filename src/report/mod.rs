@@ -11,11 +11,15 @@ mod story;
 pub use log::{LogFormat, init};
 pub use session::SessionLog;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use tracing::{error, info, warn};
 
+use crate::limits::Tally;
 use crate::policy::Listener;
 
 /// A listener takes clients from now on.
@@ -32,6 +36,15 @@ pub fn ready(rules: usize) {
 pub fn not_accepted(listener: &str, error: &std::io::Error) {
     warn!(event = "accept_failed", listener, %error, advice = "new clients wait; running sessions go on. \
         If this is EMFILE or ENFILE, raise the limit of open files (LimitNOFILE=)", "cannot accept a client");
+}
+
+/// Clients are turned away because the gate lacks something. This is told now and then, with their number.
+pub fn too_busy(listener: &str, client: SocketAddr, reason: &'static str, advice: &'static str) {
+    static TALLIES: Mutex<BTreeMap<&str, Tally>> = Mutex::new(BTreeMap::new());
+    let mut tallies = TALLIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(times) = tallies.entry(reason).or_default().note(Instant::now()) else { return };
+    drop(tallies);
+    warn!(event = "too_busy", listener, %client, reason, times, advice, "clients were told to try again later");
 }
 
 /// A name in `advertise` has no address now: PASV is refused until it has one.

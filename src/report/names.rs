@@ -82,8 +82,12 @@ pub(super) fn whose(whose: &Whose) -> (&'static str, Option<&str>, Option<&'stat
 }
 
 /// What to do about a limit that was reached.
-pub(super) const fn limit_advice(limit: Limit) -> &'static str {
+pub(super) const fn limit_advice(limit: Limit, is_default: bool) -> &'static str {
     match limit {
+        Limit::Sessions if is_default => {
+            "this is the default, a share of the limit of open files: raise that (LimitNOFILE=), or write `sessions` in `limits`; \
+             where many clients have one address, in its `per_client`"
+        }
         Limit::Sessions | Limit::SessionsPerMinute => {
             "the client was told to try later; raise it if that is too little"
         }

@@ -63,11 +63,11 @@ impl SessionLog {
 
     /// A limit was reached; `times` is how often, where the client was turned away by it.
     fn limit(&self, reached: &Reached, listener: Option<&str>, times: Option<u64>) {
-        let Reached { limit, value, whose } = reached;
+        let Reached { limit, value, whose, is_default } = reached;
         let (of, rule, each) = names::whose(whose);
         warn!(
             event = "limit", session = self.id, client = %self.client, listener, limit = limit.name(), value, of, rule, each,
-            times, advice = names::limit_advice(*limit), "a limit was reached"
+            times, default = is_default.then_some(true), advice = names::limit_advice(*limit, *is_default), "a limit was reached"
         );
     }
 
@@ -96,6 +96,15 @@ impl SessionLog {
             event = "server_unreachable", session = self.id, client = %self.client, %server, listener, %error,
             reason = "server_unreachable", advice = "is the server up, and is there a route to it?",
             "the server cannot be reached"
+        );
+    }
+
+    /// A connection leads from the gate to itself; `which` is the one that was found to.
+    pub fn is_loop(&self, listener: &str, which: &dyn std::fmt::Display) {
+        warn!(
+            event = "session_denied", session = self.id, client = %self.client, listener, reason = "loop", %which,
+            advice = "the server behind a listener, or a NAT before it, leads back to the gate: see `server` in the rules file",
+            "session denied"
         );
     }
 

@@ -20,8 +20,8 @@ pub struct RulesFile {
 /// What a remark is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A listener, by its place in the file.
-    Listener(usize),
+    /// A listener, by its place in the file, and one of its keys.
+    Listener(usize, &'static str),
     /// A rule, and one of its keys.
     Rule(usize, &'static str),
     /// A test, and one of its lines.
@@ -57,7 +57,7 @@ impl RulesFile {
         let root = At::root(&self.root, &found);
         for Remark { subject, message, help } in remarks {
             let at = match subject {
-                Subject::Listener(index) => root.key("listeners").index(index).key("name"),
+                Subject::Listener(index, key) => root.key("listeners").index(index).key(key),
                 Subject::Rule(index, key) => {
                     let at = root.key("rules").index(index).key(key);
                     // The ports of a mode may be written in the short form or the long one.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as Socket};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,8 +14,8 @@ use tokio::task::JoinHandle;
 use super::StartError;
 use super::workers::Workers;
 use crate::driver::{self, Context};
-use crate::net;
-use crate::policy::{Interception, Listener, Stand};
+use crate::net::{self, Shortage};
+use crate::policy::{Capacity, Interception, Listener, Stand};
 use crate::report;
 
 /// How long to wait before the next try when no client can be accepted.
@@ -180,6 +181,9 @@ async fn accept(
         Err(error) => return report::not_accepted(&listener.borrow().name, &error),
     };
     let serve = |listener: Arc<Listener>, client, address| {
+        if !sessions.has_room_for(&client) {
+            return driver::turn_away(&listener, client, address, Shortage::Descriptors);
+        }
         let context = context.clone();
         sessions.spawn(worker, client, address, |client| driver::lead(context, listener, client));
     };
@@ -224,6 +228,7 @@ async fn removed(listener: &mut watch::Receiver<Arc<Listener>>) {
 pub(super) struct Sessions {
     shared: Arc<Running>,
     workers: Workers,
+    capacity: Capacity,
 }
 
 #[derive(Debug, Default)]
@@ -233,8 +238,16 @@ struct Running {
 }
 
 impl Sessions {
-    pub(super) fn new(workers: Workers) -> Self {
-        Self { shared: Arc::default(), workers }
+    pub(super) fn new(workers: Workers, capacity: Capacity) -> Self {
+        Self { shared: Arc::default(), workers, capacity }
+    }
+
+    /// Whether there are descriptors to serve this client, who has just been accepted, without those that running sessions
+    /// need for data. The kernel gives the lowest number that is free, so all below the client's are in use.
+    fn has_room_for(&self, client: &TcpStream) -> bool {
+        let number = u64::try_from(client.as_raw_fd()).unwrap_or_default();
+        let sessions = u64::try_from(self.count()).unwrap_or(u64::MAX).saturating_add(1);
+        self.capacity.has_room(number, sessions)
     }
 
     pub(super) const fn workers(&self) -> &Workers {

@@ -153,10 +153,10 @@ fn timeout_keys(old: &Timeouts, new: &Timeouts) -> Vec<&'static str> {
 }
 
 fn limit_keys(old: &GateLimits, new: &GateLimits) -> Vec<&'static str> {
-    let GateLimits { all, client, failed_logins, pause } = new;
+    let GateLimits { all, client, unwritten, failed_logins, pause } = new;
     differing([
-        ("gate", old.all == *all),
-        ("client", old.client == *client),
+        ("gate", old.all == *all && old.unwritten.all == unwritten.all),
+        ("client", old.client == *client && old.unwritten.client == unwritten.client),
         ("failed_logins", old.failed_logins == *failed_logins),
         ("pause", old.pause == *pause),
     ])

@@ -1,10 +1,12 @@
 //! The gate as a whole: listeners, reload, drain.
 
 mod accept;
+mod capacity;
 mod changes;
 mod clock;
 mod reload;
 mod watchdog;
+mod own;
 mod workers;
 
 use std::sync::Arc;
@@ -16,14 +18,16 @@ use tokio::sync::watch;
 
 use crate::driver::{Context, Memory, Orders, Phase};
 use crate::limits::Counts;
-use crate::net::{self, Names};
+use crate::net::{self, Loops, Names};
 use crate::pinhole::{Datapaths, Unavailable};
 use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
+pub use capacity::capacity;
 use clock::Clock;
 use reload::Reload;
 pub use reload::Reread;
+pub use own::{OwnServer, own_servers};
 use workers::Workers;
 
 /// Why the gate could not start.
@@ -58,6 +62,12 @@ pub enum StartError {
         /// What is missing.
         why: Unavailable,
     },
+    /// A listener's server is the gate itself.
+    #[error(
+        "listener `{}` has the server {}, where this gate itself listens (listener `{}`): each connection would make the next; \
+         write the server's own address", .0.name, .0.server, .0.leads_to
+    )]
+    OwnServer(OwnServer),
     /// The threads that sessions run on cannot be had.
     #[error("cannot start the threads that sessions run on: {0}; `ulimit -u` and systemd's `TasksMax=` limit them")]
     Threads(std::io::Error),
@@ -77,6 +87,7 @@ pub struct Gate {
     memory: Memory,
     names: Names,
     counts: Counts,
+    loops: Loops,
     may_be_transparent: bool,
 }
 
@@ -85,12 +96,15 @@ impl Gate {
     ///
     /// # Errors
     /// Names the first listener that cannot be had; none is open then.
-    pub fn start(policy: Policy) -> Result<Self, StartError> {
+    pub fn start(mut policy: Policy) -> Result<Self, StartError> {
         // Before anybody hears that the gate is there: a signal that comes early must not be the end of it, nor be lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
         if let Err(error) = net::raise_file_limit() {
             report::system("the limit of open files cannot be raised", &error);
         }
+        let capacity = capacity::now(&policy);
+        policy.limits = policy.limits.with_defaults(capacity);
+        check_servers(&policy)?;
         let may_be_transparent = net::may_be_transparent();
         check_privilege(&policy, may_be_transparent)?;
         let datapaths = Datapaths::new(policy.timeouts.connect);
@@ -103,12 +117,13 @@ impl Gate {
             signals,
             orders,
             acceptors: Acceptors::default(),
-            sessions: Sessions::new(workers),
+            sessions: Sessions::new(workers, capacity),
             clock: Clock::new(Timestamp::now, &policy),
             datapaths,
             memory: Memory::default(),
-            names: Names::default(),
+            names: Names::with_lookups(capacity.lookups),
             counts: Counts::default(),
+            loops: Loops::default(),
             may_be_transparent,
         };
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
@@ -150,6 +165,7 @@ impl Gate {
             memory: self.memory.clone(),
             names: self.names.clone(),
             counts: self.counts.clone(),
+            loops: self.loops.clone(),
             may_be_transparent: self.may_be_transparent,
         }
     }
@@ -174,12 +190,14 @@ impl Gate {
 
     /// All or nothing: a wrong file, or a listener that cannot be had, leaves everything as it was.
     async fn reload(&mut self, read: Result<Policy, String>) {
-        let policy = match read {
+        let mut policy = match read {
             Ok(policy) => policy,
             Err(why) => return report::not_reloaded(&why),
         };
+        policy.limits = policy.limits.with_defaults(capacity::now(&policy));
         self.acceptors.closed().await;
-        let opened = check_privilege(&policy, self.may_be_transparent)
+        let opened = check_servers(&policy)
+            .and_then(|()| check_privilege(&policy, self.may_be_transparent))
             .and_then(|()| check_datapath(&policy, &self.datapaths))
             .and_then(|()| self.acceptors.open(&policy.listeners, self.sessions.workers()));
         let sockets = match opened {
@@ -220,6 +238,14 @@ impl Gate {
         // Each session has but to say its last line.
         let _too_slow = tokio::time::timeout(Duration::from_secs(5), self.sessions.all_ended()).await;
         report::stopped();
+    }
+}
+
+/// No listener may lead to the gate itself.
+fn check_servers(policy: &Policy) -> Result<(), StartError> {
+    match own_servers(&policy.listeners).into_iter().next() {
+        Some(own) => Err(StartError::OwnServer(own)),
+        None => Ok(()),
     }
 }
 

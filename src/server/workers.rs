@@ -33,10 +33,14 @@ pub(super) struct Worker {
     _stop: oneshot::Sender<()>,
 }
 
+/// How many threads there are to be.
+pub(super) fn count() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Workers {
     pub(super) fn start() -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, usize::from);
-        let workers: io::Result<Vec<Worker>> = (0..count).map(Worker::start).collect();
+        let workers: io::Result<Vec<Worker>> = (0..count()).map(Worker::start).collect();
         Ok(Self(workers?.into()))
     }
 

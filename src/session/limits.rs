@@ -15,6 +15,8 @@ use crate::policy::{Limit, Reached, SessionLimits, Whose};
 pub(super) struct Watch {
     /// Since when nobody is logged in.
     login: Instant,
+    /// What the client had used of its time to log in before the session began.
+    waited: Duration,
     /// When something was last said or moved.
     active: Instant,
     /// Logins that failed since one succeeded.
@@ -35,7 +37,15 @@ enum Haste {
 
 impl Watch {
     fn new(now: Instant) -> Self {
-        Self { login: now, active: now, failed: 0, commands: Bucket::default(), held_until: None, haste: Haste::None }
+        Self {
+            login: now,
+            waited: Duration::ZERO,
+            active: now,
+            failed: 0,
+            commands: Bucket::default(),
+            held_until: None,
+            haste: Haste::None,
+        }
     }
 }
 
@@ -47,7 +57,7 @@ impl Session {
 
     /// Other limits may hold now.
     pub(super) fn watch_limits(&mut self, now: Instant) {
-        if !self.limits().are_watched() {
+        if !self.limits().are_watched(self.login.is_in()) {
             self.watch = None;
         } else if self.watch.is_none() {
             self.watch = Some(Box::new(Watch::new(now)));
@@ -60,10 +70,23 @@ impl Session {
         self.watch.as_ref().is_some_and(|watch| watch.held_until.is_some())
     }
 
-    /// From now on there is the time to log in.
-    pub(super) fn login_due(&mut self, now: Instant) {
+    /// The server has greeted: from now on there is the time to log in, less what the client took to name its server.
+    pub(super) fn login_begins(&mut self, now: Instant) {
+        let waited = self.watch.as_ref().map_or(Duration::ZERO, |watch| watch.waited);
+        self.login_due(now.checked_sub(waited).unwrap_or(now));
+    }
+
+    /// The client has used so much of its time to log in before the session began.
+    pub(super) fn has_waited(&mut self, waited: Duration) {
         if let Some(watch) = &mut self.watch {
-            watch.login = now;
+            watch.waited = waited;
+        }
+    }
+
+    /// The time to log in is counted from this moment.
+    pub(super) fn login_due(&mut self, since: Instant) {
+        if let Some(watch) = &mut self.watch {
+            watch.login = since;
         }
     }
 
@@ -83,7 +106,7 @@ impl Session {
 
     fn login_deadline(&self) -> Option<Instant> {
         let watch = self.watch.as_ref().filter(|_| self.control == Control::Relaying && !self.login.is_in())?;
-        watch.login.checked_add(self.limits().login_timeout?)
+        watch.login.checked_add(self.limits().time_to_log_in()?)
     }
 
     /// No reply is owed and nothing moves: it is the client that does nothing.
@@ -181,7 +204,7 @@ impl Session {
     /// Tells the operator of a limit of the rule's.
     pub(super) fn tell_reached(&mut self, limit: Limit) {
         let whose = Whose::Rule(self.rule.name.clone());
-        let value = self.limits().value(limit);
-        self.report(Event::Limit(Reached { limit, value, whose }));
+        let (value, is_default) = (self.limits().value(limit), self.limits().is_default(limit));
+        self.report(Event::Limit(Reached { limit, value, whose, is_default }));
     }
 }

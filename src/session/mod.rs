@@ -29,7 +29,7 @@ mod story;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use close::CloseReason;
 pub use event::{Event, Outcome, Transfer};
@@ -148,6 +148,8 @@ pub struct Setting {
     pub notations: Notations,
     /// How the client has named the server, where it has.
     pub called: Option<Called>,
+    /// How much of its time to log in the client has taken already, to name the server.
+    pub waited: Duration,
 }
 
 /// Bytes that a session holds on the heap between two inputs at most, whatever its peers say: a reply that is looked at
@@ -214,7 +216,7 @@ impl Session {
     /// A session whose two control connections stand, and whose server has yet to greet.
     #[must_use]
     pub fn new(setting: Setting, now: Instant) -> Self {
-        let Setting { ends, client_is_gate, announced, rule, candidates, timeouts, notations, called } = setting;
+        let Setting { ends, client_is_gate, announced, rule, candidates, timeouts, notations, called, waited } = setting;
         let mut pending = Pending::default();
         let _nothing_before = pending.push(now, Expected::Greeting);
         let mut session = Self {
@@ -241,6 +243,7 @@ impl Session {
             actions: VecDeque::new(),
         };
         session.watch_limits(now);
+        session.has_waited(waited);
         session
     }
 

@@ -259,7 +259,7 @@ impl Session {
                     return;
                 }
                 self.control = Control::Relaying;
-                self.login_due(now);
+                self.login_begins(now);
                 self.log_in(now);
             }
             Some(Expected::Login) => self.login_answered(now, code),

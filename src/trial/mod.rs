@@ -113,6 +113,7 @@ impl Question<'_> {
             timeouts: self.policy.timeouts,
             notations: Notations::default(),
             called: self.called(lines),
+            waited: std::time::Duration::ZERO,
         };
         let said = match (decision, &rule) {
             (Verdict::Deny, _) => Vec::new(),

@@ -64,6 +64,7 @@ fn session(cast: &Cast, now: Instant) -> Session {
         timeouts: Timeouts::default(),
         notations: Notations::default(),
         called: None,
+        waited: Duration::ZERO,
     };
     Session::new(setting, now)
 }

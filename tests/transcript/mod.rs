@@ -11,7 +11,7 @@ use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
     Asker, AtSessionEnd, Candidates, CommandList, Commands, Decision, Denied, ForeignAddress, ForeignAddresses,
     GateLimits, Globs, Inbound, Limit, Outbound, Permission, Policy, Rule, RuleLimits, ServerMode, SessionLimits,
-    Timeouts,
+    TimeLimit, Timeouts,
 };
 use ftpgate::session::{
     Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
@@ -43,7 +43,7 @@ pub(crate) fn play(text: &str) -> Result<(), String> {
 fn is_step(line: &str) -> bool {
     let line = line.trim();
     !line.is_empty()
-        && !["#", "ends ", "rule ", "candidate ", "introduced "].iter().any(|start| line.starts_with(start))
+        && !["#", "ends ", "rule ", "candidate ", "introduced ", "waited "].iter().any(|start| line.starts_with(start))
         && line != "ungreeted"
 }
 
@@ -72,6 +72,7 @@ impl Player {
                 timeouts: Timeouts::default(),
                 notations: Notations::default(),
                 called: called(text)?,
+                waited: Duration::from_secs(setting("waited ").parse().unwrap_or_default()),
             },
             now,
         );
@@ -291,7 +292,11 @@ fn limits(get: &impl Fn(&str, &str) -> String) -> SessionLimits {
         commands_per_second: get("commands_per_second", "").parse().ok(),
         failed_logins: get("failed_logins", "").parse().ok(),
         transfer_size: get("transfer_size", "").parse().ok(),
-        login_timeout: time("login_timeout"),
+        // The default is asked for by its name: most conversations are not about it, and take their time.
+        login_timeout: match get("login_timeout", "off").as_str() {
+            "default" => None,
+            seconds => Some(seconds.parse().map_or(TimeLimit::Off, |time| TimeLimit::After(Duration::from_secs(time)))),
+        },
         idle_timeout: time("idle_timeout"),
         stall_timeout: time("stall_timeout"),
         ..SessionLimits::default()

@@ -18,10 +18,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Rule;
+use super::{Permission, Rule, SessionLimits};
 use crate::addr::ClientAddr;
 use calendar::{Calendar, Holding};
 pub(super) use find::{Firsts, Search};
@@ -35,6 +36,7 @@ pub struct Rules(Arc<Compiled>);
 struct Compiled {
     rules: Vec<Arc<Rule>>,
     table: Table,
+    longest_login_timeout: Option<Duration>,
 }
 
 /// What was made of the rules. A rule is a number here: its place in the file.
@@ -160,7 +162,15 @@ impl Rules {
     #[must_use]
     pub fn new(rules: Vec<Arc<Rule>>) -> Self {
         let table = Table::new(&rules);
-        Self(Arc::new(Compiled { rules, table }))
+        let longest_login_timeout = longest_login_timeout(&rules);
+        Self(Arc::new(Compiled { rules, table, longest_login_timeout }))
+    }
+
+    /// The longest time to log in that any rule leaves; `None` where one has no limit. Nobody may take longer, whichever rule
+    /// will hold.
+    #[must_use]
+    pub fn longest_login_timeout(&self) -> Option<Duration> {
+        self.0.longest_login_timeout
     }
 
     /// When some rule begins or ceases to hold next, for its hours.
@@ -193,6 +203,12 @@ impl Rules {
     fn rule(&self, number: u32) -> Option<&Arc<Rule>> {
         self.0.rules.get(number as usize)
     }
+}
+
+fn longest_login_timeout(rules: &[Arc<Rule>]) -> Option<Duration> {
+    let allow = rules.iter().filter(|rule| rule.permission == Permission::Allow);
+    let times: Option<Vec<Duration>> = allow.map(|rule| rule.limits.session.time_to_log_in()).collect();
+    times.map(|times| times.into_iter().max().unwrap_or(SessionLimits::LOGIN_TIMEOUT))
 }
 
 impl From<Vec<Arc<Rule>>> for Rules {

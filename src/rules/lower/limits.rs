@@ -7,7 +7,7 @@ use super::super::place::{At, Fault, quoted};
 use super::super::schema::{self, Written};
 use super::{fault, wait};
 use crate::policy::limits::UNITS;
-use crate::policy::{GateLimits, RuleLimits, SessionLimits, Together};
+use crate::policy::{GateLimits, RuleLimits, SessionLimits, TimeLimit, Together, Unwritten};
 
 /// A rate under this would have a transfer look broken.
 const LEAST_PACE: u64 = 1 << 10;
@@ -19,10 +19,16 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn gate(written: Written<schema::Limits>, at: &At<'_>) -> Option<GateLimits> {
     let default = GateLimits::default();
     let Some(written) = written.0 else { return Some(default) };
-    let all = together(written.sessions, written.sessions_per_minute, written.upload, written.download, at);
+    let all = rates(written.sessions_per_minute, written.upload, written.download, at);
+    let sessions = sessions(written.sessions, at);
+    let all = all.zip(sessions).map(|(rates, (sessions, _))| Together { sessions, ..rates });
+    let mut unwritten = Unwritten { all: sessions.is_none_or(|(_, unwritten)| unwritten), ..default.unwritten };
     let at = at.key("per_client");
-    let Some(own) = written.per_client.0 else { return Some(GateLimits { all: all?, ..default }) };
-    let client = together(own.sessions, own.sessions_per_minute, own.upload, own.download, &at);
+    let Some(own) = written.per_client.0 else { return Some(GateLimits { all: all?, unwritten, ..default }) };
+    let client = rates(own.sessions_per_minute, own.upload, own.download, &at);
+    let sessions = self::sessions(own.sessions, &at);
+    let client = client.zip(sessions).map(|(rates, (sessions, _))| Together { sessions, ..rates });
+    unwritten.client = sessions.is_none_or(|(_, unwritten)| unwritten);
     let failed_logins = read(own.failed_logins, &at.key("failed_logins"), |written| count(&written));
     let has_pause = own.pause.0.is_some();
     let pause = wait::within(own.pause.0, default.pause, (SECOND, DAY), &at.key("pause"));
@@ -30,7 +36,7 @@ pub(super) fn gate(written: Written<schema::Limits>, at: &At<'_>) -> Option<Gate
         at.key_itself("pause").mistake("nothing leads to this pause", "add `failed_logins: 5`, or take it away");
         return None;
     }
-    Some(GateLimits { all: all?, client: client?, failed_logins: failed_logins?, pause: pause? })
+    Some(GateLimits { all: all?, client: client?, unwritten, failed_logins: failed_logins?, pause: pause? })
 }
 
 /// The `limits` of a rule.
@@ -48,7 +54,7 @@ pub(super) fn rule(written: Written<schema::RuleLimits>, at: &At<'_>) -> Option<
     let failed_logins = number(written.failed_logins, "failed_logins");
     let (upload, download) = (pace(written.upload, "upload"), pace(written.download, "download"));
     let transfer_size = read(written.transfer_size, &at.key("transfer_size"), |schema::Size(text)| size(&text));
-    let login_timeout = time(written.login_timeout, "login_timeout");
+    let login_timeout = time_limit(written.login_timeout, &at.key("login_timeout"));
     let idle_timeout = time(written.idle_timeout, "idle_timeout");
     let stall_timeout = time(written.stall_timeout, "stall_timeout");
     let client = match written.per_client.0 {
@@ -75,17 +81,48 @@ fn together(
     download: Written<schema::Pace>,
     at: &At<'_>,
 ) -> Option<Together> {
-    let number = |written, key| read(written, &at.key(key), |written| count(&written));
+    let sessions = read(sessions, &at.key("sessions"), |written| count(&written));
+    let rates = rates(sessions_per_minute, upload, download, at);
+    Some(Together { sessions: sessions?, ..rates? })
+}
+
+fn rates(
+    sessions_per_minute: Written<schema::Count>,
+    upload: Written<schema::Pace>,
+    download: Written<schema::Pace>,
+    at: &At<'_>,
+) -> Option<Together> {
     let pace = |written, key| read(written, &at.key(key), |written| pace_of(&written));
-    let sessions = number(sessions, "sessions");
-    let sessions_per_minute = number(sessions_per_minute, "sessions_per_minute");
+    let sessions_per_minute = read(sessions_per_minute, &at.key("sessions_per_minute"), |written| count(&written));
     let (upload, download) = (pace(upload, "upload"), pace(download, "download"));
-    Some(Together {
-        sessions: sessions?,
-        sessions_per_minute: sessions_per_minute?,
-        upload: upload?,
-        download: download?,
-    })
+    Some(Together { sessions: None, sessions_per_minute: sessions_per_minute?, upload: upload?, download: download? })
+}
+
+/// The `sessions` of the gate, `None` for `off`; and whether they are left to the default.
+fn sessions(Written(written): Written<schema::CountLimit>, at: &At<'_>) -> Option<(Option<NonZeroU32>, bool)> {
+    match written {
+        None => Some((None, true)),
+        Some(schema::CountLimit(text)) if text == OFF => Some((None, false)),
+        Some(schema::CountLimit(text)) => {
+            let most = at.key("sessions").take(count(&schema::Count(text)))?;
+            Some((Some(most), false))
+        }
+    }
+}
+
+/// What turns a limit off that there is by default.
+const OFF: &str = "off";
+
+#[allow(clippy::option_option, reason = "not written and not readable are two things")]
+fn time_limit(Written(written): Written<schema::TimeLimit>, at: &At<'_>) -> Option<Option<TimeLimit>> {
+    match written {
+        None => Some(None),
+        Some(schema::TimeLimit(text)) if text == OFF => Some(Some(TimeLimit::Off)),
+        Some(schema::TimeLimit(text)) => {
+            let time = wait::within(Some(schema::Duration(text)), SECOND, (SECOND, DAY), at)?;
+            Some(Some(TimeLimit::After(time)))
+        }
+    }
 }
 
 /// Nothing where nothing was written; `None` only for what was written and could not be read.

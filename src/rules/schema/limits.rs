@@ -3,15 +3,15 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Count, Duration, Pace, Size, Written};
+use super::{Count, CountLimit, Duration, Pace, Size, TimeLimit, Written};
 
 /// How much of the gate clients may have, under whichever rules.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of limits, such as `sessions: 5000`")]
 pub struct Limits {
-    /// Sessions at a time.
+    /// Sessions at a time, or off (default: what the limit of open files allows, less what data connections need).
     #[serde(default)]
-    pub sessions: Written<Count>,
+    pub sessions: Written<CountLimit>,
     /// Sessions begun in a minute.
     #[serde(default)]
     pub sessions_per_minute: Written<Count>,
@@ -30,9 +30,9 @@ pub struct Limits {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of limits, such as `sessions: 20`")]
 pub struct ClientLimits {
-    /// Sessions at a time.
+    /// Sessions at a time, or off (default: half of what the limit of open files allows for all).
     #[serde(default)]
-    pub sessions: Written<Count>,
+    pub sessions: Written<CountLimit>,
     /// Sessions begun in a minute.
     #[serde(default)]
     pub sessions_per_minute: Written<Count>,
@@ -75,9 +75,9 @@ pub struct RuleLimits {
     /// Bytes of one transfer; what would be larger is cut. The relay moves the data then.
     #[serde(default)]
     pub transfer_size: Written<Size>,
-    /// How long a client may take to log in.
+    /// How long a client may take to log in, or off (default 60s).
     #[serde(default)]
-    pub login_timeout: Written<Duration>,
+    pub login_timeout: Written<TimeLimit>,
     /// How long a session may do nothing: no command, no transfer.
     #[serde(default)]
     pub idle_timeout: Written<Duration>,

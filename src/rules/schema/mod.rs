@@ -13,8 +13,9 @@ use serde::Deserialize;
 pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
 pub use limits::{ClientLimits, Limits, RuleClientLimits, RuleLimits};
 pub use text::{
-    Advertise, Bind, Client, CommandName, Count, Destination, Duration, FtpLine, Hours, LineExpected, ListenerName,
-    Moment, Name, Pace, PathPattern, Phrase, Ports, Proxy, Server, Size, SourcePort, Use, User, Version,
+    Advertise, Bind, Client, CommandName, Count, CountLimit, Destination, Duration, FtpLine, Hours, LineExpected,
+    ListenerName, Moment, Name, Pace, PathPattern, Phrase, Ports, Proxy, Server, Size, SourcePort, TimeLimit, Use,
+    User, Version,
 };
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.

@@ -158,6 +158,20 @@ text! {
     }
 }
 text! {
+    /// How long to wait, where that may be for ever.
+    TimeLimit, numbers: true, "a duration with its unit, such as \"60s\", or `off`", {
+        "type": "string", "description": "A duration with its unit: 60s, 5min; or off.",
+        "pattern": "^(off|([0-9]+ *[a-z]+ *)+)$"
+    }
+}
+text! {
+    /// How many, where there may be no limit.
+    CountLimit, numbers: true, "a whole number, such as 20, or `off`", {
+        "description": "A whole number; or off.",
+        "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": "^(off|[0-9]+)$" }]
+    }
+}
+text! {
     /// How many bytes.
     Size, numbers: true, "a size with its unit, such as \"2GiB\"", {
         "type": "string", "description": "A size with its unit: 500MB, 2GiB.", "pattern": "^[0-9]+ *([KMGT]iB|[kKMGT]?B)$"

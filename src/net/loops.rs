@@ -1,0 +1,154 @@
+//! Connections that the gate makes to itself: each would become a session that makes the next.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+/// The gate's own control connections, as both ends see them. Clones share them.
+///
+/// Either end may be first to ask, since a connection can be accepted before `connect(2)` has returned. Each puts itself
+/// on its list and then looks at the other's, so one of them always sees the loop.
+#[derive(Clone, Debug, Default)]
+pub struct Loops(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    dialled: HashSet<Connection>,
+    accepted: HashSet<Connection>,
+}
+
+/// One connection, from the side that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Connection {
+    from: SocketAddr,
+    to: SocketAddr,
+}
+
+/// A connection that leads back to the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection leads back to the gate itself")]
+pub struct IsLoop;
+
+impl Loops {
+    /// Notes a connection that the gate has made to a server.
+    ///
+    /// # Errors
+    /// The gate has accepted it itself.
+    pub fn dialled(&self, stream: &TcpStream) -> Result<Dialled, IsLoop> {
+        let (Ok(from), Ok(to)) = (stream.local_addr(), stream.peer_addr()) else {
+            return Ok(Dialled { loops: self.clone(), connection: None });
+        };
+        let connection = Connection { from: canonical(from), to: canonical(to) };
+        let mut known = self.lock();
+        if known.accepted.contains(&connection) {
+            return Err(IsLoop);
+        }
+        known.dialled.insert(connection);
+        drop(known);
+        Ok(Dialled { loops: self.clone(), connection: Some(connection) })
+    }
+
+    /// Notes a connection that was accepted, until the result is dropped.
+    ///
+    /// # Errors
+    /// The gate has made it itself.
+    pub fn accepted(&self, stream: &TcpStream) -> Result<Accepted, IsLoop> {
+        let (Ok(from), Ok(to)) = (stream.peer_addr(), stream.local_addr()) else {
+            return Ok(Accepted { loops: self.clone(), connections: [None; 2] });
+        };
+        let (from, to) = (canonical(from), canonical(to));
+        // A NAT of this machine may have led it here from another address.
+        let meant = meant(stream, to);
+        let connections = [Some(to), meant].map(|to| to.map(|to| Connection { from, to }));
+        let mut known = self.lock();
+        if connections.iter().flatten().any(|connection| known.dialled.contains(connection)) {
+            return Err(IsLoop);
+        }
+        known.accepted.extend(connections.iter().flatten());
+        drop(known);
+        Ok(Accepted { loops: self.clone(), connections })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn canonical(at: SocketAddr) -> SocketAddr {
+    SocketAddr::new(at.ip().to_canonical(), at.port())
+}
+
+/// Where a connection was meant to go, if that is not where it arrived.
+fn meant(stream: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let meant = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    let meant = canonical(meant.ok()?.as_socket()?);
+    Some(meant).filter(|meant| *meant != local)
+}
+
+/// A connection to a server, known for as long as this lives.
+#[derive(Debug)]
+pub struct Dialled {
+    loops: Loops,
+    connection: Option<Connection>,
+}
+
+/// A connection from a client, known for as long as this lives.
+#[derive(Debug)]
+pub struct Accepted {
+    loops: Loops,
+    connections: [Option<Connection>; 2],
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection {
+            self.loops.lock().dialled.remove(&connection);
+        }
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        let mut known = self.loops.lock();
+        for connection in self.connections.iter().flatten() {
+            known.accepted.remove(connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::net::{dial, listen};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
+        let dialled = dial(listener.local_addr().unwrap(), None, false, Duration::from_secs(1)).await.unwrap();
+        (dialled, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn whichever_end_comes_second_sees_the_loop() {
+        let (loops, (dialled, accepted)) = (Loops::default(), pair().await);
+        let first = loops.dialled(&dialled).unwrap();
+        assert_eq!(loops.accepted(&accepted).err(), Some(IsLoop));
+        drop(first);
+        let first = loops.accepted(&accepted).unwrap();
+        assert_eq!(loops.dialled(&dialled).err(), Some(IsLoop));
+        drop(first);
+        assert!(loops.lock().dialled.is_empty() && loops.lock().accepted.is_empty());
+    }
+
+    #[tokio::test]
+    async fn other_connections_are_no_loops() {
+        let (loops, one, other) = (Loops::default(), pair().await, pair().await);
+        let _client = loops.accepted(&one.1).unwrap();
+        let _server = loops.dialled(&other.0).unwrap();
+    }
+}
