@@ -31,7 +31,7 @@ use budget::Budget;
 use data::{DataChannel, next_data_event, next_event};
 pub use memory::Memory;
 use peer::{Heard, Peer};
-pub use route::turn_away;
+pub use route::{Standing, receive, turn_away};
 
 /// How long the last line may take to reach a peer, and the peer to close.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -83,8 +83,9 @@ pub async fn lead(
     context: Context,
     listener: Arc<Listener>,
     client: TcpStream,
+    standing: Standing,
 ) -> Option<Pin<Box<impl Future<Output = ()>>>> {
-    let routed = route::to_server(&context, &listener, client).await?;
+    let routed = route::to_server(&context, &listener, client, standing).await?;
     Some(drive(context, listener, routed))
 }
 

@@ -93,12 +93,6 @@ impl Peer {
         self.unsent.extend_from_slice(b"\r\n");
     }
 
-    /// Sends a line to a peer that has just come, as far as it can be sent now, whatever the runtime knows by then.
-    pub(super) fn say_once(&self, line: &str) {
-        // Who does not take it does not hear it.
-        let _ = SockRef::from(&self.stream).send(format!("{line}\r\n").as_bytes());
-    }
-
     /// Whether more can be queued for this peer. One that does not read what it was sent stops being served.
     pub(super) fn has_room(&mut self) -> bool {
         if self.unsent.len() >= HIGH_WATER {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -13,7 +14,7 @@ use super::peer::Peer;
 use super::unreachable::{self, Unreachable};
 use super::{Allowed, Context, asker};
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable};
-use crate::limits::{Place, TurnedAway};
+use crate::limits::{Arrival, Place, TurnedAway};
 use crate::net::{self, Dialled, Shortage, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
 use crate::policy::{Advertised, Interception, Listener, Policy, Source, Stand};
@@ -59,46 +60,73 @@ pub(super) struct Destination {
     pub(super) local: IpAddr,
 }
 
-/// Turns a client away that has just come, because the gate lacks something. Nobody waits for it: what is sent now is
-/// all that it hears.
-pub fn turn_away(listener: &Listener, client: TcpStream, from: SocketAddr, shortage: Shortage) {
+/// What a client that was accepted counts as.
+#[derive(Debug)]
+pub enum Standing {
+    /// A session of its address.
+    Session(Place),
+    /// A session, and whose will be known when its PROXY header has come.
+    Unknown(Arrival),
+}
+
+/// Takes note of a client that was just accepted; `None` where it is turned away. It has heard why then, for nothing is
+/// waited for here: a flood is refused before it costs more than this.
+pub fn receive(context: &Context, listener: &Listener, client: &TcpStream, from: SocketAddr) -> Option<Standing> {
+    let limits = context.orders.borrow().policy.limits;
+    let from = ClientAddr::new(SocketAddr::new(from.ip().to_canonical(), from.port()));
+    let now = Instant::now();
+    let standing = context.counts.arrive(&limits, now).and_then(|arrival| {
+        if listener.proxies.contains(from.ip()) {
+            return Ok(Standing::Unknown(arrival));
+        }
+        arrival.admit(&limits, from, now).map(Standing::Session)
+    });
+    standing.map_err(|refused| one_too_many(listener, client, from, &refused)).ok()
+}
+
+/// Turns away a client that a limit keeps out. Nobody waits for it: what is sent now is all that it hears.
+fn one_too_many(listener: &Listener, client: &TcpStream, from: ClientAddr, refused: &TurnedAway) {
+    SessionLog::new(from, Instant::now()).turned_away(&listener.name, refused);
+    say_once(client, refused.reached.limit.reply());
+}
+
+/// Turns away a client that was just accepted, because the gate lacks something.
+pub fn turn_away(listener: &Listener, client: &TcpStream, from: SocketAddr, shortage: Shortage) {
     report::too_busy(&listener.name, from, shortage.name(), shortage.advice());
-    Peer::client(client).say_once(&unreachable::too_busy(shortage.name()));
+    say_once(client, &unreachable::too_busy(shortage.name()));
+}
+
+/// Sends a line to a client that has just come, as far as it can be sent now, whatever the runtime knows by then.
+fn say_once(client: &TcpStream, line: &str) {
+    // Who does not take it does not hear it.
+    let _ = SockRef::from(client).send(format!("{line}\r\n").as_bytes());
 }
 
 /// Connects a client to its server; where that cannot be, the client hears why and the connection is closed.
-pub(super) async fn to_server(context: &Context, listener: &Listener, client: TcpStream) -> Option<Routed> {
-    let limits = context.orders.borrow().policy.limits;
-    let one_too_many = |client, peer: Peer, refused: TurnedAway| {
-        SessionLog::new(client, Instant::now()).turned_away(&listener.name, &refused);
-        // Nobody waits for a client that is one too many: what is sent now is all that it hears.
-        peer.say_once(refused.reached.limit.reply());
-    };
-    let from = ClientAddr::new(client.peer_addr().ok()?);
-    // It counts while its PROXY header is waited for, too.
-    let arrival = match context.counts.arrive(&limits, Instant::now()) {
-        Ok(arrival) => arrival,
-        Err(refused) => {
-            one_too_many(from, Peer::client(client), refused);
-            return None;
-        }
-    };
+pub(super) async fn to_server(
+    context: &Context,
+    listener: &Listener,
+    client: TcpStream,
+    standing: Standing,
+) -> Option<Routed> {
     // Until its own server is connected to: a loop is seen by then.
     let Ok(_accepted) = context.loops.accepted(&client) else {
+        let from = ClientAddr::new(client.peer_addr().ok()?);
         SessionLog::new(from, Instant::now()).is_loop(&listener.name, &"the client");
-        Peer::client(client).say_once(unreachable::LOOP);
+        say_once(&client, unreachable::LOOP);
         return None;
     };
     let origin = origin::of(listener, &client).await?;
     let destination = destination(listener, &client, &origin);
-    let peer = Peer::client(client);
-    let place = match arrival.admit(&limits, origin.client, Instant::now()) {
-        Ok(place) => place,
-        Err(refused) => {
-            one_too_many(origin.client, peer, refused);
-            return None;
+    let place = match standing {
+        Standing::Session(place) => place,
+        Standing::Unknown(arrival) => {
+            let limits = context.orders.borrow().policy.limits;
+            let admitted = arrival.admit(&limits, origin.client, Instant::now());
+            admitted.map_err(|refused| one_too_many(listener, &client, origin.client, &refused)).ok()?
         }
     };
+    let peer = Peer::client(client);
     let log = SessionLog::new(origin.client, Instant::now());
     let caller = Caller { context, listener, peer, origin, place, log };
     match destination {

@@ -181,11 +181,12 @@ async fn accept(
         Err(error) => return report::not_accepted(&listener.borrow().name, &error),
     };
     let serve = |listener: Arc<Listener>, client, address| {
+        let Some(standing) = driver::receive(&context, &listener, &client, address) else { return };
         if !sessions.has_room_for(&client) {
-            return driver::turn_away(&listener, client, address, Shortage::Descriptors);
+            return driver::turn_away(&listener, &client, address, Shortage::Descriptors);
         }
         let context = context.clone();
-        sessions.spawn(worker, client, address, |client| driver::lead(context, listener, client));
+        sessions.spawn(worker, client, address, |client| driver::lead(context, listener, client, standing));
     };
     loop {
         let accepted = tokio::select! {

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
 mod cut;
+mod exhaustion;
 mod floods;
 mod hidden;
 mod life;

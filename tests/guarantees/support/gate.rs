@@ -45,6 +45,19 @@ impl Gate {
         gate
     }
 
+    /// Starts with rules that the test has changed, and no more open files than this.
+    pub fn with_open_files(most: u32, change: impl FnOnce(&mut Rules)) -> Self {
+        let server = listen(SERVER);
+        let mut rules = Rules::new(port_of(&server));
+        change(&mut rules);
+        let text = rules.yaml();
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_ftpgate"));
+        let gate = Self::launch_by(shell, rules, server, &text, &[], |_| ());
+        gate.logged(&["event=\"ready\""]);
+        gate
+    }
+
     /// Starts the program and does not wait for it.
     pub fn launch(rules: Rules, server: TcpListener, text: &str, arguments: &[&str]) -> Self {
         Self::launch_with(rules, server, text, arguments, |_| ())
@@ -58,11 +71,22 @@ impl Gate {
         arguments: &[&str],
         setup: impl FnOnce(&mut Command),
     ) -> Self {
+        Self::launch_by(Command::new(env!("CARGO_BIN_EXE_ftpgate")), rules, server, text, arguments, setup)
+    }
+
+    /// The same by another program, which is given the arguments.
+    fn launch_by(
+        mut command: Command,
+        rules: Rules,
+        server: TcpListener,
+        text: &str,
+        arguments: &[&str],
+        setup: impl FnOnce(&mut Command),
+    ) -> Self {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("ftpgate-guarantees-{}-{number}", process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::write(rules_file(&folder), text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
         command.arg("run").arg(rules_file(&folder)).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped());
         setup(&mut command);
         let mut child = command.spawn().unwrap();

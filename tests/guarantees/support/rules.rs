@@ -46,6 +46,8 @@ pub struct Rules {
     pub client_ports: Option<String>,
     pub pinhole_timeout: &'static str,
     pub from: &'static str,
+    /// How the listener stands in front of servers, in place of `server:`.
+    pub stand: &'static str,
     /// More lines of the listener and of the rule, each indented by four.
     pub listener: &'static str,
     pub rule: &'static str,
@@ -65,6 +67,7 @@ impl Rules {
             client_ports: None,
             pinhole_timeout: "60s",
             from: "127.0.0.0/8",
+            stand: "",
             listener: "",
             rule: "",
         }
@@ -87,9 +90,11 @@ impl Rules {
     pub fn yaml(&self) -> String {
         let range = |range: &RangeInclusive<u16>| format!("{}-{}", range.start(), range.end());
         let (front, server) = (self.front(), self.server);
+        let stand =
+            if self.stand.is_empty() { format!("    server: \"127.0.0.1:{server}\"\n") } else { self.stand.to_owned() };
         let mut text = format!(
-            "version: 1\nlisteners:\n  - name: front\n    bind: \"127.0.0.1:{front}\"\n    \
-             server: \"127.0.0.1:{server}\"\n{}rules:\n  - name: tested\n    from: \"{}\"\n    to: any\n    action: {}\n",
+            "version: 1\nlisteners:\n  - name: front\n    bind: \"127.0.0.1:{front}\"\n\
+             {stand}{}rules:\n  - name: tested\n    from: \"{}\"\n    to: any\n    action: {}\n",
             self.listener, self.from, self.action
         );
         if self.action == "deny" {

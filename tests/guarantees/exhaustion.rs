@@ -1,0 +1,223 @@
+//! Strangers who take all they can: running sessions go on, others get in, and the log stays readable.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::support::*;
+
+/// So few that a few hundred connections are a flood.
+const OPEN_FILES: u32 = 256;
+const FLOOD: usize = 300;
+const FILE: &[u8] = b"what was asked for";
+
+fn gate_with_few_files(change: impl FnOnce(&mut Rules)) -> Gate {
+    let gate = Gate::with_open_files(OPEN_FILES, change);
+    serve(&gate.server);
+    gate
+}
+
+/// A server for any number of sessions, until the test ends.
+fn serve(listener: &TcpListener) {
+    let listener = listener.try_clone().unwrap();
+    thread::spawn(move || {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => drop(thread::spawn(|| converse(stream))),
+                Err(_) => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    });
+}
+
+/// One session with a server that has one file.
+fn converse(stream: TcpStream) -> Option<()> {
+    stream.set_nonblocking(false).ok()?;
+    let mut control = Talk::new(stream);
+    control.stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+    control.try_send(b"220 Ready\r\n").ok()?;
+    let data = TcpListener::bind((SERVER, 0)).ok()?;
+    loop {
+        let line = control.try_line().ok()?;
+        let reply = match line.get(..4)? {
+            b"USER" => "331 Password".to_owned(),
+            b"PASS" => "230 In".to_owned(),
+            b"PASV" => told_227(SERVER, port_of(&data)),
+            b"RETR" => {
+                control.try_send(b"150 Here it comes\r\n").ok()?;
+                data.accept().ok()?.0.write_all(FILE).ok()?;
+                "226 Done".to_owned()
+            }
+            _ => "200 Fine".to_owned(),
+        };
+        control.try_send(format!("{reply}\r\n").as_bytes()).ok()?;
+    }
+}
+
+#[track_caller]
+fn logged_in(gate: &Gate, from: Ipv4Addr) -> Talk {
+    let mut client = Talk::new(dial(from, gate.rules.front()).unwrap());
+    client.expect("220 Ready");
+    client.say("USER anna");
+    client.expect("331 Password");
+    client.say("PASS x");
+    client.expect("230 In");
+    client
+}
+
+#[track_caller]
+fn download(client: &mut Talk, from: Ipv4Addr) {
+    client.say("PASV");
+    let port = the_port_in(&client.expect_code("227"));
+    client.say("RETR x");
+    let mut data = dial(from, port).unwrap();
+    let mut bytes = Vec::new();
+    data.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, FILE);
+    client.expect("150 Here it comes");
+    client.expect("226 Done");
+}
+
+/// Connections that say nothing and stay; whoever is turned away has heard why.
+fn flood(gate: &Gate, from: impl Fn(usize) -> Ipv4Addr) -> Vec<TcpStream> {
+    (0..FLOOD).map(|number| dial(from(number), gate.rules.front()).unwrap()).collect()
+}
+
+/// What each of them is told first.
+fn first_lines(connections: &[TcpStream]) -> Vec<String> {
+    let first = |stream: &TcpStream| Talk::new(stream.try_clone().unwrap()).try_line().unwrap_or_default();
+    connections.iter().map(|stream| String::from_utf8_lossy(&first(stream)).trim_end().to_owned()).collect()
+}
+
+fn counted(lines: &[String], start: &str) -> usize {
+    lines.iter().filter(|line| line.starts_with(start)).count()
+}
+
+#[test]
+fn one_address_cannot_take_every_descriptor() {
+    let gate = gate_with_few_files(|_| {});
+    let mut running = logged_in(&gate, OTHER_CLIENT);
+    let flooding = flood(&gate, |_| STRANGER);
+    let told = first_lines(&flooding);
+    let (served, refused) = (counted(&told, "220 "), counted(&told, "421 Too many sessions (sessions)"));
+    assert!(served > 10 && served < 40 && served + refused == FLOOD, "{served} {refused} {told:?}");
+    // Those who run have their data, and others get in.
+    download(&mut running, OTHER_CLIENT);
+    let mut fresh = logged_in(&gate, Ipv4Addr::new(127, 0, 0, 9));
+    download(&mut fresh, Ipv4Addr::new(127, 0, 0, 9));
+    gate.logged(&["event=\"limit\"", "limit=\"sessions\"", "each=\"client\"", "default=true", "LimitNOFILE="]);
+    drop(flooding);
+    wait_until("the flood is over", || gate.count("event=\"session_ended\"") >= served);
+    download(&mut logged_in(&gate, STRANGER), STRANGER);
+    download(&mut running, OTHER_CLIENT);
+    assert_eq!(gate.count("server_unreachable") + gate.count("accept_failed"), 0, "{}", gate.log());
+    assert!(gate.count("event=\"limit\"") < 5);
+}
+
+#[test]
+fn many_addresses_cannot_take_what_transfers_need() {
+    let gate = gate_with_few_files(|_| {});
+    let mut running = logged_in(&gate, OTHER_CLIENT);
+    let flooding = flood(&gate, |number| Ipv4Addr::new(127, 1, 0, u8::try_from(number % 250).unwrap()));
+    let told = first_lines(&flooding);
+    let (served, refused) = (counted(&told, "220 "), counted(&told, "421 Too many sessions (sessions)"));
+    assert!(served > 40 && served + refused == FLOOD, "{served} {refused} {told:?}");
+    download(&mut running, OTHER_CLIENT);
+    gate.logged(&["event=\"limit\"", "limit=\"sessions\"", "of=\"gate\"", "default=true"]);
+    drop(flooding);
+    wait_until("the flood is over", || gate.count("event=\"session_ended\"") >= served);
+    download(&mut logged_in(&gate, STRANGER), STRANGER);
+    download(&mut running, OTHER_CLIENT);
+    assert_eq!(gate.count("server_unreachable") + gate.count("accept_failed"), 0, "{}", gate.log());
+}
+
+/// Whoever turns the limits off still has no session without the descriptors for it.
+#[test]
+fn without_limits_the_descriptors_are_the_limit() {
+    let gate =
+        gate_with_few_files(|rules| rules.listener = "limits:\n  sessions: off\n  per_client: { sessions: off }\n");
+    let mut running = logged_in(&gate, OTHER_CLIENT);
+    let flooding = flood(&gate, |_| STRANGER);
+    let told = first_lines(&flooding);
+    let (served, refused) = (counted(&told, "220 "), counted(&told, "421 Too busy (no_descriptors); try again later."));
+    assert!(served > 40 && served + refused == FLOOD, "{served} {refused} {told:?}");
+    download(&mut running, OTHER_CLIENT);
+    gate.logged(&["event=\"too_busy\"", "reason=\"no_descriptors\"", "times=1", "LimitNOFILE="]);
+    drop(flooding);
+    wait_until("the flood is over", || gate.count("event=\"session_ended\"") >= served);
+    download(&mut logged_in(&gate, STRANGER), STRANGER);
+    assert_eq!(gate.count("server_unreachable") + gate.count("accept_failed"), 0, "{}", gate.log());
+    assert!(gate.count("event=\"too_busy\"") < 5, "{}", gate.log());
+}
+
+/// A connection counts from the moment when it is accepted: while its PROXY header is waited for, and its server.
+#[test]
+fn connections_without_a_session_count_too() {
+    let gate = Gate::with(|rules| {
+        rules.listener = "    proxy_from: \"127.0.0.5\"\nlimits:\n  sessions: 2\n";
+    });
+    let balancer = Ipv4Addr::new(127, 0, 0, 5);
+    let silent = [(); 2].map(|()| dial(balancer, gate.rules.front()).unwrap());
+    let mut third = poll(|| {
+        let mut client = Talk::new(dial(CLIENT, gate.rules.front()).unwrap());
+        client.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        client.try_line().ok().filter(|line| line.starts_with(b"421 "))
+    });
+    assert!(third.take().is_some_and(|line| line.starts_with(b"421 Too many sessions (sessions)")));
+    drop(silent);
+}
+
+#[test]
+fn whoever_names_no_server_is_sent_away() {
+    let gate = Gate::with(|rules| {
+        rules.stand = "    explicit: user-at-host\n";
+        rules.rule = "    limits: { login_timeout: 2s }\n";
+    });
+    let began = Instant::now();
+    let mut client = Talk::new(dial(CLIENT, gate.rules.front()).unwrap());
+    client.expect_code("220");
+    client.expect("421 Nobody has logged in for too long (login_timeout).");
+    client.expect_end();
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    gate.logged(&["event=\"limit\"", "limit=\"login_timeout\"", "value=\"2s\""]);
+}
+
+/// A listener whose server is the gate would make a session of each session.
+#[test]
+fn a_gate_that_leads_to_itself_does_not_start() {
+    let server = listen(SERVER);
+    let rules = Rules::new(port_of(&server));
+    let text = rules
+        .yaml()
+        .replace(&format!("bind: \"127.0.0.1:{}\"", rules.front()), &format!("bind: \"0.0.0.0:{}\"", rules.front()));
+    let text = text.replace(
+        &format!("server: \"127.0.0.1:{}\"", rules.server),
+        &format!("server: \"127.0.0.1:{}\"", rules.front()),
+    );
+    let mut gate = Gate::launch(rules, server, &text, &[]);
+    assert_eq!(gate.exit().code(), Some(3));
+    assert!(gate.log().contains("this gate itself listens"), "{}", gate.log());
+}
+
+/// What no look at the rules can tell: something on the way leads the gate's connection back to it.
+#[test]
+fn a_loop_is_noticed_where_it_closes() {
+    let gate = Gate::with(|_| {});
+    // The same connection, told of by a process between them, is none of the gate's own.
+    let relay = thread::spawn({
+        let (server, front) = (gate.server.try_clone().unwrap(), gate.rules.front());
+        move || {
+            let inner = accept(&server);
+            let outer = dial(CLIENT, front).unwrap();
+            (inner, outer)
+        }
+    });
+    let mut client = Talk::new(dial(OTHER_CLIENT, gate.rules.front()).unwrap());
+    let (inner, _outer) = relay.join().unwrap();
+    let mut server = Talk::new(inner);
+    server.say("220 Ready");
+    client.expect("220 Ready");
+    client.noop_with(&mut server);
+    assert_eq!(gate.count("reason=\"loop\""), 0);
+}
