@@ -242,7 +242,7 @@ impl Caller<'_> {
 
     /// The server is connected to: the session can begin.
     pub(super) async fn lead(
-        self,
+        mut self,
         (server, dialled): (TcpStream, Dialled),
         destination: &Destination,
         allowed: Allowed,

@@ -3,11 +3,13 @@
 //! Every line has a stable name in `event`, and what is refused has its reason's name in `reason`: the README lists
 //! both. Nothing that a peer said gets here unescaped.
 
+mod flood;
 mod log;
 mod names;
 mod session;
 mod story;
 
+pub use flood::lines_left_out;
 pub use log::{LogFormat, init};
 pub use session::SessionLog;
 
@@ -19,7 +21,7 @@ use std::time::Instant;
 
 use tracing::{error, info, warn};
 
-use crate::limits::Tally;
+use crate::limits::{LineKind, Tally};
 use crate::policy::Listener;
 
 /// A listener takes clients from now on.
@@ -55,6 +57,9 @@ pub fn not_advertised(error: &dyn Display) {
 
 /// A connection of a balancer's was closed, because it did not begin with a good PROXY header.
 pub fn bad_proxy_header(listener: &str, from: SocketAddr, reason: &'static str, said: bool) {
+    if !flood::may_write(LineKind::Fault, from.ip()) {
+        return;
+    }
     if said {
         warn!(event = "bad_proxy_header", listener, %from, reason, advice = "the listener's `proxy_from` names this address: \
             a balancer there must send a PROXY header (send-proxy, send-proxy-v2)", "connection closed");
@@ -82,6 +87,7 @@ pub fn draining(sessions: usize, limit: std::time::Duration) {
 
 /// The gate is gone.
 pub fn stopped() {
+    lines_left_out();
     info!(event = "stopped", "stopped");
 }
 

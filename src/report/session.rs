@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
-use super::{names, story};
+use super::{flood, names, story};
 use crate::addr::{ClientAddr, Side};
-use crate::limits::TurnedAway;
+use crate::limits::{LineKind, TurnedAway};
 use crate::policy::{Denied, Reached};
 use crate::session::{CloseReason, Event, Outcome, Story, Transfer};
 
@@ -24,8 +24,19 @@ pub struct SessionLog {
     client: ClientAddr,
     since: Instant,
     fault_lines: u32,
+    /// The line of its start, where the client had caused too many: it is written when somebody logs in, or never.
+    unwritten: Option<Box<Started>>,
     transfers: u64,
     bytes: u64,
+}
+
+/// What the line of a session's start says.
+#[derive(Debug)]
+struct Started {
+    listener: String,
+    server: String,
+    rule: String,
+    via: Option<SocketAddr>,
 }
 
 impl SessionLog {
@@ -33,17 +44,34 @@ impl SessionLog {
     #[must_use]
     pub fn new(client: ClientAddr, now: Instant) -> Self {
         let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { id, client, since: now, fault_lines: 0, transfers: 0, bytes: 0 }
+        Self { id, client, since: now, fault_lines: 0, unwritten: None, transfers: 0, bytes: 0 }
     }
 
     /// Both control connections stand; `via` is the balancer that brought the client's.
-    pub fn started(&self, listener: &str, server: &dyn std::fmt::Display, rule: &str, via: Option<SocketAddr>) {
+    pub fn started(&mut self, listener: &str, server: &dyn std::fmt::Display, rule: &str, via: Option<SocketAddr>) {
+        if flood::may_write(LineKind::Session, self.client.ip()) {
+            self.write_start(listener, server, rule, via);
+        } else {
+            let (listener, server, rule) = (listener.to_owned(), server.to_string(), rule.to_owned());
+            self.unwritten = Some(Box::new(Started { listener, server, rule, via }));
+        }
+    }
+
+    fn write_start(&self, listener: &str, server: &dyn std::fmt::Display, rule: &str, via: Option<SocketAddr>) {
         let via = via.map(tracing::field::display);
         info!(event = "session_started", session = self.id, client = %self.client, via, %server, listener, rule, "session started");
     }
 
+    /// Whether one more line about a fault may be written.
+    fn may_complain(&self) -> bool {
+        flood::may_write(LineKind::Fault, self.client.ip())
+    }
+
     /// The rules deny the client this server.
     pub fn denied(&self, listener: &str, server: &dyn std::fmt::Display, denied: &Denied) {
+        if !self.may_complain() {
+            return;
+        }
         let rule = match denied {
             Denied::ByRule(rule) => rule.name.as_str(),
             Denied::NoRule => "(none matches)",
@@ -56,7 +84,9 @@ impl SessionLog {
 
     /// A limit lets the client have no session now.
     pub fn turned_away(&self, listener: &str, TurnedAway { reached, told }: &TurnedAway) {
-        if let Some(times) = told {
+        if let Some(times) = told
+            && self.may_complain()
+        {
             self.limit(reached, Some(listener), Some(*times));
         }
     }
@@ -73,6 +103,9 @@ impl SessionLog {
 
     /// The rules have no server for the client.
     pub fn denied_everything(&self, listener: &str) {
+        if !self.may_complain() {
+            return;
+        }
         warn!(
             event = "session_denied", session = self.id, client = %self.client, listener, rule = "(none matches)",
             reason = "denied", advice = "no rule allows this client any server", "session denied"
@@ -81,17 +114,26 @@ impl SessionLog {
 
     /// The client left, or was sent away, before it had a server.
     pub fn named_none(&self, listener: &str) {
+        if !self.may_complain() {
+            return;
+        }
         info!(event = "no_server_named", session = self.id, client = %self.client, listener, "no server was named");
     }
 
     /// A name that the client gave, or that it is to be told the address of, cannot be looked up.
     pub fn no_address(&self, listener: &str, error: &dyn std::fmt::Display) {
+        if !self.may_complain() {
+            return;
+        }
         warn!(event = "name_not_found", session = self.id, client = %self.client, listener, %error,
             advice = "see /etc/resolv.conf and /etc/hosts of the gate", "no address for a name");
     }
 
     /// The server could not be had.
     pub fn no_server(&self, listener: &str, server: &dyn std::fmt::Display, error: &std::io::Error) {
+        if !self.may_complain() {
+            return;
+        }
         warn!(
             event = "server_unreachable", session = self.id, client = %self.client, %server, listener, %error,
             reason = "server_unreachable", advice = "is the server up, and is there a route to it?",
@@ -101,6 +143,9 @@ impl SessionLog {
 
     /// A connection leads from the gate to itself; `which` is the one that was found to.
     pub fn is_loop(&self, listener: &str, which: &dyn std::fmt::Display) {
+        if !self.may_complain() {
+            return;
+        }
         warn!(
             event = "session_denied", session = self.id, client = %self.client, listener, reason = "loop", %which,
             advice = "the server behind a listener, or a NAT before it, leads back to the gate: see `server` in the rules file",
@@ -110,6 +155,9 @@ impl SessionLog {
 
     /// The connection was handed over in a way that leads nowhere.
     pub fn no_destination(&self, listener: &str, reason: &'static str, detail: &dyn std::fmt::Display) {
+        if !self.may_complain() {
+            return;
+        }
         warn!(
             event = "session_denied", session = self.id, client = %self.client, listener, reason, %detail,
             advice = "a transparent listener takes intercepted connections only; see `ftpgate intercept`",
@@ -119,6 +167,10 @@ impl SessionLog {
 
     /// The control connection is over.
     pub fn ended(&self, reason: CloseReason, now: Instant) {
+        if self.unwritten.is_some() {
+            // Nobody has logged in, and there is no line of its start.
+            return flood::leave_out(self.client.ip());
+        }
         info!(
             event = "session_ended", session = self.id, client = %self.client, reason = reason.name(),
             seconds = now.saturating_duration_since(self.since).as_secs_f64(), transfers = self.transfers,
@@ -131,7 +183,14 @@ impl SessionLog {
         match event {
             Event::Rewritten { by, said, told } => self.rewritten(*by, said, told),
             Event::Transferred(transfer) => self.transferred(transfer),
-            Event::LoggedIn { rule } => {
+            Event::LoggedIn { rule, by_user } => {
+                if let Some(started) = self.unwritten.take() {
+                    let Started { listener, server, rule, via } = *started;
+                    self.write_start(&listener, &server, &rule, via);
+                }
+                if !by_user {
+                    return;
+                }
                 info!(event = "logged_in", session = self.id, client = %self.client, rule, "a user was let in");
             }
             Event::Refused { .. }
@@ -146,7 +205,9 @@ impl SessionLog {
             | Event::BadLine { .. } => {
                 self.fault_lines = self.fault_lines.saturating_add(1);
                 if self.fault_lines < MAX_FAULT_LINES {
-                    self.fault(event);
+                    if self.may_complain() {
+                        self.fault(event);
+                    }
                 } else if self.fault_lines == MAX_FAULT_LINES {
                     warn!(event = "muted", session = self.id, client = %self.client,
                         "further faults in this session are not logged");

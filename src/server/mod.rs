@@ -30,6 +30,9 @@ pub use reload::Reread;
 pub use own::{OwnServer, own_servers};
 use workers::Workers;
 
+/// How often it is told how many lines of the log were left out.
+const LEFT_OUT: Duration = Duration::from_secs(5);
+
 /// Why the gate could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -175,6 +178,7 @@ impl Gate {
         notify_ready();
         let _until_the_end = watchdog::start(self.sessions.workers());
         let mut reload = Reload::new(reread);
+        let mut told = tokio::time::interval(LEFT_OUT);
         loop {
             tokio::select! {
                 order = self.signals.next() => match order {
@@ -183,6 +187,7 @@ impl Gate {
                 },
                 read = reload.read() => self.reload(read).await,
                 () = self.clock.changed() => self.judge_anew(),
+                _ = told.tick() => report::lines_left_out(),
             }
         }
         self.drain().await;

@@ -71,10 +71,12 @@ pub enum Event {
         /// What is wrong with it.
         fault: LineFault,
     },
-    /// A user was let in, and this rule holds from now on.
+    /// A user was let in.
     LoggedIn {
-        /// The rule.
+        /// The rule that holds from now on.
         rule: String,
+        /// Whether the user has decided which.
+        by_user: bool,
     },
     /// The server did not let a user in.
     LoginFailed,

@@ -106,9 +106,8 @@ impl Session {
                 let Some(trying) = self.login.trying.take() else { return self.find_directory(now) };
                 let (user, rule) = *trying;
                 self.login.user = Some(user.into_boxed_slice());
-                if self.login.is_decisive() {
-                    self.report(Event::LoggedIn { rule: rule.name.clone() });
-                }
+                let by_user = self.login.is_decisive();
+                self.report(Event::LoggedIn { rule: rule.name.clone(), by_user });
                 self.rule = rule;
                 self.logged_in(now);
                 self.find_directory(now);

@@ -156,7 +156,9 @@ impl Follower {
                 Action::Report(Event::ForeignAddress { by, named, used }) => {
                     outcome.then.push(format!("the {by} names {named}; its own address {used} is used"));
                 }
-                Action::Report(Event::LoggedIn { rule }) => outcome.then.push(format!("rule {rule} holds from now on")),
+                Action::Report(Event::LoggedIn { rule, by_user: true }) => {
+                    outcome.then.push(format!("rule {rule} holds from now on"))
+                }
                 Action::Close(reason) => outcome.then.push(format!("the session ends ({})", reason.name())),
                 Action::Report(_)
                 | Action::Dial(..)

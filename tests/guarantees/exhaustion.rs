@@ -221,3 +221,46 @@ fn a_loop_is_noticed_where_it_closes() {
     client.noop_with(&mut server);
     assert_eq!(gate.count("reason=\"loop\""), 0);
 }
+
+/// Faults of one address fill no disk, and how many lines there would have been is told.
+#[test]
+fn a_flood_of_faults_is_a_few_lines_and_their_number() {
+    let gate = Gate::with(|rules| rules.listener = "limits:\n  per_client: { sessions: off }\n");
+    let _sessions: Vec<_> = (0..20)
+        .map(|_| {
+            let (mut client, server) = gate.session_from(STRANGER);
+            // The gate itself refuses each.
+            client.send("LIST\r\n".repeat(50).as_bytes());
+            for _ in 0..50 {
+                client.expect_code("425");
+            }
+            (client, server)
+        })
+        .collect();
+    let left_out = gate.logged(&["event=\"lines_left_out\"", "client=127.0.0.2"]);
+    let times: usize = left_out.split("times=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let refused = gate.count("event=\"refused\"");
+    assert!((100..200).contains(&refused) && refused + times >= 500, "{refused} {times}");
+    // Others have their lines.
+    let (mut client, _server) = gate.session_from(OTHER_CLIENT);
+    client.say("LIST");
+    client.expect_code("425");
+    gate.logged(&["event=\"refused\"", "client=127.0.0.3"]);
+}
+
+/// Sessions in which nobody logs in are a few lines; whoever logs in has both of its own.
+#[test]
+fn a_flood_of_sessions_is_a_few_lines_and_their_number() {
+    let gate = Gate::with(|rules| rules.listener = "limits:\n  per_client: { sessions: off }\n");
+    serve(&gate.server);
+    for _ in 0..200 {
+        let mut client = Talk::new(dial(STRANGER, gate.rules.front()).unwrap());
+        client.expect("220 Ready");
+    }
+    gate.logged(&["event=\"lines_left_out\"", "client=127.0.0.2"]);
+    let started = gate.count("event=\"session_started\"");
+    assert!((100..180).contains(&started), "{started}");
+    drop(logged_in(&gate, STRANGER));
+    wait_until("the end of the session is told", || gate.count("event=\"session_ended\"") == started + 1);
+    assert_eq!(gate.count("event=\"session_started\""), started + 1);
+}
