@@ -186,6 +186,7 @@ listeners:
   - name: front
     bind: \"10.1.0.1:21\"
     server: \"10.2.0.2:21\"
+limits: { sessions: off, per_client: { sessions: off } }
 rules:
 "
     .to_owned();

@@ -174,6 +174,18 @@ pub struct Unwritten {
 }
 
 impl GateLimits {
+    /// Without what was filled in: what is written.
+    #[must_use]
+    pub const fn as_written(mut self) -> Self {
+        if self.unwritten.all {
+            self.all.sessions = None;
+        }
+        if self.unwritten.client {
+            self.client.sessions = None;
+        }
+        self
+    }
+
     /// Fills in the `sessions` limits that are not written.
     #[must_use]
     pub const fn with_defaults(mut self, capacity: Capacity) -> Self {

@@ -34,19 +34,24 @@ pub fn ready(rules: usize) {
     info!(event = "ready", rules, version = env!("CARGO_PKG_VERSION"), "ready");
 }
 
-/// A client could not be given a session.
+/// A client could not be accepted. This is told now and then, with how often it was so.
 pub fn not_accepted(listener: &str, error: &std::io::Error) {
-    warn!(event = "accept_failed", listener, %error, advice = "new clients wait; running sessions go on. \
+    let Some(times) = tally("accept_failed") else { return };
+    warn!(event = "accept_failed", listener, %error, times, advice = "new clients wait; running sessions go on. \
         If this is EMFILE or ENFILE, raise the limit of open files (LimitNOFILE=)", "cannot accept a client");
 }
 
 /// Clients are turned away because the gate lacks something. This is told now and then, with their number.
 pub fn too_busy(listener: &str, client: SocketAddr, reason: &'static str, advice: &'static str) {
+    let Some(times) = tally(reason) else { return };
+    warn!(event = "too_busy", listener, %client, reason, times, advice, "clients were told to try again later");
+}
+
+/// How often this has happened since it was last told; `None` where it is too early to tell it again.
+fn tally(what: &'static str) -> Option<u64> {
     static TALLIES: Mutex<BTreeMap<&str, Tally>> = Mutex::new(BTreeMap::new());
     let mut tallies = TALLIES.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(times) = tallies.entry(reason).or_default().note(Instant::now()) else { return };
-    drop(tallies);
-    warn!(event = "too_busy", listener, %client, reason, times, advice, "clients were told to try again later");
+    tallies.entry(what).or_default().note(Instant::now())
 }
 
 /// A name in `advertise` has no address now: PASV is refused until it has one.

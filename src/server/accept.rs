@@ -175,7 +175,6 @@ async fn accept(
     sessions: Sessions,
     worker: usize,
 ) {
-    let mut failing = false;
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return report::not_accepted(&listener.borrow().name, &error),
@@ -195,16 +194,12 @@ async fn accept(
         };
         match accepted {
             Ok((client, address)) => {
-                failing = false;
                 serve(Arc::clone(&listener.borrow()), client, address);
             }
             // The client was gone before it was taken.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                if !failing {
-                    report::not_accepted(&listener.borrow().name, &error);
-                }
-                failing = true;
+                report::not_accepted(&listener.borrow().name, &error);
                 tokio::time::sleep(BACK_OFF).await;
             }
         }

@@ -153,7 +153,9 @@ fn timeout_keys(old: &Timeouts, new: &Timeouts) -> Vec<&'static str> {
 }
 
 fn limit_keys(old: &GateLimits, new: &GateLimits) -> Vec<&'static str> {
-    let GateLimits { all, client, unwritten, failed_logins, pause } = new;
+    // A default may come out otherwise because of other listeners, which are told already.
+    let (old, new) = (old.as_written(), new.as_written());
+    let GateLimits { all, client, unwritten, failed_logins, pause } = &new;
     differing([
         ("gate", old.all == *all && old.unwritten.all == unwritten.all),
         ("client", old.client == *client && old.unwritten.client == unwritten.client),

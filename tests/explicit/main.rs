@@ -10,6 +10,7 @@ mod talk;
 
 mod advertise;
 mod clients;
+mod loops;
 mod names;
 mod servers;
 mod stage;

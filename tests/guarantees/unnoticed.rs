@@ -185,7 +185,8 @@ fn an_address_may_be_narrowed_and_widened() {
 /// Hours end with a minute: this one waits for one.
 #[test]
 fn a_session_ends_with_its_hours_without_a_reload() {
-    let mut gate = Gate::start();
+    // Nobody logs in for more than a minute.
+    let mut gate = Gate::with(|rules| rules.rule = "    limits: { login_timeout: off }\n");
     let (mut client, mut server) = gate.session();
     let (mut other, mut others_server) = gate.session_from(OTHER_CLIENT);
     // Not the minute that is about to end: the reload has to come before.
@@ -195,7 +196,8 @@ fn a_session_ends_with_its_hours_without_a_reload() {
     let hours = format!("    action: allow\n    hours: \"daily {}-{} UTC\"\n", time(minute - 600), time(minute));
     gate.rules.from = "127.0.0.1";
     let ending = gate.rules.yaml().replace("    action: allow\n", &hours);
-    let others = "  - name: others\n    from: \"127.0.0.3\"\n    to: any\n    action: allow\n    outbound: 40000\n";
+    let others = "  - name: others\n    from: \"127.0.0.3\"\n    to: any\n    action: allow\n    outbound: 40000\n    \
+                  limits: { login_timeout: off }\n";
     gate.write_rules(&format!("{ending}{others}"));
     gate.signal(Signal::HUP);
     gate.logged(&["event=\"reloaded\"", "rule tested changed: from, hours"]);

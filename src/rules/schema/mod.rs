@@ -38,7 +38,7 @@ pub struct File<L = Listener, R = Rule, T = Test> {
     /// How long the gate waits for things that no rule speaks of.
     #[serde(default)]
     pub timeouts: Written<Timeouts>,
-    /// How much of the gate clients may have, all together and each (default: no limits).
+    /// How much of the gate clients may have, all together and each (default: shares of what the limit of open files allows).
     #[serde(default)]
     pub limits: Written<Limits>,
     /// Tests of these rules: a file whose own tests fail is not loaded.
@@ -197,7 +197,7 @@ pub struct Rule {
     /// that the gate makes to it (default: none).
     #[serde(default)]
     pub send_proxy: Written<Word<SendProxy>>,
-    /// How much its clients may have, all together and each (default: no limits).
+    /// How much its clients may have, all together and each (default: shares of what the limit of open files allows).
     #[serde(default)]
     pub limits: Written<RuleLimits>,
 }

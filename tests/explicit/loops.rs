@@ -1,0 +1,59 @@
+//! A gate whose connections are led back to itself.
+
+use std::process::Command;
+
+use crate::lab::{Family, poll};
+use crate::stage::{RULES, Stage, assert_closed, listener};
+use crate::talk::IO;
+
+/// The rules cannot tell: a NAT on the gate's machine leads the server's address back to the gate.
+#[test]
+fn a_loop_through_a_nat_ends_where_it_closes() {
+    let stage = Stage::with(&listener("server: \"10.2.0.77:21\"", Family::V4), RULES);
+    let gate = crate::lab::net::Net::gate_address(Family::V4);
+    let rules = format!(
+        "table ip loop {{ chain output {{ type nat hook output priority -100; \
+         ip daddr 10.2.0.77 tcp dport 21 dnat to {gate}:21\n }}\n }}\n"
+    );
+    stage.net.gate.run(move || {
+        let status = Command::new("nft").arg(rules).status().unwrap();
+        assert!(status.success());
+        // The rule for clients must hold for the gate as a client, or the loop ends there.
+        let mut route = Command::new("ip");
+        let added = route.args(["route", "replace", "10.2.0.77/32", "via", "10.2.0.2", "src"]).arg(gate.to_string());
+        assert!(added.status().unwrap().success());
+    });
+    let mut client = stage.ungreeted(Family::V4);
+    // Either end may see it: the one hears why from the other, or says so itself.
+    let reply = client.expect_code("421");
+    assert!(reply.lines[0].contains("(loop)"), "{:?}", reply.lines);
+    assert_closed(client);
+    stage.logged(&["event=\"session_denied\"", "reason=\"loop\""]);
+    let sessions = || stage.gate.log().matches("event=\"session_started\"").count();
+    assert!(sessions() <= 1, "{}", stage.gate.log());
+    // And it stays so.
+    assert!(poll(IO / 10, || (sessions() > 1).then_some(())).is_none());
+}
+
+/// As many names as a gate with few descriptors looks up at once, and more: nobody waits for long, and transfers go on.
+#[test]
+fn names_that_nobody_answers_for_take_no_descriptors() {
+    let stage = Stage::new();
+    stage.names.be_silent(true);
+    let mut clients: Vec<_> = (0..150).map(|_| stage.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.say(&format!("USER anna@name-{number}.example"));
+    }
+    let files = format!("/proc/{}/fd", stage.gate.process());
+    let sample = |_| {
+        std::thread::sleep(IO / 100);
+        std::fs::read_dir(&files).unwrap().count()
+    };
+    let sockets = (0..20).map(sample).max().unwrap();
+    // One for each client and those of 64 lookups, not four for each.
+    assert!(sockets < 150 + 64 * 4 + 100, "{sockets}");
+    for mut client in clients {
+        client.stream.set_read_timeout(Some(IO * 4)).unwrap();
+        client.expect_code("421");
+    }
+}
