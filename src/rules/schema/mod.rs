@@ -197,7 +197,7 @@ pub struct Rule {
     /// that the gate makes to it (default: none).
     #[serde(default)]
     pub send_proxy: Written<Word<SendProxy>>,
-    /// How much its clients may have, all together and each (default: shares of what the limit of open files allows).
+    /// How much its clients may have, all together and each (default: none but `login_timeout`).
     #[serde(default)]
     pub limits: Written<RuleLimits>,
 }
