@@ -32,6 +32,7 @@ use data::{DataChannel, next_data_event, next_event};
 pub use memory::Memory;
 use peer::{Heard, Peer};
 pub use route::{Standing, receive, turn_away};
+use turn::Turn;
 
 /// How long the last line may take to reach a peer, and the peer to close.
 const FAREWELL: Duration = Duration::from_secs(3);

