@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::limits::{Counts, Place, SharedBucket};
-use crate::net::{Dialled, Loops, Names};
+use crate::net::{Accepted, Dialled, Loops, Names};
 use crate::pinhole::{Bindings, DataEvent, Datapaths, PinholeGuard};
 use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
@@ -103,7 +103,7 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         log,
         called,
         waited,
-        dialled,
+        connections,
         place,
     } = routed;
     let now = Instant::now();
@@ -118,7 +118,7 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         listener,
         client,
         server: Peer::server(server),
-        _dialled: Box::new(dialled),
+        _connections: Box::new(connections),
         bindings,
         context,
         guards: HashMap::new(),
@@ -137,8 +137,8 @@ struct Driver {
     listener: Arc<Listener>,
     client: Peer,
     server: Peer,
-    /// The connection to the server, as long as it may be taken for a client's.
-    _dialled: Box<Dialled>,
+    /// Both control connections, as long as one may turn out to lead to the other.
+    _connections: Box<(Accepted, Dialled)>,
     bindings: Bindings,
     context: Context,
     guards: HashMap<PinholeId, PinholeGuard>,

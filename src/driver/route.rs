@@ -15,7 +15,7 @@ use super::unreachable::{self, Unreachable};
 use super::{Allowed, Context, asker};
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable};
 use crate::limits::{Arrival, Place, TurnedAway};
-use crate::net::{self, Dialled, Shortage, proxy_header};
+use crate::net::{self, Accepted, Dialled, Shortage, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
 use crate::policy::{Advertised, Interception, Listener, Policy, Source, Stand};
 use crate::report::{self, SessionLog};
@@ -37,7 +37,8 @@ pub(super) struct Routed {
     pub(super) called: Option<Called>,
     /// How much of its time to log in the client has taken to name its server.
     pub(super) waited: Duration,
-    pub(super) dialled: Dialled,
+    /// Both connections, by which a loop is known however late its other end looks.
+    pub(super) connections: (Accepted, Dialled),
     pub(super) place: Place,
     pub(super) log: SessionLog,
 }
@@ -49,6 +50,7 @@ pub(super) struct Caller<'a> {
     pub(super) peer: Peer,
     pub(super) origin: Origin,
     pub(super) place: Place,
+    pub(super) accepted: Accepted,
     pub(super) log: SessionLog,
 }
 
@@ -109,8 +111,7 @@ pub(super) async fn to_server(
     client: TcpStream,
     standing: Standing,
 ) -> Option<Routed> {
-    // Until its own server is connected to: a loop is seen by then.
-    let Ok(_accepted) = context.loops.accepted(&client) else {
+    let Ok(accepted) = context.loops.accepted(&client) else {
         let from = ClientAddr::new(client.peer_addr().ok()?);
         SessionLog::new(from, Instant::now()).is_loop(&listener.name, &"the client");
         say_once(&client, unreachable::LOOP);
@@ -128,7 +129,7 @@ pub(super) async fn to_server(
     };
     let peer = Peer::client(client);
     let log = SessionLog::new(origin.client, Instant::now());
-    let caller = Caller { context, listener, peer, origin, place, log };
+    let caller = Caller { context, listener, peer, origin, place, accepted, log };
     match destination {
         Ok(Some(destination)) => to_known_server(caller, destination).await,
         Ok(None) => explicit::to_named_server(caller).await,
@@ -257,7 +258,8 @@ impl Caller<'_> {
         let proxies = self.origin.via.map(|_| self.listener.proxies.clone());
         let bindings = Bindings { proxies, ..bindings(self.context, self.listener, &ends, destination.local) };
         let client_is_gate = is_gate(self.context, &policy, ends.client.ip());
-        let Self { peer: client, place, log, .. } = self;
+        let Self { peer: client, place, log, accepted, .. } = self;
+        let connections = (accepted, dialled);
         Some(Routed {
             client,
             server,
@@ -269,7 +271,7 @@ impl Caller<'_> {
             policy,
             called,
             waited,
-            dialled,
+            connections,
             place,
             log,
         })

@@ -25,9 +25,9 @@ use crate::report;
 use accept::{Acceptors, Sessions};
 pub use capacity::capacity;
 use clock::Clock;
+pub use own::{OwnServer, own_servers};
 use reload::Reload;
 pub use reload::Reread;
-pub use own::{OwnServer, own_servers};
 use workers::Workers;
 
 /// How often it is told how many lines of the log were left out.
