@@ -32,7 +32,6 @@ use data::{DataChannel, next_data_event, next_event};
 pub use memory::Memory;
 use peer::{Heard, Peer};
 pub use route::{Standing, receive, turn_away};
-use turn::Turn;
 
 /// How long the last line may take to reach a peer, and the peer to close.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -110,8 +109,7 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
     let notations = context.memory.of(ends.server, now);
     let Allowed { rule, candidates } = allowed;
     let timeouts = policy.timeouts;
-    let setting =
-        Setting { ends, client_is_gate, announced, rule, candidates, timeouts, notations, called, waited };
+    let setting = Setting { ends, client_is_gate, announced, rule, candidates, timeouts, notations, called, waited };
     let session = Session::new(setting, now);
     let driver = Box::new(Driver {
         session,

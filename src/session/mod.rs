@@ -216,7 +216,8 @@ impl Session {
     /// A session whose two control connections stand, and whose server has yet to greet.
     #[must_use]
     pub fn new(setting: Setting, now: Instant) -> Self {
-        let Setting { ends, client_is_gate, announced, rule, candidates, timeouts, notations, called, waited } = setting;
+        let Setting { ends, client_is_gate, announced, rule, candidates, timeouts, notations, called, waited } =
+            setting;
         let mut pending = Pending::default();
         let _nothing_before = pending.push(now, Expected::Greeting);
         let mut session = Self {
