@@ -11,7 +11,7 @@ impl Driver {
     /// The server did not let the user in: the limit that this reaches for the client's address.
     pub(super) fn login_failed(&mut self) -> Option<Limit> {
         let limits = self.context.orders.borrow().policy.limits;
-        let reached = self.place.login_failed(&limits, Instant::now())?;
+        let reached = self.presence.place.login_failed(&limits, Instant::now())?;
         let limit = reached.limit;
         self.log.event(&Event::Limit(reached));
         Some(limit)
@@ -20,10 +20,10 @@ impl Driver {
     /// The session is counted under the rule that holds now, where that is another one: the limit that this reaches.
     pub(super) fn enter(&mut self) -> Option<Limit> {
         let rule = self.session.rule();
-        if self.place.is_under(rule) || self.closed.is_some() {
+        if self.presence.place.is_under(rule) || self.closed.is_some() {
             return None;
         }
-        let refused = self.place.enter(rule, Instant::now()).err()?;
+        let refused = self.presence.place.enter(rule, Instant::now()).err()?;
         self.log.turned_away(&self.listener.name, &refused);
         Some(refused.reached.limit)
     }
@@ -31,7 +31,8 @@ impl Driver {
     /// What a new data connection has to keep to, by the limits that hold now.
     pub(super) fn terms(&mut self) -> Terms {
         let gate = self.context.orders.borrow().policy.limits;
-        self.place
+        self.presence
+            .place
             .terms(&gate, self.session.rule(), Instant::now(), || self.pace.get_or_insert_default().as_ref().clone())
     }
 

@@ -116,12 +116,11 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         listener,
         client,
         server: Peer::server(server),
-        _connections: Box::new(connections),
+        presence: Box::new(Presence { place, _connections: connections }),
         bindings,
         context,
         guards: HashMap::new(),
         data: None,
-        place,
         pace: None,
         held_back: [false; 2],
         log,
@@ -135,21 +134,26 @@ struct Driver {
     listener: Arc<Listener>,
     client: Peer,
     server: Peer,
-    /// Both control connections, as long as one may turn out to lead to the other.
-    _connections: Box<(Accepted, Dialled)>,
+    presence: Box<Presence>,
     bindings: Bindings,
     context: Context,
     guards: HashMap<PinholeId, PinholeGuard>,
     /// What the datapath tells; there while there are pinholes, for a channel has a buffer.
     data: Option<DataChannel>,
-    /// Where the session is counted.
-    place: Place,
     /// What is left of the session's own rates, once it has had any.
     pace: Option<Arc<[SharedBucket; 2]>>,
     /// Whether it was told that transfers are held back, up and down.
     held_back: [bool; 2],
     log: SessionLog,
     closed: Option<CloseReason>,
+}
+
+/// What others know of the session.
+struct Presence {
+    /// Where it is counted.
+    place: Place,
+    /// Both control connections, as long as one may turn out to lead to the other.
+    _connections: (Accepted, Dialled),
 }
 
 /// What the driver waited for.
@@ -357,7 +361,7 @@ impl Driver {
         self.session.handle(Instant::now(), input);
         if phase == Phase::Serving {
             // New rules send nobody away by their limits.
-            self.place.follow(self.session.rule(), Instant::now());
+            self.presence.place.follow(self.session.rule(), Instant::now());
         }
     }
 
