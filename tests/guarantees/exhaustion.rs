@@ -200,11 +200,10 @@ fn a_gate_that_leads_to_itself_does_not_start() {
     assert!(gate.log().contains("this gate itself listens"), "{}", gate.log());
 }
 
-/// What no look at the rules can tell: something on the way leads the gate's connection back to it.
+/// A process on the way that connects back makes a connection of its own: that is not taken for a loop.
 #[test]
-fn a_loop_is_noticed_where_it_closes() {
+fn a_relay_on_the_way_is_no_loop() {
     let gate = Gate::with(|_| {});
-    // The same connection, told of by a process between them, is none of the gate's own.
     let relay = thread::spawn({
         let (server, front) = (gate.server.try_clone().unwrap(), gate.rules.front());
         move || {
