@@ -15,7 +15,7 @@ use serde_json::json;
 use super::rules_file::{self, ReadError};
 use super::trust::Trusted;
 use crate::net;
-use crate::policy::{Doubt, Policy, SessionLimits};
+use crate::policy::{Doubt, Permission, Policy, SessionLimits};
 use crate::rules::{self, Mistakes, Remark, RulesFile, Subject};
 use crate::server::{self, OwnServer};
 use crate::trial::{self, Failure};
@@ -101,7 +101,9 @@ struct Defaults {
     sessions: Option<NonZeroU32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     per_client_sessions: Option<NonZeroU32>,
-    login_timeout_seconds: u64,
+    /// Left out where every rule has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login_timeout_seconds: Option<u64>,
     open_files: u64,
     open_files_kept_for_data: u64,
     lookups: u32,
@@ -113,7 +115,11 @@ impl Defaults {
         Self {
             sessions: capacity.sessions.filter(|_| unwritten.all),
             per_client_sessions: capacity.sessions_per_client.filter(|_| unwritten.client),
-            login_timeout_seconds: SessionLimits::LOGIN_TIMEOUT.as_secs(),
+            login_timeout_seconds: policy
+                .rules
+                .iter()
+                .any(|rule| rule.permission == Permission::Allow && rule.limits.session.login_timeout.is_none())
+                .then_some(SessionLimits::LOGIN_TIMEOUT.as_secs()),
             open_files: capacity.descriptors,
             open_files_kept_for_data: capacity.reserve,
             lookups: capacity.lookups,
@@ -125,10 +131,14 @@ impl fmt::Display for Defaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sessions = self.sessions.map(|most| format!("sessions {most}"));
         let per_client = self.per_client_sessions.map(|most| format!("per_client sessions {most}"));
-        let login = format!("login_timeout {}s", self.login_timeout_seconds);
-        let all: Vec<String> = sessions.into_iter().chain(per_client).chain([login]).collect();
+        let login = self.login_timeout_seconds.map(|seconds| format!("login_timeout {seconds}s"));
+        let all: Vec<String> = [sessions, per_client, login].into_iter().flatten().collect();
+        let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
         let Self { open_files, open_files_kept_for_data: kept, .. } = self;
-        write!(f, "defaults on this machine: {} ({open_files} open files, {kept} kept for data)", all.join(", "))
+        write!(
+            f,
+            "defaults on this machine: {all} (this process may open {open_files} files, {kept} are kept for data)"
+        )
     }
 }
 

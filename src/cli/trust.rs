@@ -69,7 +69,9 @@ impl Untrusted {
         match self {
             Self::Anybody(path) => format!("chmod o-w {}", path.display()),
             Self::Group { path, .. } => format!("chmod g-w {}", path.display()),
-            Self::Owner { path, .. } => format!("chown root {}, or run ftpgate as that user", path.display()),
+            Self::Owner { path, .. } => {
+                format!("chown -h root {}, or run ftpgate as that user (`run --user`)", path.display())
+            }
             Self::Unknown { path, .. } => {
                 format!("let the user that ftpgate runs as read the directory of {}", path.display())
             }

@@ -85,6 +85,16 @@ impl Commands {
         }
     }
 
+    /// Verbs on a list of what is denied that are not known here. They are refused anyway: one is probably misspelt.
+    pub(super) fn denied_and_unknown(&self) -> impl Iterator<Item = &str> {
+        let list = match &self.list {
+            CommandList::Without(list) => Some(list),
+            CommandList::Any | CommandList::Only(_) => None,
+        };
+        let verbs = list.into_iter().flatten().filter_map(|entry| entry.split(' ').next());
+        verbs.filter(|verb| !is_known(verb.as_bytes()))
+    }
+
     /// Whether there is nothing that may not be given.
     #[must_use]
     pub fn is_any(&self) -> bool {

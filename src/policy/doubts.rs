@@ -43,6 +43,13 @@ impl Policy {
             if rule.permission == Permission::Deny {
                 continue;
             }
+            for verb in rule.commands.denied_and_unknown() {
+                doubt(
+                    "commands",
+                    format!("`{verb}` is not a command that the gate knows, and unknown commands are refused anyway"),
+                    "write the command as FTP clients send it: `DELE` deletes a file, `RMD` a directory".to_owned(),
+                );
+            }
             self.doubt_everybody(rule, &mut doubt);
             self.doubt_room(rule, &mut doubt);
             let inbound = rule.inbound.as_ref().map(|inbound| ("inbound", &inbound.gate_ports));
@@ -204,6 +211,16 @@ rules:
     #[test]
     fn what_most_people_write_is_not_doubted() {
         assert_eq!(doubts(MINIMAL), []);
+    }
+
+    #[test]
+    fn a_denied_command_that_is_not_known_is_doubted() {
+        let deny =
+            |list: &str| MINIMAL.replace("action: allow", &format!("action: allow, commands: {{ deny: [{list}] }}"));
+        let found = doubts(&deny("DELETE, RMD, 'SITE CHMOD', 'FOO BAR'"));
+        assert!(found.iter().all(|(rule, key, _)| (*rule, *key) == (0, "commands")), "{found:?}");
+        let verbs: Vec<&str> = found.iter().filter_map(|(_, _, message)| message.split('`').nth(1)).collect();
+        assert_eq!(verbs, ["DELETE", "FOO"]);
     }
 
     #[test]

@@ -121,7 +121,9 @@ pub fn kernel_datapath(table: Result<&str, &dyn Display>) {
 
 /// What the process has given up before it serves anybody.
 pub fn sandbox(uid: u32, capabilities: &str, seccomp: &str, landlock: &str, complete: bool) {
-    if complete {
+    if seccomp == "off" && landlock == "off" {
+        warn!(event = "sandbox", uid, capabilities, seccomp, landlock, "the sandbox is off (`--no-sandbox`)");
+    } else if complete {
         info!(event = "sandbox", uid, capabilities, seccomp, landlock, "privileges given up");
     } else {
         warn!(

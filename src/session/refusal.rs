@@ -241,6 +241,8 @@ impl Refusal {
             Self::CommandNotAllowed { why: NotAllowed::ReadOnly, effect } => {
                 format!("{} Nothing can be changed here.", refusing(*effect))
             }
+            // Not 550: curl takes that, in answer to SIZE, for a file that is missing.
+            Self::CommandNotAllowed { effect: Effect::List, .. } => "502 This command is not allowed here.".into(),
             Self::CommandNotAllowed { effect, .. } => {
                 format!("{} This command is not allowed here.", refusing(*effect))
             }

@@ -27,7 +27,7 @@ impl User {
         let found =
             nix::unistd::User::from_name(text).map_err(|error| format!("cannot look up user `{text}`: {error}"))?;
         let found = found.ok_or_else(|| {
-            format!("there is no user `{text}`: make one with `useradd --system {text}`, or write UID:GID")
+            format!("there is no user `{text}`: make one with `useradd --system {text}`, or write UID:GID, such as 65534:65534")
         })?;
         let name = CString::new(found.name).map_err(|_| format!("user `{text}` has a NUL in its name"))?;
         Ok(Self { name: Some(name), uid: found.uid, gid: found.gid })

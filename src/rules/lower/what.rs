@@ -68,7 +68,10 @@ fn unknown_names(Many(list): &Many<schema::CommandName>, at: &At<'_>) -> Option<
             return fault(format!("{} is more than a verb", quoted(text)), "write the verb alone");
         }
         if is_known(name.as_bytes()) {
-            return fault(format!("{name} is known, so that it passes unless it is denied"), "take it away here");
+            return fault(
+                format!("`{name}` is a command that the gate knows: `deny` alone decides about it"),
+                "remove it here",
+            );
         }
         Ok(name)
     };
