@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 /// Lines that are handled before the session yields. One costs some 10 us, the longest some 70 us.
-const LINES: u32 = 16;
+const LINES: u32 = 8;
 /// Times that something is waited for and is there already.
 const WAITS: u32 = 4;
 

@@ -6,16 +6,25 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 use super::{Driver, Orders, Phase};
+use crate::limits::FurtherData;
 use crate::pinhole::{DataEvent, OpenError, PinholeGuard};
 use crate::session::{Carrier, Event, Input, Pinhole, PinholeId, Refusal};
 
 /// Both ends of what the datapath tells one session.
 pub(super) type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::UnboundedReceiver<DataEvent>);
 
+/// What keeps a data connection.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) pinhole: PinholeGuard,
+    /// Where it is not the session's only one.
+    _further: Option<FurtherData>,
+}
+
 impl Driver {
     /// What happened to connections in the kernel before a line was sent is known before the line is.
     pub(super) fn catch_up(&mut self) {
-        if !self.guards.values().any(PinholeGuard::is_kernels) {
+        if !self.guards.values().any(|held| held.pinhole.is_kernels()) {
             return;
         }
         self.context.datapaths.catch_up();
@@ -28,12 +37,16 @@ impl Driver {
     /// Opens a pinhole; `None` where the datapath answers later.
     pub(super) fn open(&mut self, pinhole: &Pinhole) -> Option<Input> {
         let id = pinhole.id;
+        let further = if self.guards.is_empty() { None } else { self.presence.place.further_data(Instant::now()) };
+        if further.is_none() && !self.guards.is_empty() {
+            return Some(Input::PinholeFailed { id, refusal: Refusal::TooManyConnections });
+        }
         let terms = self.terms();
         let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
         match self.context.datapaths.open(pinhole, &self.bindings, terms, sender.clone()) {
             Ok(opened) => {
                 opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
-                self.guards.insert(id, opened.guard);
+                self.guards.insert(id, Held { pinhole: opened.guard, _further: further });
                 let carrier = opened.carrier;
                 let [client_port, server_port] = opened.ports?;
                 Some(Input::PinholeOpened { id, client_port, server_port, carrier })

@@ -166,7 +166,7 @@ type Connected = ((TcpStream, Dialled), ServerAddr, Allowed, Arc<Policy>);
 async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Connected, Unreached> {
     let addresses = match &named.host {
         Host::Address(ip) => vec![*ip],
-        Host::Name(name) => caller.context.names.addresses(name).await.map_err(|error| {
+        Host::Name(name) => caller.context.names.addresses(name, caller.origin.client.ip()).await.map_err(|error| {
             let listener = &caller.listener.name;
             if let NameError::TooMany(_) = error {
                 report::too_busy(listener, caller.origin.client.socket(), TOO_MANY_LOOKUPS, LOOKUPS_ADVICE);

@@ -23,12 +23,12 @@ use tokio::time::Sleep;
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::limits::{Counts, Place, SharedBucket};
 use crate::net::{Accepted, Dialled, Loops, Names};
-use crate::pinhole::{Bindings, DataEvent, Datapaths, PinholeGuard};
+use crate::pinhole::{Bindings, DataEvent, Datapaths};
 use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
 use crate::session::{Action, CloseReason, Event, Input, PinholeId, Session, Setting};
 use budget::Budget;
-use data::{DataChannel, next_data_event, next_event};
+use data::{DataChannel, Held, next_data_event, next_event};
 pub use memory::Memory;
 use peer::{Heard, Peer};
 pub use route::{Standing, receive, turn_away};
@@ -137,7 +137,7 @@ struct Driver {
     presence: Box<Presence>,
     bindings: Bindings,
     context: Context,
-    guards: HashMap<PinholeId, PinholeGuard>,
+    guards: HashMap<PinholeId, Held>,
     /// What the datapath tells; there while there are pinholes, for a channel has a buffer.
     data: Option<DataChannel>,
     /// What is left of the session's own rates, once it has had any.
@@ -313,13 +313,13 @@ impl Driver {
                     }
                 }
                 Action::Dial(id, side) => {
-                    if let Some(guard) = self.guards.get_mut(&id) {
-                        guard.dial(side);
+                    if let Some(held) = self.guards.get_mut(&id) {
+                        held.pinhole.dial(side);
                     }
                 }
                 Action::Finish(id) => {
-                    if let Some(guard) = self.guards.get_mut(&id) {
-                        guard.finish();
+                    if let Some(held) = self.guards.get_mut(&id) {
+                        held.pinhole.finish();
                     }
                 }
                 Action::ClosePinhole(id) => self.forget(id),

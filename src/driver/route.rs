@@ -12,7 +12,7 @@ use super::explicit;
 use super::origin::{self, Origin};
 use super::peer::Peer;
 use super::unreachable::{self, Unreachable};
-use super::{Allowed, Context, asker};
+use super::{Allowed, Context, Phase, asker};
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable};
 use crate::limits::{Arrival, Place, TurnedAway};
 use crate::net::{self, Accepted, Dialled, Shortage, proxy_header};
@@ -117,7 +117,13 @@ pub(super) async fn to_server(
         say_once(&client, unreachable::LOOP);
         return None;
     };
-    let origin = origin::of(listener, &client).await?;
+    let mut orders = context.orders.clone();
+    let origin = tokio::select! {
+        biased;
+        // A PROXY header that does not come must not put off a shutdown.
+        _ = orders.wait_for(|orders| orders.phase != Phase::Serving) => None,
+        origin = origin::of(listener, &client) => origin,
+    }?;
     let destination = destination(listener, &client, &origin);
     let place = match standing {
         Standing::Session(place) => place,

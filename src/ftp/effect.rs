@@ -125,7 +125,7 @@ pub const fn is_basic(verb: Verb, effect: Effect) -> bool {
 }
 
 /// No server is known that reads less of a line at a time.
-const SHORTEST_BUFFER: usize = 255;
+const SHORTEST_BUFFER: usize = 254;
 
 /// Whether some server may take the end of this long line for a command of its own.
 ///

@@ -7,7 +7,7 @@ use super::crowds::{Crowd, Crowds, Key, Origin};
 use super::{Bucket, Meter, Pace, Pacer, Rate, SharedBucket, Terms};
 use crate::addr::ClientAddr;
 use crate::policy::limits::size;
-use crate::policy::{GateLimits, Limit, Permission, Reached, Rule, Together, Whose};
+use crate::policy::{Capacity, GateLimits, Limit, Permission, Reached, Rule, Together, Whose};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -41,7 +41,31 @@ pub struct Place {
     rule: Option<Arc<Rule>>,
 }
 
+/// The right to one more data connection for a session that has one; given back when dropped.
+#[derive(Debug)]
+pub struct FurtherData {
+    counts: Counts,
+    origin: Origin,
+}
+
+impl Drop for FurtherData {
+    fn drop(&mut self) {
+        let mut crowds = self.counts.lock();
+        for key in of_gate(self.origin) {
+            if let Some(crowd) = crowds.known(&key) {
+                crowd.further_data = crowd.further_data.saturating_sub(1);
+            }
+        }
+    }
+}
+
 impl Counts {
+    /// Counts for a process with these descriptors.
+    #[must_use]
+    pub fn new(capacity: Capacity) -> Self {
+        Self(Arc::new(Mutex::new(Crowds::new(capacity.further_data()))))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Crowds> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,6 +237,24 @@ impl Place {
         drop(crowds);
         self.leave_rule();
         self.rule = Some(Arc::clone(rule));
+    }
+
+    /// One more data connection for a session that has one already: those are few, because a client that reads nothing
+    /// keeps its own for as long as it likes. `None` where there are too many.
+    #[must_use]
+    pub fn further_data(&self, now: Instant) -> Option<FurtherData> {
+        let mut crowds = self.counts.lock();
+        let most = crowds.most_further_data;
+        let mut keys = of_gate(self.origin);
+        for (key, most) in keys.iter_mut().zip(most) {
+            if crowds.of(key, now).further_data >= most {
+                return None;
+            }
+        }
+        for key in &mut keys {
+            crowds.of(key, now).further_data += 1;
+        }
+        Some(FurtherData { counts: self.counts.clone(), origin: self.origin })
     }
 
     fn leave_rule(&mut self) {
@@ -465,6 +507,19 @@ mod tests {
         let _place = counts.admit(&limits, client(1), now).unwrap();
         let told = |seconds| counts.admit(&limits, client(1), now + Duration::from_secs(seconds)).unwrap_err().told;
         assert_eq!([0, 1, 9, 10, 11].map(told), [Some(1), None, None, Some(3), None]);
+    }
+
+    #[test]
+    fn further_data_connections_are_few_for_each_client_and_for_all() {
+        let (counts, now) = (Counts::new(Capacity::new(256, 40)), Instant::now());
+        let limits = GateLimits::default();
+        let places: Vec<Place> = (1..=4).map(|last| counts.admit(&limits, client(last), now).unwrap()).collect();
+        let mut taken: Vec<Vec<FurtherData>> =
+            places.iter().map(|place| std::iter::from_fn(|| place.further_data(now)).collect()).collect();
+        assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 0, 0]);
+        taken[0].pop();
+        assert!(places[1].further_data(now).is_none());
+        assert!(places[2].further_data(now).is_some());
     }
 
     #[test]

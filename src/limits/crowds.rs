@@ -52,6 +52,8 @@ impl Origin {
 pub(super) struct Crowd {
     /// Sessions that run.
     pub(super) sessions: u32,
+    /// Data connections of sessions that have another one.
+    pub(super) further_data: u32,
     /// Sessions that begin.
     pub(super) begun: Bucket,
     /// Logins that failed.
@@ -72,6 +74,7 @@ impl Crowd {
     /// Whether nothing would be lost if it were forgotten.
     fn is_idle(&self, now: Instant) -> bool {
         self.sessions == 0
+            && self.further_data == 0
             && self.paused.is_none_or(|until| until <= now)
             && self.begun.is_full(now)
             && self.failed.is_full(now)
@@ -87,15 +90,22 @@ pub(super) struct Crowds {
     /// How large it may grow before it is looked for what may be forgotten.
     enough: usize,
     swept: Option<Instant>,
+    /// How many `further_data` all clients may have, and each.
+    pub(super) most_further_data: [u32; 2],
 }
 
 impl Default for Crowds {
     fn default() -> Self {
-        Self { all: HashMap::new(), enough: FEW, swept: None }
+        Self::new([u32::MAX; 2])
     }
 }
 
 impl Crowds {
+    /// Nobody yet; with these bounds of `further_data`.
+    pub(super) fn new(most_further_data: [u32; 2]) -> Self {
+        Self { all: HashMap::new(), enough: FEW, swept: None, most_further_data }
+    }
+
     /// Those of this key; or where there are too many, those who share it.
     pub(super) fn of(&mut self, key: &mut Key, now: Instant) -> &mut Crowd {
         if key.client.is_some() && !self.all.contains_key(key) && self.all.len() >= self.enough {

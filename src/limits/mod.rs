@@ -11,7 +11,7 @@ mod pace;
 mod tally;
 
 pub use bucket::{Bucket, Rate};
-pub use counts::{Arrival, Counts, Place, TurnedAway};
+pub use counts::{Arrival, Counts, FurtherData, Place, TurnedAway};
 pub use lines::{LeftOut, LineKind, Lines, Whence};
 pub use pace::{Meter, Pace, Pacer, Reserved, SharedBucket, Terms};
 pub use tally::Tally;

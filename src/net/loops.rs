@@ -1,6 +1,7 @@
 //! Connections that the gate makes to itself: each would become a session that makes the next.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +13,14 @@ use tokio::net::TcpStream;
 /// Either end may be first to ask, since a connection can be accepted before `connect(2)` has returned. Each puts itself
 /// on its list and then looks at the other's, so one of them always sees the loop.
 #[derive(Clone, Debug, Default)]
-pub struct Loops(Arc<Mutex<Known>>);
+pub struct Loops(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    known: Mutex<Known>,
+    /// Makes a [`Connection`] of two addresses; nobody outside can find two that are the same.
+    hasher: RandomState,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -20,12 +28,8 @@ struct Known {
     accepted: HashSet<Connection>,
 }
 
-/// One connection, from the side that made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Connection {
-    from: SocketAddr,
-    to: SocketAddr,
-}
+/// A hash of where a connection comes from and goes to: an eighth of what the addresses take.
+type Connection = u64;
 
 /// A connection that leads back to the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +45,7 @@ impl Loops {
         let (Ok(from), Ok(to)) = (stream.local_addr(), stream.peer_addr()) else {
             return Ok(Dialled { loops: self.clone(), connection: None });
         };
-        let connection = Connection { from: canonical(from), to: canonical(to) };
+        let connection = self.connection(canonical(from), canonical(to));
         let mut known = self.lock();
         if known.accepted.contains(&connection) {
             return Err(IsLoop);
@@ -61,8 +65,7 @@ impl Loops {
         };
         let (from, to) = (canonical(from), canonical(to));
         // A NAT of this machine may have led it here from another address.
-        let meant = meant(stream, to);
-        let connections = [Some(to), meant].map(|to| to.map(|to| Connection { from, to }));
+        let connections = [Some(to), meant(stream, to)].map(|to| to.map(|to| self.connection(from, to)));
         let mut known = self.lock();
         if connections.iter().flatten().any(|connection| known.dialled.contains(connection)) {
             return Err(IsLoop);
@@ -72,8 +75,12 @@ impl Loops {
         Ok(Accepted { loops: self.clone(), connections })
     }
 
+    fn connection(&self, from: SocketAddr, to: SocketAddr) -> Connection {
+        self.0.hasher.hash_one((from, to))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Names of hosts, looked up as `/etc/hosts` and `/etc/resolv.conf` say.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ const LOOKUP: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(30);
 /// For each lookup that runs, so many may wait for their turn.
 const WAITING: usize = 16;
+/// How many names that clients are told are looked up at a time.
+const ADVERTISED: usize = 4;
 /// How many names are kept for their time to live.
 const KEPT: u64 = 1024;
 
@@ -31,11 +34,61 @@ pub struct Names {
 struct Turns {
     running: Semaphore,
     waiting: Semaphore,
+    /// For names that clients are told: nothing that clients do may take these away.
+    advertised: Semaphore,
+    /// How many lookups of each client run or wait, and how many may.
+    clients: Mutex<HashMap<IpAddr, usize>>,
+    per_client: usize,
+}
+
+/// One lookup of a client.
+struct Share<'a> {
+    clients: &'a Mutex<HashMap<IpAddr, usize>>,
+    client: IpAddr,
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = clients.entry(self.client) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 impl Turns {
     fn new(lookups: usize) -> Self {
-        Self { running: Semaphore::new(lookups), waiting: Semaphore::new(lookups * WAITING) }
+        Self {
+            running: Semaphore::new(lookups),
+            waiting: Semaphore::new(lookups * WAITING),
+            advertised: Semaphore::new(ADVERTISED),
+            clients: Mutex::default(),
+            per_client: (lookups / 2).max(1),
+        }
+    }
+
+    /// A client's share: half of the lookups, so that names whose servers are silent do not keep other clients waiting.
+    fn share(&self, client: IpAddr) -> Option<Share<'_>> {
+        let client = network(client);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = clients.entry(client).or_default();
+        if *count >= self.per_client {
+            return None;
+        }
+        *count += 1;
+        Some(Share { clients: &self.clients, client })
+    }
+
+    /// The right to look one name up; `None` where too many wait for it, or for too long.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        if let Ok(turn) = self.running.try_acquire() {
+            return Some(turn);
+        }
+        let _place = self.waiting.try_acquire().ok()?;
+        tokio::time::timeout(LOOKUP, self.running.acquire()).await.ok()?.ok()
     }
 }
 
@@ -87,13 +140,19 @@ impl Names {
         Self { turns: Arc::new(Turns::new(lookups)), ..Self::default() }
     }
 
-    /// The addresses of a host, IPv4 first. Takes ten seconds at most, with the wait for its turn.
+    /// The addresses of a host that a client names, IPv4 first. Takes ten seconds at most, with the wait for its turn.
     ///
     /// # Errors
-    /// Where there are none, or no name server says.
-    pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
+    /// Where there are none, no name server says, or this client has too many others looked up.
+    pub async fn addresses(&self, name: &str, client: IpAddr) -> Result<Vec<IpAddr>, NameError> {
+        let too_many = || NameError::TooMany(name.to_owned());
+        let _share = self.turns.share(client).ok_or_else(too_many)?;
+        let _turn = self.turns.turn().await.ok_or_else(too_many)?;
+        self.look_up(name).await
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
         let unanswered = |why: String| NameError::Unanswered { name: name.to_owned(), why };
-        let _turn = self.turn().await.ok_or_else(|| NameError::TooMany(name.to_owned()))?;
         let resolver = self.resolver().map_err(|error| unanswered(error.to_string()))?;
         let found = match tokio::time::timeout(LOOKUP, resolver.lookup_ip(name)).await {
             Ok(Ok(found)) => found.iter().map(|ip| ip.to_canonical()).collect::<Vec<_>>(),
@@ -113,7 +172,7 @@ impl Names {
         let last = self.lock().advertised.get(name).cloned();
         let addresses = match last {
             Some(Last { addresses, silent }) if silent.is_some_and(|since| since.elapsed() < REST) => addresses,
-            last => match self.addresses(name).await {
+            last => match self.look_up_advertised(name).await {
                 Ok(addresses) => {
                     let last = Last { addresses: addresses.clone(), silent: None };
                     self.lock().advertised.insert(name.to_owned(), last);
@@ -132,6 +191,12 @@ impl Names {
         fits.ok_or_else(|| NameError::Unknown(name.to_owned()))
     }
 
+    async fn look_up_advertised(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
+        let turn = tokio::time::timeout(LOOKUP, self.turns.advertised.acquire()).await;
+        let _turn = turn.ok().and_then(Result::ok).ok_or_else(|| NameError::TooMany(name.to_owned()))?;
+        self.look_up(name).await
+    }
+
     /// Whether clients were told this address for some name.
     #[must_use]
     pub fn is_advertised(&self, ip: IpAddr) -> bool {
@@ -143,15 +208,6 @@ impl Names {
         let mut known = self.lock();
         known.resolver = None;
         known.advertised.retain(|name, _| advertised.contains(&name.as_str()));
-    }
-
-    /// The right to look one name up; `None` where too many wait for it, or for too long.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        if let Ok(turn) = self.turns.running.try_acquire() {
-            return Some(turn);
-        }
-        let _place = self.turns.waiting.try_acquire().ok()?;
-        tokio::time::timeout(LOOKUP, self.turns.running.acquire()).await.ok()?.ok()
     }
 
     fn resolver(&self) -> Result<TokioResolver, NetError> {
@@ -173,6 +229,14 @@ impl Names {
     }
 }
 
+/// What counts as one client: its address, or for IPv6 its /64.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
+    }
+}
+
 impl std::fmt::Debug for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Names").finish_non_exhaustive()
@@ -183,18 +247,37 @@ impl std::fmt::Debug for Names {
 mod tests {
     use super::*;
 
+    fn client(number: usize) -> IpAddr {
+        [192, 0, 2, u8::try_from(number).unwrap()].into()
+    }
+
+    #[test]
+    fn one_client_has_half_of_the_lookups() {
+        let turns = Turns::new(4);
+        let [one, two] = [client(1), client(2)];
+        let first = turns.share(one).unwrap();
+        let _second = turns.share(one).unwrap();
+        assert!(turns.share(one).is_none() && turns.share(two).is_some());
+        drop(first);
+        assert!(turns.share(one).is_some());
+        let same_host = ["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(|ip| turns.share(ip.parse().unwrap()));
+        assert_eq!(same_host.each_ref().map(Option::is_some), [true, true, false]);
+        drop(same_host);
+        assert_eq!(turns.clients.lock().unwrap().len(), 1);
+    }
+
     #[tokio::test]
     async fn only_so_many_lookups_run_and_wait() {
         let names = Names::with_lookups(1);
-        let turn = names.turn().await.unwrap();
+        let turn = names.turns.turn().await.unwrap();
         let queue: Vec<_> = (0..WAITING)
-            .map(|_| {
+            .map(|number| {
                 let names = names.clone();
-                tokio::spawn(async move { names.addresses("localhost").await })
+                tokio::spawn(async move { names.addresses("localhost", client(number)).await })
             })
             .collect();
         tokio::task::yield_now().await;
-        assert_eq!(names.addresses("localhost").await, Err(NameError::TooMany("localhost".to_owned())));
+        assert_eq!(names.addresses("localhost", client(99)).await, Err(NameError::TooMany("localhost".to_owned())));
         drop(turn);
         for waiting in queue {
             assert!(waiting.await.unwrap().is_ok());
@@ -204,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn the_hosts_file_is_asked() {
         let names = Names::default();
-        let found = names.addresses("localhost").await.unwrap();
+        let found = names.addresses("localhost", client(99)).await.unwrap();
         assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
         assert_eq!(names.advertised("localhost", false).await.unwrap(), IpAddr::from([127, 0, 0, 1]));
     }

@@ -242,6 +242,14 @@ impl Capacity {
         }
     }
 
+    /// How many data connections the sessions of all clients may have that have one already, and those of each client. A
+    /// client that does not read what it asked for keeps such a connection and its two descriptors, and may ask again.
+    #[must_use]
+    pub fn further_data(&self) -> [u32; 2] {
+        let count = |descriptors: u64| u32::try_from(descriptors).unwrap_or(u32::MAX).max(1);
+        [count(self.reserve / 4), count(self.reserve / 8)]
+    }
+
     /// Whether a client may have the descriptor `number`, which is the lowest that is free, and be one of so many
     /// sessions. Half of the reserve is kept even where data connections have taken more than the rest.
     #[must_use]

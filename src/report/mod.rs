@@ -119,6 +119,11 @@ pub fn kernel_datapath(table: Result<&str, &dyn Display>) {
     }
 }
 
+/// A signal came that means nothing to the gate.
+pub fn signal_ignored(signal: &'static str) {
+    info!(event = "signal_ignored", signal, "signal ignored: SIGHUP reloads, SIGTERM and SIGINT drain");
+}
+
 /// What the process has given up before it serves anybody.
 pub fn sandbox(uid: u32, capabilities: &str, seccomp: &str, landlock: &str, complete: bool) {
     if seccomp == "off" && landlock == "off" {

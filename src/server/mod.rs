@@ -125,7 +125,7 @@ impl Gate {
             datapaths,
             memory: Memory::default(),
             names: Names::with_lookups(capacity.lookups),
-            counts: Counts::default(),
+            counts: Counts::new(capacity),
             loops: Loops::default(),
             may_be_transparent,
         };
@@ -298,6 +298,8 @@ struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    /// Log rotation tools send these; by default they would end the process.
+    user: [Signal; 2],
 }
 
 impl Signals {
@@ -306,14 +308,20 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            user: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
         })
     }
 
     async fn next(&mut self) -> Order {
-        tokio::select! {
-            _ = self.hangup.recv() => Order::Reload,
-            _ = self.terminate.recv() => Order::End,
-            _ = self.interrupt.recv() => Order::End,
+        let [user1, user2] = &mut self.user;
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => return Order::Reload,
+                _ = self.terminate.recv() => return Order::End,
+                _ = self.interrupt.recv() => return Order::End,
+                _ = user1.recv() => report::signal_ignored("SIGUSR1"),
+                _ = user2.recv() => report::signal_ignored("SIGUSR2"),
+            }
         }
     }
 

@@ -263,3 +263,81 @@ fn a_flood_of_sessions_is_a_few_lines_and_their_number() {
     wait_until("the end of the session is told", || gate.count("event=\"session_ended\"") == started + 1);
     assert_eq!(gate.count("event=\"session_started\""), started + 1);
 }
+
+/// A server that sends a file larger than all buffers on the way, as far as it is taken, and says that it is done.
+fn serve_large_files(gate: &Gate) {
+    let listener = gate.server.try_clone().unwrap();
+    thread::spawn(move || {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => drop(thread::spawn(|| give_large_files(stream))),
+                Err(_) => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    });
+}
+
+fn give_large_files(stream: TcpStream) -> Option<()> {
+    stream.set_nonblocking(false).ok()?;
+    let mut control = Talk::new(stream);
+    control.stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+    control.try_send(b"220 Ready\r\n").ok()?;
+    let data = TcpListener::bind((SERVER, 0)).ok()?;
+    // What is not taken stays open.
+    let mut stuck = Vec::new();
+    loop {
+        let line = control.try_line().ok()?;
+        let reply = match line.get(..4)? {
+            b"USER" => "331 Password".to_owned(),
+            b"PASS" => "230 In".to_owned(),
+            b"PASV" => told_227(SERVER, port_of(&data)),
+            b"RETR" => {
+                control.try_send(b"150 Here it comes\r\n").ok()?;
+                let (mut to, _) = data.accept().ok()?;
+                to.set_write_timeout(Some(Duration::from_millis(20))).ok()?;
+                let _not_all_of_it = to.write_all(&goods(8 << 20));
+                stuck.push(to);
+                "226 Done".to_owned()
+            }
+            _ => "200 Fine".to_owned(),
+        };
+        control.try_send(format!("{reply}\r\n").as_bytes()).ok()?;
+    }
+}
+
+/// Clients that ask for files and do not read them keep few connections besides the first of each session.
+#[test]
+fn files_that_nobody_reads_do_not_take_what_others_need() {
+    let gate = Gate::with_open_files(OPEN_FILES, |_| {});
+    serve_large_files(&gate);
+    let mut running = logged_in(&gate, OTHER_CLIENT);
+    let mut stuck = Vec::new();
+    let mut refused = 0;
+    let mut sessions: Vec<Talk> = (0..25).map(|_| logged_in(&gate, STRANGER)).collect();
+    for _ in 0..3 {
+        for session in &mut sessions {
+            session.say("PASV");
+            let reply = session.reply();
+            if reply.code != "227" {
+                refused += 1;
+                continue;
+            }
+            stuck.push(dial(STRANGER, the_port_in(&reply)).unwrap());
+            session.say("RETR large");
+            session.expect("150 Here it comes");
+            session.expect("226 Done");
+        }
+    }
+    assert!(stuck.len() < 40 && stuck.len() + refused == 75, "{} stuck, {refused} refused", stuck.len());
+    gate.logged(&["reason=\"too_many_connections\"", "client=127.0.0.2"]);
+    // Others have their first connection.
+    for from in [OTHER_CLIENT, Ipv4Addr::new(127, 0, 0, 9)] {
+        let mut other = if from == OTHER_CLIENT { None } else { Some(logged_in(&gate, from)) };
+        let client = other.as_mut().unwrap_or(&mut running);
+        client.say("PASV");
+        let port = the_port_in(&client.expect_code("227"));
+        client.say("RETR large");
+        let mut data = dial(from, port).unwrap();
+        data.read_exact(&mut [0; 100_000]).unwrap();
+    }
+}

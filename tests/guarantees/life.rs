@@ -89,3 +89,14 @@ fn a_client_that_no_rule_knows_is_turned_away() {
     gate.logged(&["event=\"session_denied\"", "reason=\"denied\"", "client=127.0.0.2:"]);
     nobody_came_to(&gate.server);
 }
+
+#[test]
+fn signals_of_log_rotation_end_nothing() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        gate.signal(signal);
+        gate.logged(&["event=\"signal_ignored\"", name]);
+    }
+    client.noop_with(&mut server);
+}

@@ -427,3 +427,16 @@ fn the_server_is_told_of_a_client_that_waits_for_its_data() {
     assert_eq!(all_of(ours), b"the file");
     client.complete(&mut server);
 }
+
+/// A header may take 5 s to come; a gate that is told to end does not wait for it.
+#[test]
+fn an_unfinished_header_does_not_put_off_the_end() {
+    let mut gate = balanced();
+    let _pending: Vec<TcpStream> = (0..20).map(|_| brought(gate.rules.front(), b"PROXY TCP4 ")).collect();
+    // It was accepted after those.
+    let _session = session_of(&gate, OTHER_CLIENT);
+    let began = std::time::Instant::now();
+    gate.signal(rustix::process::Signal::TERM);
+    assert_eq!(gate.exit().code(), Some(0));
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
+}
