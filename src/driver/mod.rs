@@ -2,6 +2,7 @@
 
 mod budget;
 mod data;
+mod event_loop;
 mod explicit;
 mod limits;
 mod memory;
@@ -11,26 +12,24 @@ mod route;
 mod unreachable;
 
 use std::collections::HashMap;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::Sleep;
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::limits::{Counts, Place, SharedBucket};
-use crate::net::{Accepted, Dialled, Loops, Names};
+use crate::net::{Accepted, Dialled, Locals, Loops, Names};
 use crate::pinhole::{Bindings, DataEvent, Datapaths};
 use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
 use crate::session::{Action, CloseReason, Event, Input, PinholeId, Session, Setting};
-use budget::Budget;
-use data::{DataChannel, Held, next_data_event, next_event};
+use data::{DataChannel, Held, next_data_event};
 pub use memory::Memory;
-use peer::{Heard, Peer};
+use peer::Peer;
 pub use route::{Standing, receive, turn_away};
 
 /// How long the last line may take to reach a peer, and the peer to close.
@@ -69,6 +68,8 @@ pub struct Context {
     pub names: Names,
     /// How many sessions there are, and of whom.
     pub counts: Counts,
+    /// Which addresses are this machine's own.
+    pub locals: Arc<Locals>,
     /// Finds the connections that the gate makes to itself.
     pub loops: Loops,
     /// Whether `IP_TRANSPARENT` may be used.
@@ -156,125 +157,7 @@ struct Presence {
     _connections: (Accepted, Dialled),
 }
 
-/// What the driver waited for.
-enum Woken {
-    Data(DataEvent),
-    Orders,
-    Heard(Side, Heard),
-    Timeout,
-}
-
 impl Driver {
-    async fn run(mut self: Box<Self>) {
-        // Only the wait sets it.
-        let mut alarm = pin!(tokio::time::sleep(Duration::MAX));
-        let mut budget = Budget::new();
-        // Nothing was heard while the last deadline was waited for.
-        let mut is_silent = false;
-        self.obey();
-        self.act();
-        while self.closed.is_none() {
-            self.feed_lines(&mut budget);
-            self.flush();
-            // Where the budget is spent, lines may be left that were read. Deadlines come before waiting: a peer that always
-            // has something to say must not put them off.
-            if budget.yield_if_spent().await || self.closed.is_some() || self.time_out_if_due(&mut budget, is_silent) {
-                continue;
-            }
-            let hears_server = self.listens(Side::Server);
-            let woken = budget.wait_for(pin!(self.wait(alarm.as_mut()))).await;
-            if !hears_server {
-                self.session.server_unheard(Instant::now());
-            }
-            is_silent = hears_server && matches!(woken, Woken::Timeout);
-            match woken {
-                Woken::Data(event) => self.data_event(event),
-                Woken::Orders => self.obey(),
-                // Seen to above.
-                Woken::Timeout | Woken::Heard(_, Heard::Progress) => {}
-                Woken::Heard(side, Heard::Closed) => self.session.handle(Instant::now(), Input::PeerClosed(side)),
-                Woken::Heard(side, Heard::Lost) => self.session.handle(Instant::now(), Input::PeerLost(side)),
-            }
-            self.act();
-        }
-        // Boxed: what the end needs is not held all along.
-        Box::pin(self.leave()).await;
-    }
-
-    /// Gives the session the lines that were read, as long as it wants them and its budget lasts.
-    fn feed_lines(&mut self, budget: &mut Budget) {
-        while self.closed.is_none() && budget.has_lines() {
-            let from_server = self.listens(Side::Server).then(|| self.server.next_line()).flatten();
-            let line = match from_server {
-                Some(line) => (Side::Server, line),
-                None if self.listens(Side::Client)
-                    && let Some(line) = self.client.next_line() =>
-                {
-                    (Side::Client, line)
-                }
-                None => return,
-            };
-            let input = match line {
-                (Side::Client, Ok(line)) => Input::ClientLine(line),
-                (Side::Server, Ok(line)) => Input::ServerLine(line),
-                (side, Err(fault)) => Input::BadLine(side, fault),
-            };
-            self.catch_up();
-            let now = Instant::now();
-            if !self.listens(Side::Server) {
-                self.session.server_unheard(now);
-            }
-            self.session.handle(now, input);
-            self.act();
-            budget.count_line();
-        }
-    }
-
-    /// Whether a side's lines can be taken: they are wanted, and there is room for what they lead to. Any line may be
-    /// answered as well as passed on, so both sides must have room.
-    fn listens(&mut self, side: Side) -> bool {
-        self.session.wants(side) && self.client.has_room() && self.server.has_room()
-    }
-
-    /// Whether a deadline was due; it has been seen to then.
-    fn time_out_if_due(&mut self, budget: &mut Budget, is_silent: bool) -> bool {
-        let now = Instant::now();
-        let is_due = |session: &Session| session.poll_timeout().is_some_and(|due| due <= now);
-        if !is_due(&self.session) {
-            return false;
-        }
-        if !is_silent {
-            // Something may have come that was not read yet.
-            self.session.server_unheard(now);
-            if !is_due(&self.session) {
-                return false;
-            }
-        }
-        budget.count_line();
-        self.session.handle(now, Input::Timeout);
-        self.act();
-        true
-    }
-
-    async fn wait(&mut self, alarm: Pin<&mut Sleep>) -> Woken {
-        let timeout = self.session.poll_timeout();
-        let (hear_client, hear_server) = (self.listens(Side::Client), self.listens(Side::Server));
-        tokio::select! {
-            biased;
-            // First, for a peer must not be able to put off a shutdown.
-            changed = self.context.orders.changed() => {
-                // The sender lives as long as the gate.
-                let _gate_is_gone = changed.is_err();
-                Woken::Orders
-            }
-            // Ahead of lines, so that a connection that came is known before what is said about it.
-            event = next_event(&mut self.data) => Woken::Data(event),
-            heard = self.server.hear(hear_server) => Woken::Heard(Side::Server, heard),
-            heard = self.client.hear(hear_client) => Woken::Heard(Side::Client, heard),
-            () = ring(alarm, timeout) => Woken::Timeout,
-        }
-    }
-
     /// Does what the session asks for, and sees to the limits that it shares with others.
     fn act(&mut self) {
         loop {
@@ -414,20 +297,6 @@ impl Allowed {
             Decision::AtLogin(candidates) => Ok(Self { rule: Candidates::nobody(), candidates: Some(candidates) }),
             Decision::Deny(denied) => Err(denied),
         }
-    }
-}
-
-/// Waits for a moment. An alarm that is set for an earlier one stays: to set it anew costs more than to wake in vain.
-async fn ring(mut alarm: Pin<&mut Sleep>, at: Option<Instant>) {
-    let Some(at) = at else { return std::future::pending().await };
-    let at = tokio::time::Instant::from_std(at);
-    if alarm.deadline() > at || alarm.is_elapsed() {
-        alarm.as_mut().reset(at);
-    }
-    alarm.as_mut().await;
-    if tokio::time::Instant::now() < at {
-        alarm.as_mut().reset(at);
-        alarm.await;
     }
 }
 

@@ -214,7 +214,7 @@ pub(super) fn is_gate(context: &Context, policy: &Policy, ip: IpAddr) -> bool {
         return true;
     }
     let mut advertised = policy.listeners.iter().flat_map(|listener| &listener.advertise);
-    net::is_local(ip)
+    context.locals.has(ip)
         || advertised.any(|advertise| advertise.advertised == Advertised::Address(ip))
         || context.names.is_advertised(ip)
 }

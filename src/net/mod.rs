@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod local;
+mod locals;
 mod loops;
 mod names;
 mod open;
@@ -10,6 +11,7 @@ pub mod proxy_header;
 
 pub use descriptors::close_inherited;
 pub use local::{ephemeral_ports, is_local, leads_here, may_be_transparent};
+pub use locals::Locals;
 pub use loops::{Accepted, Dialled, IsLoop, Loops};
 pub use names::{NameError, Names};
 pub use open::{CONTROL_BACKLOG, accept, dial, listen, listen_in_place_of};

@@ -5,6 +5,7 @@
 
 mod brought;
 mod resting;
+mod search;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,7 +24,8 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use self::brought::{Bringer, Peer, Place, Readers};
-use self::resting::{Given, Resting};
+use self::resting::Resting;
+use self::search::Search;
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
 use crate::net::{accept, listen, prepare_data, reset_on_close};
@@ -220,54 +222,6 @@ impl Ports {
 
     fn table_of(&self, port: u16) -> &Arc<Mutex<Table>> {
         &self.0[usize::from(port) % TABLES]
-    }
-}
-
-/// The search for a port for one connection.
-struct Search<'a> {
-    ports: &'a Ports,
-    wanted: &'a Wanted<'a>,
-    from: IpAddr,
-    peer: Peer<'a>,
-    now: Instant,
-    /// What is put into the port that is found.
-    waiting: Option<Waiting>,
-    skipped: &'a mut Vec<u16>,
-}
-
-impl Search<'_> {
-    /// Takes this port where it is free. Where `resting` is there, a port that rests is not taken but noted in it.
-    fn take(&mut self, port: u16, resting: Option<&mut Vec<(Instant, u16)>>) -> Result<Option<Reservation>, OpenError> {
-        let Wanted { at, socket, timeout, .. } = *self.wanted;
-        let key = Key { ip: at, port, socket };
-        let given = Given { at, port, to: self.from };
-        let shared = self.ports.table_of(port);
-        let mut table = lock(shared);
-        if let Some(resting) = resting
-            && let Some(until) = table.resting.until(&given, self.now)
-        {
-            resting.push((until, port));
-            return Ok(None);
-        }
-        match table.ready_for(shared, key, self.peer) {
-            Ok(true) => {
-                table.last_serial += 1;
-                let serial = table.last_serial;
-                if let Some(port) = table.ports.get_mut(&key)
-                    && let Some(waiting) = self.waiting.take()
-                {
-                    port.waiting.insert(self.from, Waiting { serial, ..waiting });
-                }
-                table.resting.give(given, self.now, self.now + 2 * timeout);
-                Ok(Some(Reservation { table: Arc::clone(shared), key, from: self.from, serial }))
-            }
-            Ok(false) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                self.skipped.push(port);
-                Ok(None)
-            }
-            Err(error) => Err(OpenError::at(SocketAddr::new(at, port), error)),
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::driver::{Context, Memory, Orders, Phase};
 use crate::limits::Counts;
-use crate::net::{self, Loops, Names};
+use crate::net::{self, Locals, Loops, Names};
 use crate::pinhole::{Datapaths, Unavailable};
 use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
 use crate::report;
@@ -90,6 +90,7 @@ pub struct Gate {
     memory: Memory,
     names: Names,
     counts: Counts,
+    locals: Arc<Locals>,
     loops: Loops,
     may_be_transparent: bool,
 }
@@ -126,6 +127,7 @@ impl Gate {
             memory: Memory::default(),
             names: Names::with_lookups(capacity.lookups),
             counts: Counts::new(capacity),
+            locals: Arc::default(),
             loops: Loops::default(),
             may_be_transparent,
         };
@@ -168,6 +170,7 @@ impl Gate {
             memory: self.memory.clone(),
             names: self.names.clone(),
             counts: self.counts.clone(),
+            locals: Arc::clone(&self.locals),
             loops: self.loops.clone(),
             may_be_transparent: self.may_be_transparent,
         }

@@ -303,8 +303,8 @@ impl Refusal {
             Self::NothingNegotiated => "the client must negotiate a data connection before each transfer".into(),
             Self::Encryption => "let the client log in without TLS: the gate cannot read what is encrypted".into(),
             Self::RangeFull => "widen the rule's gate_ports, or shorten pinhole_timeout".into(),
-            Self::TooManyConnections => "the client leaves its data connections open: it may hang, or mean harm; \
-                an eighth of the descriptors that are kept for data is for the further connections of one address"
+            Self::TooManyConnections => "the client leaves its data connections open: it may hang, or mean harm; one address may use a quarter of the \
+                descriptors that are kept for data for more than one connection in each session"
                 .into(),
             Self::PortsTaken => "other programs listen on every port of gate_ports; choose another range".into(),
             Self::NoPrivilege => "give the gate CAP_NET_ADMIN (foreign addresses) or CAP_NET_BIND_SERVICE".into(),

@@ -14,17 +14,17 @@ const FILE: &[u8] = b"what was asked for";
 
 fn gate_with_few_files(change: impl FnOnce(&mut Rules)) -> Gate {
     let gate = Gate::with_open_files(OPEN_FILES, change);
-    serve(&gate.server);
+    serve(&gate.server, converse);
     gate
 }
 
 /// A server for any number of sessions, until the test ends.
-fn serve(listener: &TcpListener) {
+fn serve(listener: &TcpListener, session: fn(TcpStream) -> Option<()>) {
     let listener = listener.try_clone().unwrap();
     thread::spawn(move || {
         loop {
             match listener.accept() {
-                Ok((stream, _)) => drop(thread::spawn(|| converse(stream))),
+                Ok((stream, _)) => drop(thread::spawn(move || session(stream))),
                 Err(_) => thread::sleep(Duration::from_millis(2)),
             }
         }
@@ -251,7 +251,7 @@ fn a_flood_of_faults_is_a_few_lines_and_their_number() {
 #[test]
 fn a_flood_of_sessions_is_a_few_lines_and_their_number() {
     let gate = Gate::with(|rules| rules.listener = "limits:\n  per_client: { sessions: off }\n");
-    serve(&gate.server);
+    serve(&gate.server, converse);
     for _ in 0..200 {
         let mut client = Talk::new(dial(STRANGER, gate.rules.front()).unwrap());
         client.expect("220 Ready");
@@ -264,19 +264,7 @@ fn a_flood_of_sessions_is_a_few_lines_and_their_number() {
     assert_eq!(gate.count("event=\"session_started\""), started + 1);
 }
 
-/// A server that sends a file larger than all buffers on the way, as far as it is taken, and says that it is done.
-fn serve_large_files(gate: &Gate) {
-    let listener = gate.server.try_clone().unwrap();
-    thread::spawn(move || {
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => drop(thread::spawn(|| give_large_files(stream))),
-                Err(_) => thread::sleep(Duration::from_millis(2)),
-            }
-        }
-    });
-}
-
+/// One session with a server that sends a large file as far as it is taken, and says that it is done.
 fn give_large_files(stream: TcpStream) -> Option<()> {
     stream.set_nonblocking(false).ok()?;
     let mut control = Talk::new(stream);
@@ -309,7 +297,7 @@ fn give_large_files(stream: TcpStream) -> Option<()> {
 #[test]
 fn files_that_nobody_reads_do_not_take_what_others_need() {
     let gate = Gate::with_open_files(OPEN_FILES, |_| {});
-    serve_large_files(&gate);
+    serve(&gate.server, give_large_files);
     let mut running = logged_in(&gate, OTHER_CLIENT);
     let mut stuck = Vec::new();
     let mut refused = 0;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::is_local;
+use super::is_local;
 
 /// How long an answer holds: to ask takes a dozen system calls.
 const HOLDS: Duration = Duration::from_secs(1);
@@ -14,11 +14,11 @@ const MOST: usize = 4096;
 
 /// Knows the answers of the last second.
 #[derive(Debug, Default)]
-pub(super) struct Locals(Mutex<HashMap<IpAddr, (bool, Instant)>>);
+pub struct Locals(Mutex<HashMap<IpAddr, (bool, Instant)>>);
 
 impl Locals {
     /// Whether this machine has the address, or had it a second ago.
-    pub(super) fn has(&self, ip: IpAddr) -> bool {
+    pub fn has(&self, ip: IpAddr) -> bool {
         let now = Instant::now();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((is_local, at)) = known.get(&ip)
