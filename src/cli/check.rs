@@ -173,7 +173,7 @@ pub(crate) fn failed_tests(written: &RulesFile) -> Option<Mistakes> {
     if remarks.is_empty() { None } else { Some(written.errors(remarks)) }
 }
 
-/// Reads what `run` would read, and fails where it would. Standard input is the text alone, whoever wrote it.
+/// Reads what `run` would read, and fails where it would. Standard input is checked as text, without looking at its owner.
 fn read(file: &Path) -> Result<Vec<u8>, String> {
     if file == Path::new("-") {
         return rules_file::read_stdin().map_err(|error| format!("ftpgate: cannot read standard input: {error}"));

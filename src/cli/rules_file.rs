@@ -49,7 +49,7 @@ pub(crate) enum ReadError {
     },
 }
 
-/// What to do about an error that has a reason of ours.
+/// What to do about an error that this module describes itself.
 fn hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
         "\n  = help: let the user that ftpgate runs as read it; where a running gate is to read rules from another directory \
@@ -66,7 +66,7 @@ pub(crate) fn read_trusted(path: &Path, trusted: &Trusted) -> Result<Vec<u8>, Re
     contents(path, file)
 }
 
-/// Reads a rules file, whoever can change it.
+/// Reads a rules file without checking who can change it.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     contents(path, open(path)?)
 }

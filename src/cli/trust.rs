@@ -1,6 +1,6 @@
 //! Who can change a rules file: only those who decide anyway what the gate does.
 //!
-//! Whoever can write to the file, or to a directory on the way to it, decides who gets through the gate. Like sshd and sudo,
+//! A user who can write to the file, or to a directory on the way to it, decides who gets through the gate. Like sshd and sudo,
 //! the gate refuses a file that others can change, and looks at every directory and every symbolic link on the way.
 
 use std::collections::VecDeque;
@@ -80,7 +80,7 @@ impl Untrusted {
 }
 
 impl Trusted {
-    /// Root, the user of this process, and the one who called sudo. In a user namespace, also whoever is outside of it.
+    /// Root, the user of this process, and the one who called sudo. In a user namespace, also any user outside of it.
     pub(crate) fn of_this_process() -> Self {
         let from_sudo = |name| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
         let mut trusted = Self { users: vec![0, geteuid().as_raw()], groups: vec![0, getegid().as_raw()] };

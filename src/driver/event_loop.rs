@@ -133,7 +133,7 @@ impl Driver {
     }
 }
 
-/// Waits for a moment. An alarm that is set for an earlier one stays: to set it anew costs more than to wake in vain.
+/// Waits for a moment. An alarm that is set for an earlier one stays: resetting it costs more than one needless wake-up.
 async fn ring(mut alarm: Pin<&mut Sleep>, at: Option<Instant>) {
     let Some(at) = at else { return std::future::pending().await };
     let at = tokio::time::Instant::from_std(at);

@@ -99,7 +99,7 @@ pub enum DataEvent {
         id: PinholeId,
         /// Where the first packet said that it came from.
         from: SocketAddr,
-        /// The port of ours that it was for.
+        /// The port of the gate that it was for.
         port: u16,
         /// How it is known.
         why: WhyHalfOpen,

@@ -2,7 +2,7 @@
 //!
 //! A main thread that says so by a timer of its own proves nothing: sessions run on other threads, and a thread that hangs
 //! takes all its sessions with it. So each thread is asked first, and systemd hears nothing while one does not answer. With
-//! `WatchdogSec=` it then ends the gate and starts it anew.
+//! `WatchdogSec=` it then ends the gate and restarts it.
 
 use std::time::Duration;
 

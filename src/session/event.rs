@@ -53,7 +53,7 @@ pub enum Event {
     HalfOpen {
         /// Where its first packet said that it came from.
         from: SocketAddr,
-        /// The port of ours that it was for.
+        /// The port of the gate that it was for.
         port: u16,
         /// How it is known.
         why: WhyHalfOpen,

@@ -79,7 +79,7 @@ fn download(client: &mut Talk, from: Ipv4Addr) {
     client.expect("226 Done");
 }
 
-/// Connections that say nothing and stay; whoever is turned away has heard why.
+/// Connections that say nothing and stay; those that are refused have heard why.
 fn flood(gate: &Gate, from: impl Fn(usize) -> Ipv4Addr) -> Vec<TcpStream> {
     (0..FLOOD).map(|number| dial(from(number), gate.rules.front()).unwrap()).collect()
 }
@@ -132,7 +132,7 @@ fn many_addresses_cannot_take_what_transfers_need() {
     assert_eq!(gate.count("server_unreachable") + gate.count("accept_failed"), 0, "{}", gate.log());
 }
 
-/// Whoever turns the limits off still has no session without the descriptors for it.
+/// With the limits off there is still no session without descriptors for it.
 #[test]
 fn without_limits_the_descriptors_are_the_limit() {
     let gate =
@@ -247,7 +247,7 @@ fn a_flood_of_faults_is_a_few_lines_and_their_number() {
     gate.logged(&["event=\"refused\"", "client=127.0.0.3"]);
 }
 
-/// Sessions in which nobody logs in are a few lines; whoever logs in has both of its own.
+/// Sessions without a login cause a few lines in all; each session with one has both of its own.
 #[test]
 fn a_flood_of_sessions_is_a_few_lines_and_their_number() {
     let gate = Gate::with(|rules| rules.listener = "limits:\n  per_client: { sessions: off }\n");

@@ -106,7 +106,7 @@ fn secrets_never_reach_the_log() {
     assert!(!gate.log().contains("hunter2"));
 }
 
-/// Whatever a secret is called, however its verb is split, and whoever repeats it.
+/// Secrets under any name, with a split verb, or repeated by the server.
 #[test]
 fn secrets_of_other_commands_never_reach_the_log() {
     for format in ["text", "json"] {

@@ -104,7 +104,7 @@ fn a_spoofed_syn_of_a_silent_host_does_not_either() {
     }
 }
 
-/// The client sees the server come from one port whoever comes: there is room for one connection at a time.
+/// The client sees every connection come from the same port: there is room for one at a time.
 #[test]
 fn a_spoofed_syn_does_not_keep_a_fixed_port_for_long() {
     for (family, silent) in [(Family::V4, false), (Family::V4, true), (Family::V6, false), (Family::V6, true)] {
@@ -177,7 +177,7 @@ fn a_handshake_that_ends_late_ends_in_vain() {
     }
 }
 
-/// The next pinhole at the same place is not for what was begun through an earlier one that led elsewhere.
+/// The next pinhole at the same place does not take what was begun through an earlier one with another destination.
 #[test]
 fn a_handshake_that_ends_in_the_next_pinhole_ends_in_vain() {
     for family in BOTH {

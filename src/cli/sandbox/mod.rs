@@ -21,7 +21,7 @@ use crate::report;
 /// What `run` was asked to do about its own privileges.
 #[derive(Debug)]
 pub(super) struct Sandbox<'a> {
-    /// Whom to become; stay whoever it is, if left out.
+    /// The user to become; unchanged if left out.
     pub(super) user: Option<&'a User>,
     /// Whether system calls and files are restricted, and memory is kept from debuggers and core dumps.
     pub(super) restrict: bool,

@@ -136,7 +136,7 @@ const ALSO_ALLOWED: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const ALSO_ALLOWED: &[c_long] = &[];
 
-/// Calls that nothing in this program makes, and no library of it tries: whoever makes one has broken in.
+/// Calls that nothing in this program makes, and no library of it tries: a process that makes one has been taken over.
 const FATAL: &[c_long] = &[
     libc::SYS_execve,
     libc::SYS_execveat,

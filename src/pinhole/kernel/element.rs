@@ -119,7 +119,7 @@ struct Rate {
 
 /// One packet, for as long as a pinhole can stand.
 const ONCE: Rate = Rate { packets: 1, in_seconds: 7 * 24 * 60 * 60, at_once: 1 };
-/// A client sends one or two. Whoever sends more with its address makes it send its own again; to keep it away takes a
+/// A client sends one or two. An attacker who sends more with its address makes it send its own again; to keep it away takes a
 /// flood.
 const SYNS: Rate = Rate { packets: 100, in_seconds: 1, at_once: 100 };
 

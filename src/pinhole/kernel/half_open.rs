@@ -19,10 +19,10 @@ const ALONE_FOR: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct One {
     flow: Flow,
-    /// How long the peer that it is led to has to answer.
+    /// How long the destination has to answer.
     until: Instant,
     answered: bool,
-    /// Whoever began it did so again.
+    /// The SYN was sent again.
     repeated: bool,
 }
 
@@ -36,25 +36,25 @@ pub(super) struct HalfOpen {
     was_told: bool,
 }
 
-/// What came of one.
+/// The outcome of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Nothing yet.
     Open,
-    /// The peer that it was led to refused it.
+    /// The destination refused it.
     Refused,
-    /// Whoever began it does not go on.
+    /// The originator does not complete the handshake.
     GivenUp(WhyHalfOpen),
 }
 
 /// What is to be done about one that has been half open for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// The peer that it was led to does not answer, though it was asked more than once.
+    /// The destination does not answer, although the SYN was repeated.
     NoAnswer(Flow),
     /// It was answered, and that was not acknowledged: the pinhole still waits.
     Unacknowledged(Flow),
-    /// Its first packet was lost behind us, and whoever sent that does not send it again.
+    /// Its first packet was lost behind the gate, and the originator does not repeat it.
     NotRepeated(Flow),
 }
 

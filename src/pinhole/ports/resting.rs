@@ -11,7 +11,7 @@ use std::time::Instant;
 /// How many are kept in one generation of one table; there are two generations.
 const MOST: usize = 512;
 
-/// A port at an address of ours, and the peer that was given it.
+/// A port at an address of the gate, and the peer that was given it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Given {
     pub(super) at: IpAddr,
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(resting.until(&given(10_001, 2), now), None);
         assert_eq!(resting.until(&given(10_002, 1), now), None);
         assert_eq!(resting.until(&given(10_001, 1), later(10)), None);
-        // Given again, it rests anew, in whichever generation it was.
+        // Given again, it rests again, in whichever generation it was.
         resting.give(given(10_001, 1), later(11), later(21));
         assert_eq!(resting.until(&given(10_001, 1), later(20)), Some(later(21)));
     }
