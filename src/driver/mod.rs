@@ -316,6 +316,15 @@ mod tests {
         assert!(size(&Driver::run) <= 1024, "its future has grown to {}", size(&Driver::run));
     }
 
+    /// Thousands of clients may come at once, and what each takes then is not given back to the system at once.
+    #[test]
+    fn finding_a_server_takes_little_memory() {
+        const fn size<A, B, C, D, F: Future>(_: &impl Fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(&lead) <= 4352, "the future has grown to {}", size(&lead));
+    }
+
     /// What a session holds while it waits, whatever its peers do. Data connections have their buffers apart.
     #[test]
     fn the_buffers_of_a_session_are_bounded() {

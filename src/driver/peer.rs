@@ -210,6 +210,11 @@ impl Peer {
         self.unsent.extend(self.reader.take_refusals());
     }
 
+    /// Reads and drops what is there. The buffer must not be part of a future: thousands of those may wait at once.
+    fn discard(&self) -> io::Result<usize> {
+        self.stream.try_read(&mut [0; READ])
+    }
+
     /// Sends what waits, says that it was all, and reads on until the peer has closed too: a close with bytes unread
     /// would be a reset, and could destroy the last line on its way. The caller bounds the time.
     pub(super) async fn finish(mut self) -> io::Result<()> {
@@ -225,10 +230,9 @@ impl Peer {
         if !self.open {
             return Ok(());
         }
-        let mut ignored = [0; READ];
         loop {
             self.stream.readable().await?;
-            match self.stream.try_read(&mut ignored) {
+            match self.discard() {
                 Ok(0) => return Ok(()),
                 // A peer that goes on sending is always readable, and must not keep the thread.
                 Ok(_) => tokio::task::yield_now().await,

@@ -138,7 +138,8 @@ pub(super) async fn to_server(
     let caller = Caller { context, listener, peer, origin, place, accepted, log };
     match destination {
         Ok(Some(destination)) => to_known_server(caller, destination).await,
-        Ok(None) => explicit::to_named_server(caller).await,
+        // Boxed: it is several times as large as what other clients need, and thousands may come at once.
+        Ok(None) => Box::pin(explicit::to_named_server(caller)).await,
         Err((reason, detail)) => {
             caller.log.no_destination(&listener.name, reason, &detail);
             caller.turn_away("421 This connection leads nowhere.").await;

@@ -148,9 +148,10 @@ impl Names {
         let too_many = || NameError::TooMany(name.to_owned());
         let _share = self.turns.share(client).ok_or_else(too_many)?;
         let _turn = self.turns.turn().await.ok_or_else(too_many)?;
-        self.look_up(name).await
+        Box::pin(self.look_up(name)).await
     }
 
+    /// The future is several KiB, so callers box it: most sessions look nothing up.
     async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
         let unanswered = |why: String| NameError::Unanswered { name: name.to_owned(), why };
         let resolver = self.resolver().map_err(|error| unanswered(error.to_string()))?;
@@ -194,7 +195,7 @@ impl Names {
     async fn look_up_advertised(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
         let turn = tokio::time::timeout(LOOKUP, self.turns.advertised.acquire()).await;
         let _turn = turn.ok().and_then(Result::ok).ok_or_else(|| NameError::TooMany(name.to_owned()))?;
-        self.look_up(name).await
+        Box::pin(self.look_up(name)).await
     }
 
     /// Whether clients were told this address for some name.
