@@ -1,7 +1,7 @@
 //! File descriptors that the process was started with.
 #![allow(unsafe_code, reason = "no library closes descriptors that nobody owns")]
 
-/// Closes every descriptor above standard error that whoever started this program left open: it is none of ours. Call this
+/// Closes every descriptor above standard error that the parent process left open: the gate does not use it. Call this
 /// before anything is opened. Does nothing before Linux 5.9, which has no such call.
 pub fn close_inherited() {
     const FIRST: libc::c_uint = 3;

@@ -58,7 +58,7 @@ impl Session {
             && !matches!(self.data.negotiation, Negotiation::Opening { .. })
     }
 
-    /// Until when the server must be silent before it is asked what waits; `None` where that is not all it waits for.
+    /// The end of the silence after which the server is asked what waits; `None` where that is not all it waits for.
     #[must_use]
     pub fn turn_deadline(&self) -> Option<Instant> {
         self.quiet_at.filter(|_| self.has_turn())

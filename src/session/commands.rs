@@ -208,7 +208,7 @@ impl Session {
         self.passed_over(now, passed);
     }
 
-    /// Until when an ABOR that may have shared its transfer's reply holds up what the gate itself answers or asks.
+    /// The time up to which an ABOR that may have shared its transfer's reply holds up what the gate itself answers or asks.
     pub(super) fn abort_deadline(&self) -> Option<Instant> {
         self.pending.held_until(self.waits_for_turn()).filter(|_| !self.replies.is_inside())
     }

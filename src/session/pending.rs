@@ -291,7 +291,7 @@ impl Pending {
         self.since.filter(|_| first == Some(&Expected::Abort) || self.is_leftover()).map(|since| since + ABORT)
     }
 
-    /// Until when an ABOR's answer holds up an answer of our own, or a question that waits for the queue to be empty.
+    /// The time up to which an ABOR's answer holds up an answer of the gate, or a question that waits for the queue to be empty.
     pub(super) fn held_until(&self, has_question: bool) -> Option<Instant> {
         let skipped = usize::from(self.is_leftover());
         let next = self.queue.iter().skip(skipped).find(|expected| **expected != Expected::Abort);

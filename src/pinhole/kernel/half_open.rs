@@ -30,7 +30,7 @@ struct One {
 #[derive(Debug)]
 pub(super) struct HalfOpen {
     watched: Vec<One>,
-    /// Whether there can be but one at a time: where the peer that they are led to sees all of them come from the same
+    /// Whether there can be but one at a time: where the destination sees all of them come from the same
     /// port, conntrack drops the first packet of the next one as long as it remembers the last.
     is_exclusive: bool,
     was_told: bool,

@@ -18,7 +18,7 @@ pub(super) enum Set {
     /// Where pinholes to servers lead: nobody gets there but through them.
     Guarded,
     /// Where pinholes to clients lead, and the server that they are for: it gets there through them only. Everybody
-    /// else may, for it is the client who names the port, and others may be served there or share its address.
+    /// else may: the client names the port, and others may be served there or share its address.
     GuardedFrom,
 }
 

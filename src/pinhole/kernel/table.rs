@@ -36,13 +36,13 @@
 //!     snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as4 }
 //! ```
 //!
-//! Anybody can send a SYN with the peer's address, so a SYN does not use a pinhole: it is led to where the pinhole
+//! Anybody can send a SYN with the peer's address, so a SYN does not use a pinhole: it is sent to where the pinhole
 //! leads, and the connection is half open. The packet that completes the handshake uses it: conntrack has compared it
 //! with the SYN-ACK, so who has not received that one has to guess, one time in 65,000 rightly (always rightly where
 //! `nf_conntrack_tcp_be_liberal` is set). All of this happens in the packet path, with nobody in user space woken.
 //!
 //! An element of `unused` is good for one packet. The kernel takes the element's only token under a lock, so that of
-//! two connections on two processors one gets it. (To delete the element does not suffice: whoever looks it up before
+//! two connections on two processors one gets it. (To delete the element does not suffice: a packet that looks it up before
 //! it is gone passes.) Of a half-open connection whose pinhole another one has used, nothing but SYN and RST is
 //! forwarded. See [`Mark`] for how it is told from others, and for what else the mark carries.
 
@@ -351,7 +351,7 @@ impl Table<'_> {
     }
 
     /// The end of a handshake found its pinhole used. While that one stands, another connection is just about to use
-    /// it, or another packet of the same one on another processor: sent again, this one will find what came of that.
+    /// it, or another packet of the same one on another processor: sent again, this one will find the outcome.
     fn is_being_used(&mut self, family: Family) {
         self.rule("half_open", "another packet is using the pinhole", |e| {
             is_tcp(e, family);

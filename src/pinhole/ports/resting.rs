@@ -19,7 +19,7 @@ pub(super) struct Given {
     pub(super) to: IpAddr,
 }
 
-/// The ports of one table that rest, and until when.
+/// The ports of one table that rest, each with the end of its rest.
 ///
 /// Nothing cleans up by the clock: a generation that is full, or all of whose ports have rested, replaces the one before it.
 /// In a flood of peers the oldest are forgotten early.
@@ -32,7 +32,7 @@ pub(super) struct Resting {
 }
 
 impl Resting {
-    /// Until when a port rests; `None` where it does not.
+    /// When a port has rested; `None` where it does not rest.
     pub(super) fn until(&self, given: &Given, now: Instant) -> Option<Instant> {
         self.young.get(given).or_else(|| self.old.get(given)).copied().filter(|until| now < *until)
     }
