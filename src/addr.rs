@@ -333,6 +333,19 @@ impl PortRanges {
         self.0.iter().map(|range| range.count()).sum()
     }
 
+    /// How many ports lie below this one, where it is one of them.
+    #[must_use]
+    pub fn place_of(&self, port: u16) -> Option<u32> {
+        let mut below = 0;
+        for range in &self.0 {
+            if range.contains(port) {
+                return Some(below + u32::from(port - range.first));
+            }
+            below += range.count();
+        }
+        None
+    }
+
     /// The `index`th port, counted from the lowest; `None` past the last.
     #[must_use]
     pub fn nth(&self, mut index: u32) -> Option<u16> {

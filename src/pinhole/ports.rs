@@ -4,7 +4,7 @@
 //! peer for which the port waits already gets the next one.
 
 mod brought;
-mod resting;
+mod recent;
 mod search;
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use self::brought::{Bringer, Peer, Place, Readers};
-use self::resting::Resting;
+use self::recent::RecentPorts;
 use self::search::Search;
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
@@ -39,10 +39,6 @@ const TABLES: usize = 64;
 const STRANGERS_TOLD: u8 = 8;
 /// How long accepting rests when there is no file descriptor for the next connection.
 const REST: Duration = Duration::from_millis(50);
-/// How many ports that rest are passed over in the search for one that does not. Where nearly all rest, as with one server
-/// in active mode, every transfer passes over so many: more of them cost a fifth of the small transfers a second.
-const PASSED_OVER: usize = 32;
-
 /// A leg that somebody is to connect to.
 pub(super) struct Wanted<'a> {
     pub(super) at: IpAddr,
@@ -51,8 +47,6 @@ pub(super) struct Wanted<'a> {
     /// Taken before others, where it is in the range.
     pub(super) rather: Option<u16>,
     pub(super) from: IpAddr,
-    /// How long the port is waited for at most; for as long again the peer is not given it, while others are free.
-    pub(super) timeout: Duration,
     /// Who may bring the peer's connection, with a PROXY header that names it.
     pub(super) proxies: Option<&'a Proxies>,
 }
@@ -104,18 +98,23 @@ impl Arrived {
 /// There are several tables, so that threads seldom wait for each other: listening and closing happen with one locked.
 /// What a port has to do with is all in one of them.
 #[derive(Clone, Debug)]
-pub(super) struct Ports(Arc<[Arc<Mutex<Table>>; TABLES]>);
+pub(super) struct Ports(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    tables: [Arc<Mutex<Table>>; TABLES],
+    recent: Mutex<RecentPorts>,
+}
 
 impl Default for Ports {
     fn default() -> Self {
-        Self(Arc::new(std::array::from_fn(|_| Arc::default())))
+        Self(Arc::new(Shared { tables: std::array::from_fn(|_| Arc::default()), recent: Mutex::default() }))
     }
 }
 
 #[derive(Debug, Default)]
 struct Table {
     ports: HashMap<Key, Port>,
-    resting: Resting,
     /// Names listeners and waiting pinholes, so that what is late finds nothing rather than the wrong one.
     last_serial: u64,
 }
@@ -158,8 +157,8 @@ impl std::fmt::Debug for Waiting {
 }
 
 impl Ports {
-    /// Takes a port of the range for one connection: at random among those that do not rest, else the one that has rested
-    /// longest. Ports that another program has go to `skipped`.
+    /// Takes a port of the range for one connection: at random among those that the peer was not given recently, else the
+    /// one that it was given longest ago. Ports that another program has go to `skipped`.
     pub(super) fn reserve(
         &self,
         wanted: &Wanted<'_>,
@@ -193,24 +192,13 @@ impl Ports {
         let start = random_below(count).map_err(|error| OpenError::at(SocketAddr::new(wanted.at, 0), error))?;
         let skipped_before = skipped.len();
         let peer = Peer { from, proxies: wanted.proxies };
-        let rather = wanted.rather.filter(|port| wanted.ports.contains(*port));
-        let others = (start..count).chain(0..start).filter_map(|index| wanted.ports.nth(index));
-        let mut search =
-            Search { ports: self, wanted, from, peer, now: Instant::now(), waiting: Some(waiting), skipped };
-        let mut candidates = rather.into_iter().chain(others.filter(|port| Some(*port) != rather));
-        let mut resting = Vec::new();
-        while resting.len() < PASSED_OVER
-            && let Some(port) = candidates.next()
-        {
-            if let Some(reservation) = search.take(port, Some(&mut resting))? {
-                return Ok(reservation);
-            }
-        }
-        resting.sort_unstable();
-        for port in resting.into_iter().map(|(_, port)| port).chain(candidates) {
-            if let Some(reservation) = search.take(port, None)? {
-                return Ok(reservation);
-            }
+        let mut search = Search { ports: self, wanted, from, peer, waiting: Some(waiting), skipped };
+        let found = match search.among_others(start)? {
+            None => search.among_recent()?,
+            found => found,
+        };
+        if let Some(reservation) = found {
+            return Ok(reservation);
         }
         let taken = search.skipped.len() - skipped_before;
         Err(if u32::try_from(taken) == Ok(count) {
@@ -221,7 +209,11 @@ impl Ports {
     }
 
     fn table_of(&self, port: u16) -> &Arc<Mutex<Table>> {
-        &self.0[usize::from(port) % TABLES]
+        &self.0.tables[usize::from(port) % TABLES]
+    }
+
+    fn recent(&self) -> MutexGuard<'_, RecentPorts> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -346,7 +346,7 @@ async fn two_that_are_dialled_wait_for_the_start() {
 }
 
 #[tokio::test]
-async fn a_port_that_was_given_up_rests_while_others_are_free() {
+async fn a_port_that_was_given_up_comes_again_last() {
     let mut lab = Lab::new();
     let peer = local(1);
     for _ in 0..50 {

@@ -199,7 +199,7 @@ impl Kernel {
         let socket = if self.shared.locals.has(at) { Socket::Plain } else { Socket::None };
         // In transparent mode the peer goes to the very address that it is led to: to the same port, where it may.
         let rather = (at == to.ip()).then_some(to.port());
-        let wanted = Wanted { at, socket, ports: range, rather, from, timeout: pinhole.timeout, proxies: None };
+        let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None };
         let reservation = ports.reserve_for_kernel(&wanted, pinhole.id, &events, skipped)?;
         let port = reservation.port();
         let (client_port, server_port, guard) = match comer {

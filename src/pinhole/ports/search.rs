@@ -3,10 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::brought::Peer;
-use super::resting::Given;
 use super::{Key, Ports, Reservation, Waiting, Wanted, lock};
 use crate::pinhole::OpenError;
 
@@ -16,30 +14,57 @@ pub(super) struct Search<'a> {
     pub(super) wanted: &'a Wanted<'a>,
     pub(super) from: IpAddr,
     pub(super) peer: Peer<'a>,
-    pub(super) now: Instant,
     /// What is put into the port that is found.
     pub(super) waiting: Option<Waiting>,
     pub(super) skipped: &'a mut Vec<u16>,
 }
 
 impl Search<'_> {
-    /// Takes this port where it is free. Where `resting` is there, a port that rests is not taken but noted in it.
-    pub(super) fn take(
-        &mut self,
-        port: u16,
-        resting: Option<&mut Vec<(Instant, u16)>>,
-    ) -> Result<Option<Reservation>, OpenError> {
-        let Wanted { at, socket, timeout, .. } = *self.wanted;
+    /// Takes a port that the peer was not given recently: the one that is rather wanted, or the first from place `start` on.
+    pub(super) fn among_others(&mut self, start: u32) -> Result<Option<Reservation>, OpenError> {
+        let Wanted { at, ports: ranges, rather, .. } = *self.wanted;
+        let (pair, count) = ((at, self.from), ranges.count());
+        let rather = rather
+            .and_then(|port| ranges.place_of(port))
+            .filter(|place| !self.ports.recent().has(&pair, ranges, *place));
+        if let Some(place) = rather
+            && let Some(reservation) = self.take(place)?
+        {
+            return Ok(Some(reservation));
+        }
+        let mut passed = 0;
+        loop {
+            let next = (start + passed) % count;
+            let distance = self.ports.recent().distance_to_other(&pair, ranges, next, count - passed);
+            let Some(distance) = distance else { return Ok(None) };
+            let place = (next + distance) % count;
+            passed += distance + 1;
+            if Some(place) != rather
+                && let Some(reservation) = self.take(place)?
+            {
+                return Ok(Some(reservation));
+            }
+        }
+    }
+
+    /// Takes a port that the peer was given recently, the one given longest ago first.
+    pub(super) fn among_recent(&mut self) -> Result<Option<Reservation>, OpenError> {
+        let places = self.ports.recent().oldest_first(&(self.wanted.at, self.from), self.wanted.ports);
+        for place in places {
+            if let Some(reservation) = self.take(place)? {
+                return Ok(Some(reservation));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the port at this place of the range where it is free.
+    fn take(&mut self, place: u32) -> Result<Option<Reservation>, OpenError> {
+        let Wanted { at, socket, ports: ranges, .. } = *self.wanted;
+        let Some(port) = ranges.nth(place) else { return Ok(None) };
         let key = Key { ip: at, port, socket };
-        let given = Given { at, port, to: self.from };
         let shared = self.ports.table_of(port);
         let mut table = lock(shared);
-        if let Some(resting) = resting
-            && let Some(until) = table.resting.until(&given, self.now)
-        {
-            resting.push((until, port));
-            return Ok(None);
-        }
         match table.ready_for(shared, key, self.peer) {
             Ok(true) => {
                 table.last_serial += 1;
@@ -49,12 +74,15 @@ impl Search<'_> {
                 {
                     port.waiting.insert(self.from, Waiting { serial, ..waiting });
                 }
-                table.resting.give(given, self.now, self.now + 2 * timeout);
+                drop(table);
+                self.ports.recent().give((at, self.from), ranges, place);
                 Ok(Some(Reservation { table: Arc::clone(shared), key, from: self.from, serial }))
             }
             Ok(false) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                self.skipped.push(port);
+                if !self.skipped.contains(&port) {
+                    self.skipped.push(port);
+                }
                 Ok(None)
             }
             Err(error) => Err(OpenError::at(SocketAddr::new(at, port), error)),
