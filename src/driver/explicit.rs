@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::peer::Heard;
-use super::route::{Caller, Destination, Routed, is_gate};
+use super::route::{Caller, Connected, Destination, Routed, is_gate};
 use super::unreachable::too_busy;
 use super::{Allowed, Phase, asker};
 use crate::addr::{ServerAddr, Side, is_dialable};
 use crate::ftp::redact::{escaped, loggable};
-use crate::net::{Dialled, NameError};
+use crate::net::NameError;
 use crate::policy::{Limit, Policy, Reached, SessionLimits, Whose};
 use crate::report;
 use crate::session::{CloseReason, Event, Host, Named, Naming, Refusal, Step, WELCOME};
@@ -75,7 +74,7 @@ fn out_of_time(patience: Duration) -> Reached {
 
 /// A server that was named, allowed and connected to.
 struct Found {
-    stream: (TcpStream, Dialled),
+    stream: Connected,
     server: ServerAddr,
     allowed: Allowed,
     policy: Arc<Policy>,
@@ -160,10 +159,10 @@ enum Unreached {
     Gone(String),
 }
 
-type Connected = ((TcpStream, Dialled), ServerAddr, Allowed, Arc<Policy>);
+type Connection = (Connected, ServerAddr, Allowed, Arc<Policy>);
 
 /// Looks a server up, asks the rules for each of its addresses, and connects to the first that answers.
-async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Connected, Unreached> {
+async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Connection, Unreached> {
     let addresses = match &named.host {
         Host::Address(ip) => vec![*ip],
         Host::Name(name) => caller.context.names.addresses(name, caller.origin.client.ip()).await.map_err(|error| {

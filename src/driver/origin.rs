@@ -22,11 +22,19 @@ pub(super) struct Origin {
     pub(super) via: Option<SocketAddr>,
 }
 
-/// Finds out; a connection without the header that it must begin with is closed, and nothing is said to it.
-pub(super) async fn of(listener: &Listener, stream: &TcpStream) -> Option<Origin> {
-    let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
-    let (peer, local) = (canonical(stream.peer_addr().ok()?), canonical(stream.local_addr().ok()?));
-    let own = Origin { client: ClientAddr::new(peer), front: FrontAddr::new(local), local, via: None };
+impl Origin {
+    /// What the connection itself tells; `None` where it is gone.
+    pub(super) fn by_connection(stream: &TcpStream) -> Option<Self> {
+        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        let (peer, local) = (canonical(stream.peer_addr().ok()?), canonical(stream.local_addr().ok()?));
+        Some(Self { client: ClientAddr::new(peer), front: FrontAddr::new(local), local, via: None })
+    }
+}
+
+/// Finds out who the client is, given what its connection tells. A connection without the header that it must begin with
+/// is closed, and nothing is said to it.
+pub(super) async fn of(listener: &Listener, stream: &TcpStream, own: Origin) -> Option<Origin> {
+    let (peer, local) = (own.client.socket(), own.local);
     if !listener.proxies.contains(peer.ip()) {
         return Some(own);
     }

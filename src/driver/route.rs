@@ -54,6 +54,14 @@ pub(super) struct Caller<'a> {
     pub(super) log: SessionLog,
 }
 
+/// A connection to a server.
+pub(super) struct Connected {
+    pub(super) stream: TcpStream,
+    /// Where it comes from.
+    back: BackAddr,
+    dialled: Dialled,
+}
+
 /// Where a client's connection leads.
 pub(super) struct Destination {
     pub(super) front: FrontAddr,
@@ -111,9 +119,9 @@ pub(super) async fn to_server(
     client: TcpStream,
     standing: Standing,
 ) -> Option<Routed> {
-    let Ok(accepted) = context.loops.accepted(&client) else {
-        let from = ClientAddr::new(client.peer_addr().ok()?);
-        SessionLog::new(from, Instant::now()).is_loop(&listener.name, &"the client");
+    let own = Origin::by_connection(&client)?;
+    let Ok(accepted) = context.loops.accepted(&client, own.client.socket(), own.local) else {
+        SessionLog::new(own.client, Instant::now()).is_loop(&listener.name, &"the client");
         say_once(&client, unreachable::LOOP);
         return None;
     };
@@ -122,7 +130,7 @@ pub(super) async fn to_server(
         biased;
         // A PROXY header that does not come must not put off a shutdown.
         _ = orders.wait_for(|orders| orders.phase != Phase::Serving) => None,
-        origin = origin::of(listener, &client) => origin,
+        origin = origin::of(listener, &client, own) => origin,
     }?;
     let destination = destination(listener, &client, &origin);
     let place = match standing {
@@ -235,23 +243,24 @@ impl Caller<'_> {
         front: FrontAddr,
         allowed: &Allowed,
         timeout: Duration,
-    ) -> Result<(TcpStream, Dialled), Unreachable> {
+    ) -> Result<Connected, Unreachable> {
         let as_client = matches!(self.listener.stand, Stand::Transparent { source: Source::Client, .. });
         let from = as_client.then(|| (self.origin.client.ip(), None));
         let mut stream = net::dial(server.socket(), from, as_client, timeout).await?;
-        let dialled = self.context.loops.dialled(&stream)?;
+        let back = stream.local_addr()?;
+        let dialled = self.context.loops.dialled(back, server.socket())?;
         net::prepare_control(&stream)?;
         if let Some(version) = allowed.send_proxy() {
             // It is the first to be sent, so there is room for it.
             stream.write_all(&proxy_header::write(version, self.origin.client.socket(), front.socket())).await?;
         }
-        Ok((stream, dialled))
+        Ok(Connected { stream, back: BackAddr::new(back), dialled })
     }
 
     /// The server is connected to: the session can begin.
     pub(super) async fn lead(
         mut self,
-        (server, dialled): (TcpStream, Dialled),
+        Connected { stream: server, back, dialled }: Connected,
         destination: &Destination,
         allowed: Allowed,
         policy: Arc<Policy>,
@@ -259,7 +268,6 @@ impl Caller<'_> {
         waited: Duration,
     ) -> Option<Routed> {
         self.log.started(&self.listener.name, &destination.server, &allowed.rule.name, self.origin.via);
-        let back = BackAddr::new(server.local_addr().ok()?);
         let ends = Ends { client: self.origin.client, front: destination.front, back, server: destination.server };
         let announced = self.announced(destination.front).await;
         let proxies = self.origin.via.map(|_| self.listener.proxies.clone());

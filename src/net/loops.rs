@@ -41,10 +41,7 @@ impl Loops {
     ///
     /// # Errors
     /// The gate has accepted it itself.
-    pub fn dialled(&self, stream: &TcpStream) -> Result<Dialled, IsLoop> {
-        let (Ok(from), Ok(to)) = (stream.local_addr(), stream.peer_addr()) else {
-            return Ok(Dialled { loops: self.clone(), connection: None });
-        };
+    pub fn dialled(&self, from: SocketAddr, to: SocketAddr) -> Result<Dialled, IsLoop> {
         let connection = self.connection(canonical(from), canonical(to));
         let mut known = self.lock();
         if known.accepted.contains(&connection) {
@@ -52,17 +49,14 @@ impl Loops {
         }
         known.dialled.insert(connection);
         drop(known);
-        Ok(Dialled { loops: self.clone(), connection: Some(connection) })
+        Ok(Dialled { loops: self.clone(), connection })
     }
 
-    /// Notes a connection that was accepted, until the result is dropped.
+    /// Notes a connection that was accepted, until the result is dropped: where it comes from, and where it arrived.
     ///
     /// # Errors
     /// The gate has made it itself.
-    pub fn accepted(&self, stream: &TcpStream) -> Result<Accepted, IsLoop> {
-        let (Ok(from), Ok(to)) = (stream.peer_addr(), stream.local_addr()) else {
-            return Ok(Accepted { loops: self.clone(), connections: [None; 2] });
-        };
+    pub fn accepted(&self, stream: &TcpStream, from: SocketAddr, to: SocketAddr) -> Result<Accepted, IsLoop> {
         let (from, to) = (canonical(from), canonical(to));
         // A NAT of this machine may have led it here from another address.
         let connections = [Some(to), meant(stream, to)].map(|to| to.map(|to| self.connection(from, to)));
@@ -100,7 +94,7 @@ fn meant(stream: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
 #[derive(Debug)]
 pub struct Dialled {
     loops: Loops,
-    connection: Option<Connection>,
+    connection: Connection,
 }
 
 /// A connection from a client, known for as long as this lives.
@@ -112,9 +106,7 @@ pub struct Accepted {
 
 impl Drop for Dialled {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection {
-            self.loops.lock().dialled.remove(&connection);
-        }
+        self.loops.lock().dialled.remove(&self.connection);
     }
 }
 
@@ -134,6 +126,14 @@ mod tests {
     use super::*;
     use crate::net::{dial, listen};
 
+    fn note_dialled(loops: &Loops, stream: &TcpStream) -> Result<Dialled, IsLoop> {
+        loops.dialled(stream.local_addr().unwrap(), stream.peer_addr().unwrap())
+    }
+
+    fn note_accepted(loops: &Loops, stream: &TcpStream) -> Result<Accepted, IsLoop> {
+        loops.accepted(stream, stream.peer_addr().unwrap(), stream.local_addr().unwrap())
+    }
+
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = listen("127.0.0.1:0".parse().unwrap(), false, 8).unwrap();
         let dialled = dial(listener.local_addr().unwrap(), None, false, Duration::from_secs(1)).await.unwrap();
@@ -143,11 +143,11 @@ mod tests {
     #[tokio::test]
     async fn whichever_end_comes_second_sees_the_loop() {
         let (loops, (dialled, accepted)) = (Loops::default(), pair().await);
-        let first = loops.dialled(&dialled).unwrap();
-        assert_eq!(loops.accepted(&accepted).err(), Some(IsLoop));
+        let first = note_dialled(&loops, &dialled).unwrap();
+        assert_eq!(note_accepted(&loops, &accepted).err(), Some(IsLoop));
         drop(first);
-        let first = loops.accepted(&accepted).unwrap();
-        assert_eq!(loops.dialled(&dialled).err(), Some(IsLoop));
+        let first = note_accepted(&loops, &accepted).unwrap();
+        assert_eq!(note_dialled(&loops, &dialled).err(), Some(IsLoop));
         drop(first);
         assert!(loops.lock().dialled.is_empty() && loops.lock().accepted.is_empty());
     }
@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn other_connections_are_no_loops() {
         let (loops, one, other) = (Loops::default(), pair().await, pair().await);
-        let _client = loops.accepted(&one.1).unwrap();
-        let _server = loops.dialled(&other.0).unwrap();
+        let _client = note_accepted(&loops, &one.1).unwrap();
+        let _server = note_dialled(&loops, &other.0).unwrap();
     }
 }
