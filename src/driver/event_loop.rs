@@ -60,6 +60,7 @@ impl Driver {
 
     /// Gives the session the lines that were read, as long as it wants them and its budget lasts.
     fn feed_lines(&mut self, budget: &mut Budget) {
+        let mut has_caught_up = false;
         while self.closed.is_none() && budget.has_lines() {
             let from_server = self.listens(Side::Server).then(|| self.server.next_line()).flatten();
             let line = match from_server {
@@ -76,7 +77,10 @@ impl Driver {
                 (Side::Server, Ok(line)) => Input::ServerLine(line),
                 (side, Err(fault)) => Input::BadLine(side, fault),
             };
-            self.catch_up();
+            // Every line was read before the first is handled.
+            if !std::mem::replace(&mut has_caught_up, true) {
+                self.catch_up();
+            }
             let now = Instant::now();
             if !self.listens(Side::Server) {
                 self.session.server_unheard(now);
