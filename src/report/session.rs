@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::{flood, names, story};
 use crate::addr::{ClientAddr, Side};
+use crate::ftp::redact;
 use crate::limits::{LineKind, TurnedAway};
 use crate::policy::{Denied, Reached};
 use crate::session::{CloseReason, Event, Outcome, Story, Transfer};
@@ -216,8 +217,15 @@ impl SessionLog {
         }
     }
 
-    fn rewritten(&self, by: Side, said: &str, told: &str) {
-        let to = by.other();
+    fn rewritten(&self, by: Side, said: &[u8], told: &[u8]) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let shown = match by {
+            Side::Client => redact::loggable,
+            Side::Server => redact::loggable_reply,
+        };
+        let (said, told, to) = (shown(said), shown(told), by.other());
         debug!(event = "rewritten", session = self.id, client = %self.client, %by, said, told, "{by} said \"{said}\", {to} was told \"{told}\"");
     }
 

@@ -13,7 +13,7 @@ use crate::ftp::command::{Command, NotACommand, Verb, with_blank_behind_verb};
 use crate::ftp::effect::may_hide_command;
 use crate::ftp::host_port::{self, EpsvArgument, Family};
 use crate::ftp::line::{Line, LineFault};
-use crate::ftp::redact::{loggable, loggable_reply};
+use crate::ftp::redact::loggable;
 use crate::policy::{ForeignAddress, ServerMode};
 
 impl Session {
@@ -255,13 +255,8 @@ impl Session {
     }
 
     pub(super) fn rewritten(&mut self, by: Side, said: &[u8], told: &[u8]) {
-        if said == told {
-            return;
+        if said != told {
+            self.report(Event::Rewritten { by, said: said.to_vec(), told: told.to_vec() });
         }
-        let shown = match by {
-            Side::Client => loggable,
-            Side::Server => loggable_reply,
-        };
-        self.report(Event::Rewritten { by, said: shown(said), told: shown(told) });
     }
 }

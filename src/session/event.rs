@@ -26,10 +26,10 @@ pub enum Event {
     Rewritten {
         /// Who said it.
         by: Side,
-        /// What was said, fit for a log.
-        said: String,
+        /// What was said. It may have secrets: `ftp::redact` makes it fit for a log.
+        said: Vec<u8>,
         /// What the other side was told.
-        told: String,
+        told: Vec<u8>,
     },
     /// A peer named another host's address as its own; that of its control connection was used.
     ForeignAddress {
