@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
@@ -20,6 +21,10 @@ const TURNS: u32 = 16;
 
 /// A thread may have this part of the least number of sessions more than that: a fourth.
 const UNEVEN: usize = 4;
+
+/// How often a thread wakes up with nothing to do. The runtime writes to its own wake-up descriptor for each timer that is
+/// set ahead of all others; behind this one, no deadline of a session is.
+const TICK: Duration = Duration::from_secs(1);
 
 /// All threads, at least one. Clones share them; they end with the last one.
 #[derive(Clone, Debug)]
@@ -103,6 +108,11 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         thread::Builder::new().name(format!("worker {number}")).spawn(move || {
+            runtime.spawn(async {
+                loop {
+                    tokio::time::sleep(TICK).await;
+                }
+            });
             // It ends in either case when the other side is gone.
             let _gone = runtime.block_on(stopped);
         })?;
