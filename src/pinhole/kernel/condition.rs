@@ -2,6 +2,7 @@
 
 use super::expression::{Ct, Expressions, Header, Is, Meta, Register};
 use super::family::Family;
+use super::set::Set;
 
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
@@ -55,6 +56,16 @@ pub(super) fn who_where_to(e: &mut Expressions<'_>, family: Family) {
         Family::V6 => Ct::ReplySource6,
     };
     e.ct(source, family.after_entrance()).ct(Ct::ReplySourcePort, family.after_entrance_and_address());
+}
+
+/// A pinhole is there for what is loaded. It always leads somewhere; `nft` shows what is looked up in a map where it is
+/// compared with something.
+pub(super) fn stands(e: &mut Expressions<'_>, family: Family) {
+    let nowhere: &[u8] = match family {
+        Family::V4 => &[0; 4],
+        Family::V6 => &[0; 16],
+    };
+    e.look_up(Set::Pinholes.name(family), SCRATCH, SCRATCH).compare(SCRATCH, Is::Not, nowhere);
 }
 
 pub(super) fn is_new(e: &mut Expressions<'_>) {

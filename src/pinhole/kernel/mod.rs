@@ -3,6 +3,7 @@
 //! Opening a pinhole adds its elements to the sets of our [`table`]; conntrack tells when somebody comes, when both
 //! sides have spoken, and how it ends.
 
+mod arriving;
 mod changes;
 mod condition;
 mod conntrack;

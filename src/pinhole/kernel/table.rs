@@ -47,9 +47,8 @@
 //! forwarded. See [`Mark`] for how it is told from others, and for what else the mark carries.
 
 use super::condition::{
-    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, has_no_option, heard_by, is_any_tcp, is_assured,
-    is_new, is_no_tcp, is_tcp, mark_is, mark_is_not, original_who_where, remove_from_mark, tcp_flags, who_where,
-    who_where_to,
+    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, heard_by, is_any_tcp, is_new, is_no_tcp, is_tcp,
+    mark_is, original_who_where, stands, tcp_flags, who_where,
 };
 use super::expression::{Ct, Expressions, Header, Is, Nat, Register};
 use super::family::Family;
@@ -196,70 +195,13 @@ impl Table<'_> {
         });
     }
 
-    fn rule(&mut self, chain: &str, what: &str, fill: impl FnOnce(&mut Expressions<'_>)) {
+    pub(super) fn rule(&mut self, chain: &str, what: &str, fill: impl FnOnce(&mut Expressions<'_>)) {
         let name = self.name;
         self.message(NEW_RULE, number::CREATE | number::APPEND, &format!("rule in {chain}: {what}"), |w| {
             w.text(1, name);
             w.text(2, chain);
             w.nest(4, |w| fill(&mut Expressions::new(w)));
             w.bytes(7, &comment(what));
-        });
-    }
-
-    fn arriving(&mut self) {
-        self.rule("arriving", "connections whose handshake goes on", |e| {
-            mark_is(e, mark::MASK | Mark::CUT | Mark::HALF_OPEN, mark::OURS | Mark::HALF_OPEN);
-            e.jump("handshake");
-        });
-        self.rule("arriving", "first packets", |e| {
-            is_new(e);
-            is_any_tcp(e);
-            tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
-            // It is another connection's when it is sent again.
-            mark_is_not(e, mark::MASK, mark::OURS);
-            e.jump("syn");
-        });
-    }
-
-    /// The first packet of a connection, from a pinhole's peer or with its address.
-    fn syn(&mut self, family: Family) {
-        self.rule("syn", "the connection is half open", |e| {
-            is_tcp(e, family);
-            // Data in a SYN would get there before anybody has shown who it is from.
-            has_no_option(e, FAST_OPEN);
-            who_where(e, family);
-            e.is_in(Set::Syns.name(family), SCRATCH);
-            e.constant(SCRATCH, &(mark::OURS | Mark::HALF_OPEN).to_ne_bytes()).set_ct_mark(SCRATCH).accept();
-        });
-        self.rule("syn", "it is to be sent again, or without data", |e| {
-            is_tcp(e, family);
-            who_where(e, family);
-            stands(e, family);
-            e.drop();
-        });
-    }
-
-    /// The packet that completes a handshake uses the pinhole.
-    fn handshake(&mut self, family: Family) {
-        self.rule("handshake", "its end uses the pinhole", |e| {
-            direction_is(e, 0);
-            is_assured(e);
-            is_tcp(e, family);
-            tcp_flags(e, SYN | RST, Is::Equal, 0);
-            who_where_to(e, family);
-            let unused = Set::Unused.name(family);
-            e.is_in(unused, SCRATCH).take_out(unused, SCRATCH);
-            remove_from_mark(e, Mark::HALF_OPEN | Mark::REPEATED);
-        });
-    }
-
-    /// conntrack does not count a SYN that is sent again.
-    fn repeated_syn(&mut self) {
-        self.rule("handshake", "its beginning comes again", |e| {
-            is_new(e);
-            is_any_tcp(e);
-            tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
-            add_to_mark(e, Mark::REPEATED);
         });
     }
 
@@ -438,19 +380,6 @@ impl Table<'_> {
         });
     }
 }
-
-/// A pinhole is there for what is loaded. It always leads somewhere; `nft` shows what is looked up in a map where it is
-/// compared with something.
-fn stands(e: &mut Expressions<'_>, family: Family) {
-    let nowhere: &[u8] = match family {
-        Family::V4 => &[0; 4],
-        Family::V6 => &[0; 16],
-    };
-    e.look_up(Set::Pinholes.name(family), SCRATCH, SCRATCH).compare(SCRATCH, Is::Not, nowhere);
-}
-
-/// The TCP option by which a SYN has data that is taken at once (RFC 7413).
-const FAST_OPEN: u8 = 34;
 
 /// `nft` shows types by these numbers.
 const PORT_TYPE: u32 = 13;

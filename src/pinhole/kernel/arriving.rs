@@ -1,0 +1,74 @@
+//! What the table does with packets that arrive, before any translation: whose the first of a connection is, and which
+//! completes a handshake.
+
+use super::condition::{
+    ACK, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, has_no_option, is_any_tcp, is_assured, is_new, is_tcp,
+    mark_is, mark_is_not, remove_from_mark, stands, tcp_flags, who_where, who_where_to,
+};
+use super::expression::Is;
+use super::family::Family;
+use super::mark::{self, Mark};
+use super::set::Set;
+use super::table::Table;
+
+/// The TCP option by which a SYN has data that is taken at once (RFC 7413).
+const FAST_OPEN: u8 = 34;
+
+impl Table<'_> {
+    pub(super) fn arriving(&mut self) {
+        self.rule("arriving", "connections whose handshake goes on", |e| {
+            mark_is(e, mark::MASK | Mark::CUT | Mark::HALF_OPEN, mark::OURS | Mark::HALF_OPEN);
+            e.jump("handshake");
+        });
+        self.rule("arriving", "first packets", |e| {
+            is_new(e);
+            is_any_tcp(e);
+            tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
+            // It is another connection's when it is sent again.
+            mark_is_not(e, mark::MASK, mark::OURS);
+            e.jump("syn");
+        });
+    }
+
+    /// The first packet of a connection, from a pinhole's peer or with its address.
+    pub(super) fn syn(&mut self, family: Family) {
+        self.rule("syn", "the connection is half open", |e| {
+            is_tcp(e, family);
+            // Data in a SYN would get there before anybody has shown who it is from.
+            has_no_option(e, FAST_OPEN);
+            who_where(e, family);
+            e.is_in(Set::Syns.name(family), SCRATCH);
+            e.constant(SCRATCH, &(mark::OURS | Mark::HALF_OPEN).to_ne_bytes()).set_ct_mark(SCRATCH).accept();
+        });
+        self.rule("syn", "it is to be sent again, or without data", |e| {
+            is_tcp(e, family);
+            who_where(e, family);
+            stands(e, family);
+            e.drop();
+        });
+    }
+
+    /// The packet that completes a handshake uses the pinhole.
+    pub(super) fn handshake(&mut self, family: Family) {
+        self.rule("handshake", "its end uses the pinhole", |e| {
+            direction_is(e, 0);
+            is_assured(e);
+            is_tcp(e, family);
+            tcp_flags(e, SYN | RST, Is::Equal, 0);
+            who_where_to(e, family);
+            let unused = Set::Unused.name(family);
+            e.is_in(unused, SCRATCH).take_out(unused, SCRATCH);
+            remove_from_mark(e, Mark::HALF_OPEN | Mark::REPEATED);
+        });
+    }
+
+    /// conntrack does not count a SYN that is sent again.
+    pub(super) fn repeated_syn(&mut self) {
+        self.rule("handshake", "its beginning comes again", |e| {
+            is_new(e);
+            is_any_tcp(e);
+            tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
+            add_to_mark(e, Mark::REPEATED);
+        });
+    }
+}
