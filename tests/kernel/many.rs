@@ -15,8 +15,8 @@ fn a_thousand_at_once() {
             (client, server, at, data)
         })
         .collect();
-    // The permission, who may send a SYN, where to, seen as whom, and what is guarded.
-    assert_eq!(stage.elements(), 5000);
+    // The permission, who may send a SYN, where to (in a map and in a set), seen as whom, and what is guarded.
+    assert_eq!(stage.elements(), 6000);
     for (number, (client, server, at, data)) in open.iter_mut().enumerate() {
         let ours = stage.dial(*at).unwrap();
         begin(client, server, "RETR file");

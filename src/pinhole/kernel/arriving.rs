@@ -2,8 +2,8 @@
 //! completes a handshake.
 
 use super::condition::{
-    ACK, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, has_no_option, is_any_tcp, is_assured, is_new, is_tcp,
-    mark_is, mark_is_not, remove_from_mark, stands, tcp_flags, who_where, who_where_to,
+    ACK, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, has_no_option, is_any_tcp, is_assured, is_known, is_new,
+    is_tcp, mark_is, mark_is_not, remove_from_mark, stands, tcp_flags, who_where, who_where_to,
 };
 use super::expression::Is;
 use super::family::Family;
@@ -21,19 +21,57 @@ impl Table<'_> {
             e.jump("handshake");
         });
         self.rule("arriving", "first packets", |e| {
-            is_new(e);
             is_any_tcp(e);
             tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
-            // It is another connection's when it is sent again.
-            mark_is_not(e, mark::MASK, mark::OURS);
             e.jump("syn");
         });
+        self.rule("syn", "they may be sent again, or meet an earlier connection", |e| {
+            is_known(e);
+            mark_is(e, mark::MASK, mark::OURS);
+            e.jump("again");
+        });
+    }
+
+    /// A SYN that meets a connection of ours.
+    pub(super) fn again(&mut self) {
+        self.rule("again", "its handshake is over, or it is", |e| {
+            mark_is_not(e, Mark::CUT | Mark::HALF_OPEN, Mark::HALF_OPEN);
+            e.drop();
+        });
+        self.rule("again", "it is the other side's", |e| {
+            direction_is(e, 1);
+            e.drop();
+        });
+        for family in [Family::V4, Family::V6] {
+            self.rule("again", "it is led where the pinhole leads", |e| {
+                is_tcp(e, family);
+                who_where_to(e, family);
+                e.is_in(Set::Leads.name(family), SCRATCH).accept();
+            });
+            self.rule("again", "it is led where an earlier one led", |e| {
+                is_tcp(e, family);
+                who_where(e, family);
+                stands(e, family);
+                e.drop();
+            });
+        }
+        self.rule("again", "it may be another gate's", |e| e.accept());
     }
 
     /// The first packet of a connection, from a pinhole's peer or with its address.
     pub(super) fn syn(&mut self, family: Family) {
-        self.rule("syn", "the connection is half open", |e| {
+        self.rule("syn", "the connection that it meets would not be led", |e| {
+            is_known(e);
             is_tcp(e, family);
+            who_where(e, family);
+            stands(e, family);
+            e.drop();
+        });
+        self.rule("syn", "the connection is half open", |e| {
+            is_new(e);
+            is_tcp(e, family);
+            // Another gate has it.
+            mark_is_not(e, mark::MASK, mark::OURS);
             // Data in a SYN would get there before anybody has shown who it is from.
             has_no_option(e, FAST_OPEN);
             who_where(e, family);
@@ -41,7 +79,9 @@ impl Table<'_> {
             e.constant(SCRATCH, &(mark::OURS | Mark::HALF_OPEN).to_ne_bytes()).set_ct_mark(SCRATCH).accept();
         });
         self.rule("syn", "it is to be sent again, or without data", |e| {
+            is_new(e);
             is_tcp(e, family);
+            mark_is_not(e, mark::MASK, mark::OURS);
             who_where(e, family);
             stands(e, family);
             e.drop();

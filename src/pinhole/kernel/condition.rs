@@ -73,6 +73,12 @@ pub(super) fn is_new(e: &mut Expressions<'_>) {
     e.ct(Ct::State, SCRATCH).bits(SCRATCH, &NEW.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
 }
 
+/// The connection has been in conntrack's table since an earlier packet.
+pub(super) fn is_known(e: &mut Expressions<'_>) {
+    const CONFIRMED: u32 = 8;
+    e.ct(Ct::Status, SCRATCH).bits(SCRATCH, &CONFIRMED.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
+}
+
 /// conntrack has seen a whole handshake. It passes packets that acknowledge what was never sent, without a sign in
 /// their state that it takes no account of them.
 pub(super) fn is_assured(e: &mut Expressions<'_>) {

@@ -59,7 +59,7 @@ impl Passage {
     fn key_in(&self, set: Set) -> Vec<u8> {
         let to = address_bytes(self.to);
         match set {
-            Set::Unused => [self.key(), to].concat(),
+            Set::Unused | Set::Leads => [self.key(), to].concat(),
             Set::Syns | Set::Pinholes | Set::SeenAs | Set::SeenAsPort => self.key(),
             Set::Guarded => to,
             Set::GuardedFrom => [ip_bytes(self.entrance.from), to].concat(),
@@ -69,7 +69,7 @@ impl Passage {
     /// The data of the element that it has in a set, empty where that has none; `None` where it has no element.
     fn data_in(&self, set: Set) -> Option<Vec<u8>> {
         match (set, self.seen_as) {
-            (Set::Unused | Set::Syns, _) => Some(Vec::new()),
+            (Set::Unused | Set::Syns | Set::Leads, _) => Some(Vec::new()),
             (Set::Pinholes, _) => Some(address_bytes(self.to)),
             (Set::Guarded, _) => (self.guard == Guarded::FromAll).then(Vec::new),
             (Set::GuardedFrom, _) => (self.guard == Guarded::FromPeer).then(Vec::new),
@@ -127,7 +127,7 @@ const fn rate(set: Set) -> Option<Rate> {
     match set {
         Set::Unused => Some(ONCE),
         Set::Syns => Some(SYNS),
-        Set::Pinholes | Set::SeenAs | Set::SeenAsPort | Set::Guarded | Set::GuardedFrom => None,
+        Set::Pinholes | Set::Leads | Set::SeenAs | Set::SeenAsPort | Set::Guarded | Set::GuardedFrom => None,
     }
 }
 

@@ -328,7 +328,7 @@ mod tests {
             all_well(&nftables.apply(&changes(|passage| Change::Open(passage, LONG))));
             let before = nftables.sequence;
             all_well(&nftables.apply(&changes(Change::Close)));
-            assert!(nftables.removal == Removal::Delete || nftables.sequence - before < 5 * 2000 + 100);
+            assert!(nftables.removal == Removal::Delete || nftables.sequence - before < 6 * 2000 + 100);
             assert!(!nftables.holds(Set::Unused, &passage(Family::V6, 11_999, 11_999)).unwrap());
         });
     }

@@ -11,6 +11,8 @@ pub(super) enum Set {
     Syns,
     /// Where each leads to.
     Pinholes,
+    /// The same with that in the key: which translations are those of a pinhole.
+    Leads,
     /// From which address the peer there sees the connection come, from any port.
     SeenAs,
     /// The same, with the port.
@@ -23,8 +25,16 @@ pub(super) enum Set {
 }
 
 impl Set {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Unused, Self::Syns, Self::Pinholes, Self::SeenAs, Self::SeenAsPort, Self::Guarded, Self::GuardedFrom];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Unused,
+        Self::Syns,
+        Self::Pinholes,
+        Self::Leads,
+        Self::SeenAs,
+        Self::SeenAsPort,
+        Self::Guarded,
+        Self::GuardedFrom,
+    ];
 
     pub(super) const fn name(self, family: Family) -> &'static str {
         match (self, family) {
@@ -34,6 +44,8 @@ impl Set {
             (Self::Syns, Family::V6) => "syns6",
             (Self::Pinholes, Family::V4) => "pinholes4",
             (Self::Pinholes, Family::V6) => "pinholes6",
+            (Self::Leads, Family::V4) => "leads4",
+            (Self::Leads, Family::V6) => "leads6",
             (Self::SeenAs, Family::V4) => "seen_as4",
             (Self::SeenAs, Family::V6) => "seen_as6",
             (Self::SeenAsPort, Family::V4) => "seen_as_port4",

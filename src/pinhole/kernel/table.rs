@@ -7,6 +7,7 @@
 //! set unused4       { who . where . port . to . port; dynamic, timeout; each: limit rate 1/week burst 1 }
 //! set syns4         { who . where . port; timeout; each: limit rate 100/second burst 100 }
 //! map pinholes4     { who . where . port : to . port; timeout }
+//! set leads4        { who . where . port . to . port; timeout }
 //! map seen_as4      { who . where . port : address; timeout }
 //! map seen_as_port4 { who . where . port : address . port; timeout }
 //! set guarded4      { to . port; timeout }
@@ -14,10 +15,19 @@
 //!
 //! chain arriving { type filter hook prerouting priority mangle + 10
 //!   ct mark & (MASK | CUT | HALF_OPEN) == OURS | HALF_OPEN jump handshake
-//!   ct state new tcp flags & (fin | syn | rst | ack) == syn ct mark & MASK != OURS jump syn }
+//!   tcp flags & (fin | syn | rst | ack) == syn jump syn }
 //! chain syn {
-//!   tcp option fastopen missing ip saddr . ip daddr . tcp dport @syns4 ct mark set OURS | HALF_OPEN accept
-//!   ip saddr . ip daddr . tcp dport @pinholes4 drop }
+//!   ct status confirmed ct mark & MASK == OURS jump again
+//!   ct status confirmed ip saddr . ip daddr . tcp dport @pinholes4 drop
+//!   ct state new ct mark & MASK != OURS tcp option fastopen missing ip saddr . ip daddr . tcp dport @syns4
+//!     ct mark set OURS | HALF_OPEN accept
+//!   ct state new ct mark & MASK != OURS ip saddr . ip daddr . tcp dport @pinholes4 drop }
+//! chain again {
+//!   ct mark & (CUT | HALF_OPEN) != HALF_OPEN drop
+//!   ct direction reply drop
+//!   ip saddr . ip daddr . tcp dport . ct reply ip saddr . ct reply proto-src @leads4 accept
+//!   ip saddr . ip daddr . tcp dport @pinholes4 drop
+//!   accept }
 //! chain handshake {
 //!   ct direction original ct status assured tcp flags & (syn | rst) == 0
 //!     ip saddr . ip daddr . tcp dport . ct reply ip saddr . ct reply proto-src @unused4
@@ -44,7 +54,16 @@
 //! An element of `unused` is good for one packet. The kernel takes the element's only token under a lock, so that of
 //! two connections on two processors one gets it. (To delete the element does not suffice: a packet that looks it up before
 //! it is gone passes.) Of a half-open connection whose pinhole another one has used, nothing but SYN and RST is
-//! forwarded. See [`Mark`] for how it is told from others, and for what else the mark carries.
+//! forwarded.
+//!
+//! A SYN with the addresses and ports of a connection that conntrack remembers is, for conntrack, a packet of that one: it
+//! would be led where that one was, and no pinhole asked. So such a SYN is dropped, unless it is the first packet of a
+//! half-open connection sent again, and that is led where the pinhole leads that stands there now. What has ended is
+//! forgotten (see `flows`), and where conntrack makes another connection of the SYN by itself that is a new one here.
+//! Half-open connections for which no pinhole of ours stands may be another gate's: of those nothing gets further than
+//! their handshake.
+//!
+//! See [`Mark`] for how it is told from others, and for what else the mark carries.
 
 use super::condition::{
     ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, heard_by, is_any_tcp, is_new, is_no_tcp, is_tcp,
@@ -83,10 +102,11 @@ pub(super) fn write(name: &str, writer: &mut Writer, first_sequence: u32) -> Vec
     table.chain("leading", "nat", Hook::Prerouting, -110);
     table.chain("passing", "filter", Hook::Forward, -10);
     table.chain("leaving", "nat", Hook::Postrouting, 90);
-    for chain in ["syn", "handshake", "ours", "half_open", "cut", "counting"] {
+    for chain in ["syn", "again", "handshake", "ours", "half_open", "cut", "counting"] {
         table.inner_chain(chain);
     }
     table.arriving();
+    table.again();
     table.passing();
     for family in [Family::V4, Family::V6] {
         table.syn(family);
@@ -147,6 +167,7 @@ impl Table<'_> {
                 Set::Syns => (DYNAMIC, who_where, None),
                 Set::Pinholes | Set::SeenAsPort => (MAP, who_where, Some(place)),
                 Set::SeenAs => (MAP, who_where, Some((ip, length))),
+                Set::Leads => (0, who_where_to, None),
                 Set::Guarded => (0, place, None),
                 Set::GuardedFrom => (0, who_where, None),
             };
@@ -349,10 +370,15 @@ impl Table<'_> {
     /// Of a connection that is cut the first data each way becomes a reset on its way on, and whoever sends more is
     /// reset: so each side hears of it, whichever of them still has something to say.
     fn cut(&mut self) {
-        self.rule("cut", "their own resets", |e| {
-            tcp_flags(e, RST, Is::Not, 0);
-            e.accept();
-        });
+        let told = [(0, Mark::TOLD_ORIGINAL), (1, Mark::TOLD_REPLY)];
+        for (direction, bit) in told {
+            self.rule("cut", "their own resets", |e| {
+                tcp_flags(e, RST, Is::Not, 0);
+                direction_is(e, direction);
+                add_to_mark(e, bit);
+                e.accept();
+            });
+        }
         let ends: fn(&mut Expressions<'_>) = |e| tcp_flags(e, FIN, Is::Not, 0);
         let [long, pushed] = DATA;
         let directions = [(0, Mark::TOLD_REPLY), (1, Mark::TOLD_ORIGINAL)].into_iter();
@@ -367,10 +393,14 @@ impl Table<'_> {
                 e.set_tcp(12, SCRATCH).accept();
             });
         }
-        self.rule("cut", "who says more is reset", |e| {
-            is_any_tcp(e);
-            e.reset();
-        });
+        for (direction, bit) in told {
+            self.rule("cut", "who says more is reset", |e| {
+                is_any_tcp(e);
+                direction_is(e, direction);
+                add_to_mark(e, bit);
+                e.reset();
+            });
+        }
     }
 
     /// Nothing leads here: that there is a rule which asks for bytes makes the kernel count them.
