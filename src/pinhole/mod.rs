@@ -248,7 +248,8 @@ impl Relay {
             Leg::Listen { ref ports, from, .. } => {
                 let socket = if binding.transparent { Socket::Transparent } else { Socket::Plain };
                 let proxies = bindings.proxies.as_ref().filter(|_| side == Side::Client);
-                let wanted = Wanted { at: binding.listen_at, socket, ports, rather: None, from, proxies };
+                let wanted =
+                    Wanted { at: binding.listen_at, socket, ports, rather: None, from, proxies, is_busy: None };
                 let (reservation, arrival) = self.shared.ports.reserve(&wanted, pinhole.id, &events, &mut skipped)?;
                 Ok((Some(reservation), Approach::Arrives(arrival)))
             }

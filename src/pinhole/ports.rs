@@ -49,6 +49,8 @@ pub(super) struct Wanted<'a> {
     pub(super) from: IpAddr,
     /// Who may bring the peer's connection, with a PROXY header that names it.
     pub(super) proxies: Option<&'a Proxies>,
+    /// At which ports something is left of an earlier connection of the peer's: others are taken before them.
+    pub(super) is_busy: Option<&'a dyn Fn(u16) -> bool>,
 }
 
 /// What holds a port of ours.
@@ -192,12 +194,14 @@ impl Ports {
         let start = random_below(count).map_err(|error| OpenError::at(SocketAddr::new(wanted.at, 0), error))?;
         let skipped_before = skipped.len();
         let peer = Peer { from, proxies: wanted.proxies };
-        let mut search = Search { ports: self, wanted, from, peer, waiting: Some(waiting), skipped };
-        let found = match search.among_others(start)? {
-            None => search.among_recent()?,
-            found => found,
-        };
-        if let Some(reservation) = found {
+        let is_busy = wanted.is_busy;
+        let mut search = Search { ports: self, wanted, from, peer, is_busy, waiting: Some(waiting), skipped };
+        if let Some(reservation) = search.anywhere(start)? {
+            return Ok(reservation);
+        }
+        if search.is_busy.take().is_some()
+            && let Some(reservation) = search.anywhere(start)?
+        {
             return Ok(reservation);
         }
         let taken = search.skipped.len() - skipped_before;

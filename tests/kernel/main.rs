@@ -8,6 +8,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod again;
 mod alive;
 mod beside;
 mod cases;

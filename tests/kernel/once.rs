@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -11,7 +10,6 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::lab::Family;
 use crate::lab::host::Host;
-use crate::lab::net::PATH;
 use crate::raw::{ACK, PSH, Raw, Segment, icmp_errors};
 use crate::stage::*;
 use crate::talk::bounded;
@@ -147,15 +145,6 @@ fn a_flood_of_syns_costs_one_line_and_a_second_try() {
     // At most 100 at once, and 100 in each second that it took.
     let passed = packets(&stage.net.server, "syns");
     assert!((100..2000).contains(&passed), "{passed} of 5000");
-}
-
-/// What the counter of a table on this machine has counted.
-fn packets(host: &Host, table: &str) -> u64 {
-    let mut nft = Command::new("nft");
-    nft.args(["list", "table", "inet", table]).env("PATH", PATH);
-    let listed = String::from_utf8(host.run(move || nft.output()).unwrap().stdout).unwrap();
-    let counted = listed.split("counter packets ").nth(1).expect("it counts");
-    counted.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// Both have been answered; the one that says so first is the one.

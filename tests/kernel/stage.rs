@@ -243,6 +243,15 @@ pub fn load(host: &Host, rules: &str) {
     host.feed(nft, rules).unwrap();
 }
 
+/// What the counter of a table on this machine has counted.
+pub fn packets(host: &Host, table: &str) -> u64 {
+    let mut nft = Command::new("nft");
+    nft.args(["list", "table", "inet", table]).env("PATH", PATH);
+    let listed = String::from_utf8(host.run(move || nft.output()).unwrap().stdout).unwrap();
+    let counted = listed.split("counter packets ").nth(1).expect("it counts");
+    counted.split(' ').next().unwrap().parse().unwrap()
+}
+
 pub fn listen(host: &Host, at: SocketAddr) -> TcpListener {
     let listener = host.run(move || {
         let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;

@@ -75,6 +75,11 @@ pub(super) struct Sighting {
 }
 
 impl Sighting {
+    /// Nothing can come of the connection any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.mark.has(Mark::CUT) || matches!(self.state, Some(TcpState::TimeWait | TcpState::Reset))
+    }
+
     /// A connection that is not there any more, and was not seen to go; it may have used its pinhole unseen, too.
     pub(super) const fn of_the_gone(flow: Flow, has_used: bool) -> Self {
         Self {
@@ -195,14 +200,21 @@ impl Conntrack {
         Ok(seen)
     }
 
-    /// Makes room for a connection between these two: conntrack remembers one of ours that has ended for minutes, and
-    /// drops the first packet of another one with the same addresses and ports.
+    /// Makes room for a connection between these two, where conntrack remembers an earlier one that is over or about to
+    /// be: it drops the first packet of another one with the same addresses and ports.
     pub(super) fn make_room(&mut self, between: &Flow) -> io::Result<()> {
-        let earlier = self.look(between)?;
-        match earlier {
-            Some(Sighting { flow, state: Some(TcpState::Closing | TcpState::TimeWait | TcpState::Reset), .. }) => {
-                self.delete(&flow)
+        match self.look(between)? {
+            Some(earlier) if earlier.is_over() || earlier.state == Some(TcpState::Closing) => {
+                self.delete(&earlier.flow)
             }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Forgets a connection that is over, and not another one which has its place by now.
+    pub(super) fn forget_ended(&mut self, flow: &Flow) -> io::Result<()> {
+        match self.look(flow)? {
+            Some(known) if known.is_over() => self.delete(flow),
             Some(_) | None => Ok(()),
         }
     }

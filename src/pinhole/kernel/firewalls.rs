@@ -165,11 +165,13 @@ fn refuses(name: &str, data: &[u8]) -> bool {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+/// A name, without the zero behind it.
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
 
-fn dump(
+/// Asks for all of a kind.
+pub(super) fn dump(
     socket: &Socket,
     kind: u16,
     family: u8,

@@ -1,7 +1,7 @@
 //! Every pinhole of the kernel's and the connection through it, told from conntrack's sightings.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::conntrack::{Flow, Sighting, TcpState};
 use super::count::{Carried, Counters};
 use super::element::{Entrance, Passage};
+use super::ended::Ended;
 use super::half_open::{HalfOpen, Outcome, Overdue};
 use super::life::Stage;
 use super::mark::Mark;
@@ -20,6 +21,9 @@ use crate::session::{DataEnd, HowEnded, PinholeId, WhyHalfOpen};
 
 /// How long a connection that was cut stays marked as such: longer than either side goes on to say something.
 const CUT_FOR: Duration = Duration::from_secs(30);
+
+/// How long one that has ended in order is remembered: its last packet may be lost and the one before come again.
+const CLOSED_FOR: Duration = Duration::from_secs(2);
 
 /// How long a connection may be told of after its pinhole was taken away.
 const WITHDRAWN_FOR: Duration = Duration::from_secs(1);
@@ -54,6 +58,8 @@ pub(super) enum Task {
     Cut(Flow),
     /// It is to be forgotten.
     Forget(Flow),
+    /// The same, unless another one has its place by now.
+    ForgetEnded(Flow),
 }
 
 /// All of them.
@@ -63,18 +69,28 @@ pub(super) struct Flows {
     lives: HashMap<Serial, Life>,
     entrances: HashMap<Entrance, Serial>,
     seen: HashMap<Flow, Serial>,
-    cut: VecDeque<(Instant, Flow)>,
+    /// How many move that came to the same place from the same peer.
+    moving: HashMap<Entrance, usize>,
+    ended: Ended,
     /// Pinholes that nobody came to, until nobody can have come.
     withdrawn: VecDeque<(Instant, Entrance)>,
 }
 
 impl Flows {
-    pub(super) fn add(&mut self, life: Life) -> Serial {
+    /// Adds a pinhole; before it is opened, what has ended at its place is to be forgotten.
+    pub(super) fn add(&mut self, life: Life) -> (Serial, Vec<Task>) {
         self.last_serial += 1;
         let serial = Serial(self.last_serial);
+        let earlier = self.ended.take_at(&life.passage.entrance);
         self.entrances.insert(life.passage.entrance, serial);
         self.lives.insert(serial, life);
-        serial
+        (serial, earlier.into_iter().map(Task::ForgetEnded).collect())
+    }
+
+    /// Whether conntrack knows a connection that came to this place from this peer: from the same port it cannot come
+    /// again.
+    pub(super) fn is_busy(&self, entrance: &Entrance) -> bool {
+        self.moving.contains_key(entrance) || self.ended.has(entrance)
     }
 
     /// Takes a sighting; `look` tells all that is known of a connection which is at its end.
@@ -84,28 +100,29 @@ impl Flows {
         patience: Duration,
         sighting: &Sighting,
         look: impl FnOnce(&Flow) -> Option<Counters>,
-    ) -> Option<Task> {
+    ) -> Vec<Task> {
         let flow = sighting.flow;
         let serial = match self.seen.get(&flow) {
             Some(serial) => *serial,
             None if sighting.mark.is_half_open() => {
                 self.begin(now, patience, sighting);
-                return None;
+                return Vec::new();
             }
+            None if sighting.mark.has(Mark::CUT) => return self.see_cut(sighting).into_iter().collect(),
             None => match self.used_unseen(sighting) {
                 (Some(serial), _) => serial,
-                (None, task) => return task,
+                (None, task) => return task.into_iter().collect(),
             },
         };
-        let life = self.lives.get(&serial)?;
-        let mut task = None;
+        let Some(life) = self.lives.get(&serial) else { return Vec::new() };
+        let mut tasks = Vec::new();
         if life.stage == Stage::Waiting {
             if sighting.mark.is_half_open() {
-                return self.see_half_open(now, serial, sighting);
+                return self.see_half_open(now, serial, sighting).into_iter().collect();
             }
-            task = self.used(serial, flow);
+            tasks = self.used(serial, flow);
         }
-        let life = self.lives.get_mut(&serial)?;
+        let Some(life) = self.lives.get_mut(&serial) else { return tasks };
         let mut sighting = *sighting;
         life.closed_at_once |= sighting.closed_at_once;
         let may_be_last = matches!(sighting.state, Some(TcpState::Reset | TcpState::TimeWait))
@@ -117,8 +134,30 @@ impl Flows {
             && let Some(life) = self.remove(serial)
         {
             life.tell(how, sighting.counters);
+            tasks.extend(self.forget(now, &sighting));
         }
-        task
+        tasks
+    }
+
+    /// A connection has ended: after a reset at once. What the peers say of it yet belongs to nothing, and they hear so.
+    fn forget(&mut self, now: Instant, sighting: &Sighting) -> Option<Task> {
+        if sighting.is_gone {
+            return None;
+        }
+        if sighting.state == Some(TcpState::Reset) {
+            return Some(Task::ForgetEnded(sighting.flow));
+        }
+        self.ended.add(sighting.flow, now + CLOSED_FOR);
+        None
+    }
+
+    /// A connection that was cut. One that whoever came knows to be over is forgotten where its place is wanted: the same
+    /// peer may come from the same port.
+    fn see_cut(&mut self, sighting: &Sighting) -> Option<Task> {
+        let flow = sighting.flow;
+        let is_wanted = sighting.mark.has(Mark::TOLD_ORIGINAL) && self.waiting_at(&flow.entrance()).is_some();
+        let is_over = sighting.is_gone || is_wanted;
+        (is_over && self.ended.remove(&flow) && !sighting.is_gone).then_some(Task::ForgetEnded(flow))
     }
 
     /// A connection to a pinhole that waits has begun.
@@ -134,6 +173,7 @@ impl Flows {
             && life.half_open.begin(flow, now + patience)
         {
             life.half_open.see(now, sighting);
+            self.ended.remove(&flow);
             self.seen.insert(flow, serial);
         }
     }
@@ -161,17 +201,22 @@ impl Flows {
     }
 
     /// A connection has used its pinhole.
-    fn used(&mut self, serial: Serial, flow: Flow) -> Option<Task> {
-        let life = self.lives.get_mut(&serial)?;
+    fn used(&mut self, serial: Serial, flow: Flow) -> Vec<Task> {
+        let Some(life) = self.lives.get_mut(&serial) else { return Vec::new() };
         life.stage = Stage::used_by(flow);
+        let mut tasks = Vec::new();
         for other in life.half_open.take().into_iter().filter(|other| *other != flow) {
             self.seen.remove(&other);
             life.tell_half_open(&other, WhyHalfOpen::Silent);
+            tasks.push(Task::Forget(other));
         }
+        self.ended.remove(&flow);
         self.seen.insert(flow, serial);
+        *self.moving.entry(flow.entrance()).or_default() += 1;
         // Where nobody listens any more, the guard goes too.
         let _ = life.events.send(DataEvent::Started { id: life.id, peer: flow.from });
-        Some(Task::Close(life.passage, life.reservation.take()))
+        tasks.push(Task::Close(life.passage, life.reservation.take()));
+        tasks
     }
 
     /// A sighting of a connection that is half open, to a pinhole that waits.
@@ -213,8 +258,7 @@ impl Flows {
         let mut tasks = Vec::new();
         for flow in half_open.into_iter().chain(moving) {
             self.seen.remove(&flow);
-            self.cut.push_back((now + CUT_FOR, flow));
-            tasks.push(Task::Cut(flow));
+            tasks.push(self.cut(now, flow));
         }
         let Some(mut life) = self.remove(serial) else { return tasks };
         if let Some(flow) = moving {
@@ -226,6 +270,23 @@ impl Flows {
         tasks
     }
 
+    /// Has a connection cut.
+    pub(super) fn cut(&mut self, now: Instant, flow: Flow) -> Task {
+        self.ended.add(flow, now + CUT_FOR);
+        Task::Cut(flow)
+    }
+
+    /// Ends those of these connections, all that have our mark, which are no pinhole's.
+    pub(super) fn end_orphans(&mut self, now: Instant, marked: &[Sighting]) -> Vec<Task> {
+        let orphans = marked.iter().filter(|sighting| !self.seen.contains_key(&sighting.flow));
+        let orphans: Vec<&Sighting> = orphans.filter(|sighting| !self.ended.contains(&sighting.flow)).collect();
+        let end = |orphan: &Sighting| match orphan.state {
+            Some(TcpState::Open | TcpState::Closing) if !orphan.mark.is_half_open() => self.cut(now, orphan.flow),
+            _ => Task::Forget(orphan.flow),
+        };
+        orphans.into_iter().map(end).collect()
+    }
+
     /// The pinhole at this entrance, if nobody has used it.
     pub(super) fn waiting_at(&self, entrance: &Entrance) -> Option<Passage> {
         let life = self.lives.get(self.entrances.get(entrance)?)?;
@@ -234,7 +295,7 @@ impl Flows {
 
     /// What time brings: connections whose handshake does not end, and those that were cut long ago.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<Task> {
-        let waiting: std::collections::HashSet<Serial> = self
+        let waiting: HashSet<Serial> = self
             .seen
             .values()
             .filter(|serial| self.lives.get(serial).is_some_and(|life| life.stage == Stage::Waiting))
@@ -264,19 +325,18 @@ impl Flows {
         }
         let old = self.withdrawn.partition_point(|(until, _)| *until <= now);
         self.withdrawn.drain(..old);
-        let old = self.cut.partition_point(|(until, _)| *until <= now);
-        tasks.extend(self.cut.drain(..old).map(|(_, flow)| Task::Forget(flow)));
+        tasks.extend(self.ended.overdue(now).into_iter().map(Task::ForgetEnded));
         tasks
     }
 
-    /// Every connection that is there, whether it moves or was cut.
+    /// Every connection that is there, whether it moves or has ended.
     pub(super) fn all(&self) -> Vec<Flow> {
-        self.seen.keys().copied().chain(self.cut.iter().map(|(_, flow)| *flow)).collect()
+        self.seen.keys().copied().chain(self.ended.all()).collect()
     }
 
     /// Sightings were lost: these are all the connections that there are. What is not among them is over.
     pub(super) fn missing(&self, present: &[Sighting]) -> Vec<Flow> {
-        let present: std::collections::HashSet<Flow> = present.iter().map(|sighting| sighting.flow).collect();
+        let present: HashSet<Flow> = present.iter().map(|sighting| sighting.flow).collect();
         self.seen.keys().filter(|flow| !present.contains(flow)).copied().collect()
     }
 
@@ -286,6 +346,14 @@ impl Flows {
             && *entrance.get() == serial
         {
             entrance.remove();
+        }
+        if let Some(flow) = life.stage.flow()
+            && let Entry::Occupied(mut count) = self.moving.entry(flow.entrance())
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
         for flow in life.half_open.take().into_iter().chain(life.stage.flow()) {
             self.seen.remove(&flow);

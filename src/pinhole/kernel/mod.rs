@@ -9,11 +9,13 @@ mod condition;
 mod conntrack;
 mod count;
 mod element;
+mod ended;
 mod expression;
 mod family;
 mod firewalls;
 mod flows;
 mod forwarding;
+mod gates;
 mod half_open;
 mod life;
 mod mark;
@@ -26,6 +28,7 @@ mod watch;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,6 +95,8 @@ struct Shared {
     locals: Locals,
     firewalls: Firewalls,
     table: String,
+    /// Whether another gate ran when that was last asked: what is of one that is gone cannot be told from its own.
+    others_run: AtomicBool,
     /// How long a peer that somebody is led to has to answer.
     patience: Duration,
 }
@@ -118,8 +123,7 @@ impl Kernel {
         if forwarding::setting("nf_conntrack_acct").is_some_and(|value| value == "0") {
             return Err(Unavailable::NoAccounting);
         }
-        let mut conntrack = Conntrack::open().map_err(lacking)?;
-        conntrack.look_at_all().map_err(lacking)?;
+        let conntrack = Conntrack::open().map_err(lacking)?;
         let watch = Arc::new(Watch::open().map_err(lacking)?);
         let shared = Arc::new(Shared {
             table: nftables.name().to_owned(),
@@ -130,8 +134,10 @@ impl Kernel {
             forwarding: Forwarding::new(),
             locals: Locals::default(),
             firewalls: Firewalls::new(Instant::now()),
+            others_run: AtomicBool::new(true),
             patience,
         });
+        shared.end_orphans(Instant::now()).map_err(lacking)?;
         let watched = Arc::downgrade(&shared);
         let run = move || watch::run(&watch, &watched);
         let thread = std::thread::Builder::new().name("conntrack".to_owned()).spawn(run);
@@ -200,7 +206,8 @@ impl Kernel {
         let socket = if self.shared.locals.has(at) { Socket::Plain } else { Socket::None };
         // In transparent mode the peer goes to the very address that it is led to: to the same port, where it may.
         let rather = (at == to.ip()).then_some(to.port());
-        let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None };
+        let is_busy = |port| self.shared.flows().is_busy(&Entrance { from, at: SocketAddr::new(at, port) });
+        let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None, is_busy: Some(&is_busy) };
         let reservation = ports.reserve_for_kernel(&wanted, pinhole.id, &events, skipped)?;
         let port = reservation.port();
         let (client_port, server_port, guard) = match comer {
@@ -223,7 +230,8 @@ impl Kernel {
             // That there was none is the rule.
             let _ = self.shared.conntrack().make_room(&Flow { from: to, at: seen_as });
         }
-        let serial = self.shared.flows().add(life);
+        let (serial, earlier) = self.shared.flows().add(life);
+        self.shared.do_all(earlier);
         let guard = Guard { shared: Arc::clone(&self.shared), serial };
         self.shared.changes.make(Change::Open(passage, pinhole.timeout), Some(answer));
         Ok(guard)
@@ -247,12 +255,12 @@ impl Shared {
     fn hear(&self) {
         let mut tasks = Vec::new();
         self.watch.hear(|heard| {
-            let heard = heard.map_or_else(|| self.catch_up(), |sighting| self.see(sighting).into_iter().collect());
+            let heard = heard.map_or_else(|| self.catch_up(), |sighting| self.see(sighting));
             for task in heard {
                 match task {
                     // The port is free before anybody else has heard this, and may want it.
                     Task::Close(passage, _reservation) => self.changes.leave(Change::Close(passage), None),
-                    task @ (Task::Cut(_) | Task::Forget(_)) => tasks.push(task),
+                    task @ (Task::Cut(_) | Task::Forget(_) | Task::ForgetEnded(_)) => tasks.push(task),
                 }
             }
         });
@@ -261,7 +269,7 @@ impl Shared {
         self.do_all(tasks);
     }
 
-    fn see(&self, sighting: &Sighting) -> Option<Task> {
+    fn see(&self, sighting: &Sighting) -> Vec<Task> {
         self.flows().see(Instant::now(), self.patience, sighting, |flow| self.look(flow))
     }
 
@@ -275,7 +283,29 @@ impl Shared {
     fn tick(&self, now: Instant) {
         let tasks = self.flows().overdue(now);
         self.do_all(tasks);
+        // Where that fails it is tried again.
+        let _ = self.end_orphans(now);
         self.firewalls.look_again(now);
+    }
+
+    /// Ends the connections of gates that are gone: nobody sees what they move, and our table keeps them translated. Their
+    /// mark is every gate's, so this is done when no other gate runs: when this one starts, or when the last of the others
+    /// has ended.
+    fn end_orphans(&self, now: Instant) -> io::Result<()> {
+        if !self.others_run.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let others_run = gates::others_run(&self.table)?;
+        let marked = self.conntrack().look_at_all()?;
+        if others_run {
+            return Ok(());
+        }
+        // Our own that are among them have been told of by now.
+        self.hear();
+        let tasks = self.flows().end_orphans(now, &marked);
+        self.do_all(tasks);
+        self.others_run.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Sightings were lost: all connections are looked at.
@@ -309,6 +339,7 @@ impl Shared {
                 }
                 Task::Cut(flow) => self.conntrack().add_to_mark(&flow, mark::Mark::CUT),
                 Task::Forget(flow) => self.conntrack().delete(&flow),
+                Task::ForgetEnded(flow) => self.conntrack().forget_ended(&flow),
             };
         }
     }

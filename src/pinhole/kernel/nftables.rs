@@ -13,6 +13,8 @@ use super::table;
 const ANSWER: usize = 4096;
 /// How many changes one transaction takes.
 pub(super) const BATCH: usize = 256;
+/// How the names of all gates' tables begin.
+pub(super) const NAME: &str = "ftpgate-";
 /// How many gates one machine may have, before one says that it found no name.
 const NAMES: u32 = 64;
 
@@ -72,7 +74,7 @@ impl Nftables {
         let mut nftables =
             Self { socket, writer: Writer::default(), table: String::new(), sequence: 1, removal: Removal::Delete };
         let pid = std::process::id();
-        let names = std::iter::once(format!("ftpgate-{pid}")).chain((2..=NAMES).map(|n| format!("ftpgate-{pid}-{n}")));
+        let names = std::iter::once(format!("{NAME}{pid}")).chain((2..=NAMES).map(|n| format!("{NAME}{pid}-{n}")));
         let mut taken = None;
         for name in names {
             nftables.table = name;

@@ -14,14 +14,24 @@ pub(super) struct Search<'a> {
     pub(super) wanted: &'a Wanted<'a>,
     pub(super) from: IpAddr,
     pub(super) peer: Peer<'a>,
+    /// Which ports are passed over.
+    pub(super) is_busy: Option<&'a dyn Fn(u16) -> bool>,
     /// What is put into the port that is found.
     pub(super) waiting: Option<Waiting>,
     pub(super) skipped: &'a mut Vec<u16>,
 }
 
 impl Search<'_> {
+    /// Takes a port of the range, if there is one.
+    pub(super) fn anywhere(&mut self, start: u32) -> Result<Option<Reservation>, OpenError> {
+        match self.among_others(start)? {
+            None => self.among_recent(),
+            found => Ok(found),
+        }
+    }
+
     /// Takes a port that the peer was not given recently: the one that is rather wanted, or the first from place `start` on.
-    pub(super) fn among_others(&mut self, start: u32) -> Result<Option<Reservation>, OpenError> {
+    fn among_others(&mut self, start: u32) -> Result<Option<Reservation>, OpenError> {
         let Wanted { at, ports: ranges, rather, .. } = *self.wanted;
         let (pair, count) = ((at, self.from), ranges.count());
         let rather = rather
@@ -48,7 +58,7 @@ impl Search<'_> {
     }
 
     /// Takes a port that the peer was given recently, the one given longest ago first.
-    pub(super) fn among_recent(&mut self) -> Result<Option<Reservation>, OpenError> {
+    fn among_recent(&mut self) -> Result<Option<Reservation>, OpenError> {
         let places = self.ports.recent().oldest_first(&(self.wanted.at, self.from), self.wanted.ports);
         for place in places {
             if let Some(reservation) = self.take(place)? {
@@ -62,6 +72,9 @@ impl Search<'_> {
     fn take(&mut self, place: u32) -> Result<Option<Reservation>, OpenError> {
         let Wanted { at, socket, ports: ranges, .. } = *self.wanted;
         let Some(port) = ranges.nth(place) else { return Ok(None) };
+        if self.is_busy.is_some_and(|is_busy| is_busy(port)) {
+            return Ok(None);
+        }
         let key = Key { ip: at, port, socket };
         let shared = self.ports.table_of(port);
         let mut table = lock(shared);
