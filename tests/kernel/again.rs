@@ -411,3 +411,42 @@ fn what_another_gate_moves_is_left_alone() {
     assert_reset(other);
     drop(other_gate);
 }
+
+/// The client has one port for data, and sees each connection to it come from the same one. It says the next PORT while
+/// the last connection to that port is closing.
+#[test]
+fn a_client_with_one_port_gets_every_file() {
+    for family in BOTH {
+        let wish = Wish { family, outbound: "40001-40100", source_port: Some(20), ..Wish::default() };
+        let stage = Stage::with(&wish);
+        allow_ports_again(&stage);
+        let (mut client, mut server) = stage.session();
+        let own = SocketAddr::new(stage.client_ip(), 5000);
+        let mut closing = None;
+        for round in 0..200 {
+            let data = listen(&stage.net.client, own);
+            let at = stage.active_at(&mut client, &mut server, own);
+            // The server closes when it is asked for the next one, or even later.
+            let late = closing.take().filter(|_| round % 4 == 3);
+            let theirs = stage.dial_back(at).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            let ours = accept(&data);
+            drop(late);
+            begin(&mut client, &mut server, "RETR small");
+            (&theirs).write_all(b"some bytes").unwrap();
+            (&ours).read_exact(&mut [0; 10]).unwrap();
+            match round % 4 {
+                0 => {
+                    drop(theirs);
+                    (&ours).read_to_end(&mut Vec::new()).unwrap();
+                }
+                1 => drop((ours, theirs)),
+                _ => {
+                    // The client knows how much there was.
+                    drop(ours);
+                    closing = Some(theirs);
+                }
+            }
+            complete(&mut client, &mut server);
+        }
+    }
+}

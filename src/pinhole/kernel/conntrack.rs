@@ -211,10 +211,10 @@ impl Conntrack {
         }
     }
 
-    /// Forgets a connection that is over, and not another one which has its place by now.
-    pub(super) fn forget_ended(&mut self, flow: &Flow) -> io::Result<()> {
+    /// Forgets a connection if it is as expected: meanwhile another one may have its place.
+    pub(super) fn forget_if(&mut self, flow: &Flow, is_expected: impl FnOnce(&Sighting) -> bool) -> io::Result<()> {
         match self.look(flow)? {
-            Some(known) if known.is_over() => self.delete(flow),
+            Some(known) if is_expected(&known) => self.delete(flow),
             Some(_) | None => Ok(()),
         }
     }

@@ -56,9 +56,9 @@ pub(super) enum Task {
     Close(Passage, Option<Reservation>),
     /// The connection is to be broken, for both sides to see.
     Cut(Flow),
-    /// It is to be forgotten.
-    Forget(Flow),
-    /// The same, unless another one has its place by now.
+    /// One that is half open is to be forgotten, unless it is no more.
+    ForgetHalfOpen(Flow),
+    /// One that is over is to be forgotten, unless another one has its place by now.
     ForgetEnded(Flow),
 }
 
@@ -208,7 +208,7 @@ impl Flows {
         for other in life.half_open.take().into_iter().filter(|other| *other != flow) {
             self.seen.remove(&other);
             life.tell_half_open(&other, WhyHalfOpen::Silent);
-            tasks.push(Task::Forget(other));
+            tasks.push(Task::ForgetHalfOpen(other));
         }
         self.ended.remove(&flow);
         self.seen.insert(flow, serial);
@@ -225,9 +225,12 @@ impl Flows {
         match life.half_open.see(now, sighting) {
             Outcome::Open => None,
             Outcome::GivenUp(why) => {
-                life.tell_half_open(&sighting.flow, why);
+                if let Some(why) = why {
+                    life.tell_half_open(&sighting.flow, why);
+                }
                 self.seen.remove(&sighting.flow);
-                (life.half_open.is_exclusive() && !sighting.is_gone).then_some(Task::Forget(sighting.flow))
+                // It may have begun once more since then.
+                (life.half_open.is_exclusive() && !sighting.is_gone).then_some(Task::ForgetEnded(sighting.flow))
             }
             Outcome::Refused => {
                 self.seen.remove(&sighting.flow);
@@ -282,7 +285,8 @@ impl Flows {
         let orphans: Vec<&Sighting> = orphans.filter(|sighting| !self.ended.contains(&sighting.flow)).collect();
         let end = |orphan: &Sighting| match orphan.state {
             Some(TcpState::Open | TcpState::Closing) if !orphan.mark.is_half_open() => self.cut(now, orphan.flow),
-            _ => Task::Forget(orphan.flow),
+            Some(TcpState::TimeWait | TcpState::Reset) => Task::ForgetEnded(orphan.flow),
+            _ => Task::ForgetHalfOpen(orphan.flow),
         };
         orphans.into_iter().map(end).collect()
     }
@@ -311,13 +315,13 @@ impl Flows {
                 match overdue {
                     Overdue::NoAnswer(_) => {
                         tasks.extend(self.not_reached(serial, ErrorKind::TimedOut));
-                        tasks.push(Task::Forget(flow));
+                        tasks.push(Task::ForgetHalfOpen(flow));
                     }
                     Overdue::Unacknowledged(_) | Overdue::NotRepeated(_) => {
                         life.tell_half_open(&flow, WhyHalfOpen::Silent);
                         // If it is acknowledged yet, it is found by where it came to.
                         if matches!(overdue, Overdue::NotRepeated(_)) || life.half_open.is_exclusive() {
-                            tasks.push(Task::Forget(flow));
+                            tasks.push(Task::ForgetHalfOpen(flow));
                         }
                     }
                 }

@@ -43,8 +43,10 @@ pub(super) enum Outcome {
     Open,
     /// The destination refused it.
     Refused,
-    /// The originator does not complete the handshake.
-    GivenUp(WhyHalfOpen),
+    /// The originator does not complete the handshake. Nothing tells who it was where it was reset before it was
+    /// answered: the destination knew an earlier connection with the same addresses and ports and said so, and the
+    /// originator begins once more.
+    GivenUp(Option<WhyHalfOpen>),
 }
 
 /// What is to be done about one that has been half open for long.
@@ -87,9 +89,11 @@ impl HalfOpen {
         }
         one.repeated |= sighting.mark.has(Mark::REPEATED);
         let outcome = match sighting.state {
-            Some(TcpState::Reset) if sighting.mark.has(Mark::RESET_BY_ORIGINAL) => Outcome::GivenUp(WhyHalfOpen::Reset),
+            Some(TcpState::Reset) if sighting.mark.has(Mark::RESET_BY_ORIGINAL) => {
+                Outcome::GivenUp(one.answered.then_some(WhyHalfOpen::Reset))
+            }
             Some(TcpState::Reset) => Outcome::Refused,
-            _ if sighting.is_gone => Outcome::GivenUp(WhyHalfOpen::Silent),
+            _ if sighting.is_gone => Outcome::GivenUp(Some(WhyHalfOpen::Silent)),
             _ => return Outcome::Open,
         };
         self.watched.swap_remove(index);
@@ -149,10 +153,15 @@ mod tests {
         assert_eq!(half_open.see(now, &saw(1, SynSent, 0)), Outcome::Open);
         assert_eq!(half_open.see(now, &saw(1, Reset, Mark::RESET_BY_REPLY)), Outcome::Refused);
         assert_eq!(half_open.see(now, &saw(2, SynReceived, 0)), Outcome::Open);
-        assert_eq!(half_open.see(now, &saw(2, Reset, Mark::RESET_BY_ORIGINAL)), Outcome::GivenUp(WhyHalfOpen::Reset));
+        assert_eq!(
+            half_open.see(now, &saw(2, Reset, Mark::RESET_BY_ORIGINAL)),
+            Outcome::GivenUp(Some(WhyHalfOpen::Reset))
+        );
         let gone = Sighting::of_the_gone(flow(3), false);
-        assert_eq!(half_open.see(now, &gone), Outcome::GivenUp(WhyHalfOpen::Silent));
+        assert_eq!(half_open.see(now, &gone), Outcome::GivenUp(Some(WhyHalfOpen::Silent)));
         assert_eq!(half_open.take(), []);
+        let (mut half_open, now) = watching(&[1]);
+        assert_eq!(half_open.see(now, &saw(1, Reset, Mark::RESET_BY_ORIGINAL)), Outcome::GivenUp(None));
     }
 
     #[test]

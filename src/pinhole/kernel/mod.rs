@@ -260,7 +260,7 @@ impl Shared {
                 match task {
                     // The port is free before anybody else has heard this, and may want it.
                     Task::Close(passage, _reservation) => self.changes.leave(Change::Close(passage), None),
-                    task @ (Task::Cut(_) | Task::Forget(_) | Task::ForgetEnded(_)) => tasks.push(task),
+                    task @ (Task::Cut(_) | Task::ForgetHalfOpen(_) | Task::ForgetEnded(_)) => tasks.push(task),
                 }
             }
         });
@@ -338,8 +338,8 @@ impl Shared {
                     Ok(())
                 }
                 Task::Cut(flow) => self.conntrack().add_to_mark(&flow, mark::Mark::CUT),
-                Task::Forget(flow) => self.conntrack().delete(&flow),
-                Task::ForgetEnded(flow) => self.conntrack().forget_ended(&flow),
+                Task::ForgetHalfOpen(flow) => self.conntrack().forget_if(&flow, |known| known.mark.is_half_open()),
+                Task::ForgetEnded(flow) => self.conntrack().forget_if(&flow, Sighting::is_over),
             };
         }
     }
@@ -349,8 +349,10 @@ impl Drop for Shared {
     /// The table goes, and with it what translates addresses. A connection that another firewall's table would keep
     /// translated must not outlive us unseen.
     fn drop(&mut self) {
-        let flows = self.flows().all();
-        self.do_all(flows.into_iter().map(Task::Forget));
+        for flow in self.flows().all() {
+            // That there is none any more is as well.
+            let _ = self.conntrack().delete(&flow);
+        }
     }
 }
 
