@@ -1,6 +1,6 @@
 //! How transfers and gates end, and what is left of them.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use rustix::process::Signal;
 
@@ -169,4 +169,36 @@ fn flushing_all_rules_takes_nothing_from_the_gate() {
     carries(accept(&data), ours, b"still led");
     complete(&mut client, &mut server);
     assert_eq!(Net::gate_address(stage.family), at.ip());
+}
+
+/// One side has ended its direction and the other pauses for longer than conntrack remembers such a connection.
+#[test]
+fn a_side_that_has_ended_waits_for_the_other() {
+    for family in [Family::V4, Family::V6] {
+        let net = Net::new().unwrap();
+        net.close().unwrap();
+        net.gate
+            .sysctl(&[
+                ("net/netfilter/nf_conntrack_tcp_timeout_fin_wait", "3"),
+                ("net/netfilter/nf_conntrack_tcp_timeout_close_wait", "3"),
+                ("net/netfilter/nf_conntrack_tcp_timeout_last_ack", "3"),
+                ("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "3"),
+            ])
+            .unwrap();
+        let stage = Stage::on(net, &Wish { family, ..Wish::default() });
+        let (mut client, mut server) = stage.session();
+        let (mut ours, mut theirs) = stage.transfer(&mut client, &mut server, "RETR tape");
+        ours.shutdown(std::net::Shutdown::Write).unwrap();
+        let (first, second) = (goods(50_000), goods(70_000));
+        theirs.write_all(&first).unwrap();
+        let mut got = vec![0; first.len()];
+        ours.read_exact(&mut got).unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(8));
+        theirs.write_all(&second).unwrap();
+        drop(theirs);
+        ours.read_to_end(&mut got).unwrap();
+        assert!(got == [first, second].concat(), "{} bytes", got.len());
+        complete(&mut client, &mut server);
+        stage.logged(&["event=\"transfer\"", "outcome=\"ended\"", "bytes=120000 "]);
+    }
 }

@@ -16,6 +16,7 @@ const DELETE: u16 = number::CONNTRACK | 2;
 const TUPLE: u16 = 1;
 const REPLY: u16 = 2;
 const PROTOCOL_STATE: u16 = 4;
+const TIMEOUT: u16 = 7;
 const MARK: u16 = 8;
 const COUNTERS: [u16; 2] = [9, 10];
 const MARK_MASK: u16 = 21;
@@ -238,6 +239,11 @@ impl Conntrack {
             w.u32(MARK_MASK, bits);
         };
         self.ask(NEW, number::ACK, flow, mark, |_| ())
+    }
+
+    /// Has a connection remembered for so long from now on; its next packet changes that.
+    pub(super) fn keep(&mut self, flow: &Flow, seconds: u32) -> io::Result<()> {
+        self.ask(NEW, number::ACK, flow, |w| w.u32(TIMEOUT, seconds), |_| ())
     }
 
     /// Forgets a connection.

@@ -50,6 +50,12 @@ impl Notes {
         heard != NOTHING && heard_by_other != NOTHING
     }
 
+    /// Whether one side has said its last, and the other has not.
+    pub(super) const fn one_has_ended(&self) -> bool {
+        let Self([_, _, heard, heard_by_other]) = *self;
+        (heard != NOTHING) != (heard_by_other != NOTHING)
+    }
+
     /// Whether a side may yet say its last. Where nothing was noted from the beginning, nothing will be.
     pub(super) const fn may_go_on(&self) -> bool {
         let Self([first, other, ..]) = *self;
@@ -188,13 +194,16 @@ mod tests {
 
     #[test]
     fn both_have_ended_when_both_are_noted() {
-        for (notes, ended, may_go_on) in [
-            ([1, 1, 0, 0], false, true),
-            ([1, 1, 0, 5], false, true),
-            ([1, 1, 5, 5], true, false),
-            ([0; 4], false, false),
+        for (notes, one, both, may_go_on) in [
+            ([1, 1, 0, 0], false, false, true),
+            ([1, 1, 0, 5], true, false, true),
+            ([1, 1, NOT_ALL, 0], true, false, true),
+            ([1, 1, 5, 5], false, true, false),
+            ([0; 4], false, false, false),
         ] {
-            assert_eq!((Notes(notes).both_have_ended(), Notes(notes).may_go_on()), (ended, may_go_on), "{notes:?}");
+            let noted = Notes(notes);
+            let told = (noted.one_has_ended(), noted.both_have_ended(), noted.may_go_on());
+            assert_eq!(told, (one, both, may_go_on), "{notes:?}");
         }
     }
 }

@@ -56,6 +56,8 @@ pub(super) enum Task {
     Close(Passage, Option<Reservation>),
     /// The connection is to be broken, for both sides to see.
     Cut(Flow),
+    /// It is to be remembered although nothing is said.
+    Keep(Flow),
     /// One that is half open is to be forgotten, unless it is no more.
     ForgetHalfOpen(Flow),
     /// One that is over is to be forgotten, unless another one has its place by now.
@@ -297,7 +299,9 @@ impl Flows {
         (life.stage == Stage::Waiting).then_some(life.passage)
     }
 
-    /// What time brings: connections whose handshake does not end, and those that were cut long ago.
+    /// What time brings: connections whose handshake does not end, and those that were cut long ago. And those of which one
+    /// side has ended its direction: conntrack would forget them within a minute or two, however long the other needs for
+    /// what it still has to say.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<Task> {
         let waiting: HashSet<Serial> = self
             .seen
@@ -330,6 +334,7 @@ impl Flows {
         let old = self.withdrawn.partition_point(|(until, _)| *until <= now);
         self.withdrawn.drain(..old);
         tasks.extend(self.ended.overdue(now).into_iter().map(Task::ForgetEnded));
+        tasks.extend(self.lives.values().filter_map(|life| life.stage.half_closed()).map(Task::Keep));
         tasks
     }
 

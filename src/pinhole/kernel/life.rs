@@ -5,6 +5,7 @@
 //! While a pinhole waits there may be connections whose handshake is not complete: see [`super::half_open`].
 
 use super::conntrack::{Flow, Sighting, TcpState};
+use super::count::Notes;
 use super::mark::Mark;
 use crate::addr::Side;
 use crate::session::HowEnded;
@@ -21,19 +22,29 @@ pub(super) enum Stage {
         closing: bool,
         /// conntrack holds that both have, and have heard so. It takes one that says so twice for both.
         settled: bool,
+        /// As far as they were told.
+        notes: Notes,
     },
 }
 
 impl Stage {
     /// A connection has used the pinhole.
     pub(super) const fn used_by(flow: Flow) -> Self {
-        Self::Moving { flow, closing: false, settled: false }
+        Self::Moving { flow, closing: false, settled: false, notes: Notes([0; 4]) }
     }
 
     pub(super) const fn flow(&self) -> Option<Flow> {
         match self {
             Self::Waiting => None,
             Self::Moving { flow, .. } => Some(*flow),
+        }
+    }
+
+    /// The connection, where one side has ended its direction and the other has not.
+    pub(super) const fn half_closed(&self) -> Option<Flow> {
+        match self {
+            Self::Moving { flow, notes, .. } if notes.one_has_ended() => Some(*flow),
+            Self::Moving { .. } | Self::Waiting => None,
         }
     }
 
@@ -44,7 +55,10 @@ impl Stage {
 
     /// Takes a sighting of this connection; `comer` is the side that came. How it ended, where it is over.
     pub(super) fn see(&mut self, sighting: &Sighting, comer: Side) -> Option<HowEnded> {
-        let Self::Moving { closing, settled, .. } = self else { return None };
+        let Self::Moving { closing, settled, notes, .. } = self else { return None };
+        if let Some(noted) = sighting.notes.or_else(|| sighting.counters.map(|counters| counters.notes)) {
+            *notes = noted;
+        }
         let state = sighting.state;
         if state == Some(TcpState::Reset) {
             return Some(reset(sighting, comer));
@@ -54,8 +68,10 @@ impl Stage {
         if *settled && sighting.counters.is_some_and(|counters| !counters.notes.may_go_on()) {
             return Some(HowEnded::Complete);
         }
-        // Somebody else has deleted a connection that was not at its end.
-        sighting.is_gone.then_some(if *closing { HowEnded::Complete } else { HowEnded::Aborted })
+        // Somebody else has deleted a connection that was not at its end. One that is half closed does not end by itself:
+        // see `flows`.
+        let was_at_its_end = *closing && !notes.one_has_ended();
+        sighting.is_gone.then_some(if was_at_its_end { HowEnded::Complete } else { HowEnded::Aborted })
     }
 }
 
@@ -140,7 +156,7 @@ mod tests {
         let then = |last| end(moving(), &[&early[..], &[last]].concat());
         assert_eq!(then(looked_at(noted, [1, 1, 2, 8493])), Some(HowEnded::Complete));
         assert_eq!(then(saw(Reset, Mark::RESET_BY_REPLY)), Some(HowEnded::CutBy(Side::Server)));
-        assert_eq!(then(gone()), Some(HowEnded::Complete));
+        assert_eq!(then(gone()), Some(HowEnded::Aborted));
         // A kernel that notes nothing.
         assert_eq!(end(moving(), &[saw(Open, 0), looked_at(saw(TimeWait, 0), [0; 4])]), Some(HowEnded::Complete));
     }

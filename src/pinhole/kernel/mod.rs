@@ -53,6 +53,10 @@ pub use mark::{MASK as CONNECTION_MASK, OURS as CONNECTION_MARK};
 use nftables::{Lacking, Nftables};
 use watch::Watch;
 
+/// How long conntrack is told to remember a half-closed connection, again each second: long enough for a process that is
+/// paused meanwhile.
+const KEPT_SECONDS: u32 = 120;
+
 /// Why there is no kernel datapath.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
@@ -260,7 +264,9 @@ impl Shared {
                 match task {
                     // The port is free before anybody else has heard this, and may want it.
                     Task::Close(passage, _reservation) => self.changes.leave(Change::Close(passage), None),
-                    task @ (Task::Cut(_) | Task::ForgetHalfOpen(_) | Task::ForgetEnded(_)) => tasks.push(task),
+                    task @ (Task::Cut(_) | Task::Keep(_) | Task::ForgetHalfOpen(_) | Task::ForgetEnded(_)) => {
+                        tasks.push(task);
+                    }
                 }
             }
         });
@@ -338,6 +344,7 @@ impl Shared {
                     Ok(())
                 }
                 Task::Cut(flow) => self.conntrack().add_to_mark(&flow, mark::Mark::CUT),
+                Task::Keep(flow) => self.conntrack().keep(&flow, KEPT_SECONDS),
                 Task::ForgetHalfOpen(flow) => self.conntrack().forget_if(&flow, |known| known.mark.is_half_open()),
                 Task::ForgetEnded(flow) => self.conntrack().forget_if(&flow, Sighting::is_over),
             };
