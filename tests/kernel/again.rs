@@ -450,3 +450,51 @@ fn a_client_with_one_port_gets_every_file() {
         }
     }
 }
+
+/// The peer that a pinhole leads to remembers an earlier connection with the same addresses and ports for longer than
+/// conntrack does: it answers the SYN by an ACK, and the one that follows by a SYN-ACK.
+#[test]
+fn where_the_other_remembers_longer_than_conntrack() {
+    for (family, mode) in BOTH.into_iter().flat_map(|family| MODES.map(|mode| (family, mode))) {
+        let stage = stage(family);
+        stage.net.gate.sysctl(&[("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1")]).unwrap();
+        let (far, far_ip) = match mode {
+            Mode::Passive => (&stage.net.server, stage.server_ip()),
+            Mode::Active => (&stage.net.client, stage.client_ip()),
+        };
+        for host in [&stage.net.client, &stage.net.server] {
+            // With time stamps the SYN would be known to be a later one's.
+            host.sysctl(&[("net/ipv4/tcp_timestamps", "0")]).unwrap();
+        }
+        let data = listen(far, SocketAddr::new(far_ip, 5000));
+        load(
+            far,
+            "table inet resets { chain in { type filter hook input priority 0; tcp dport 5000 tcp flags & rst == rst counter\n}\n}\n",
+        );
+        let (mut client, mut server) = stage.session();
+        for bytes in [100_000_000, 10] {
+            let at = match mode {
+                Mode::Passive => stage.passive_at(&mut client, &mut server, 5000),
+                Mode::Active => stage.active_at(&mut client, &mut server, data.local_addr().unwrap()),
+            };
+            let comer = come(&stage, mode, at);
+            let other = accept(&data);
+            begin(&mut client, &mut server, "STOR file");
+            // More numbers are used than new connections' first numbers advance meanwhile.
+            let goods = vec![7; bytes];
+            std::thread::scope(|scope| {
+                scope.spawn(|| (&comer).write_all(&goods).unwrap());
+                (&other).read_exact(&mut vec![0; goods.len()]).unwrap();
+            });
+            other.shutdown(std::net::Shutdown::Write).unwrap();
+            (&comer).read_to_end(&mut Vec::new()).unwrap();
+            drop(comer);
+            (&other).read_to_end(&mut Vec::new()).unwrap();
+            drop(other);
+            complete(&mut client, &mut server);
+            std::thread::sleep(Duration::from_millis(2500));
+        }
+        assert!(packets(far, "resets") > 0, "the SYN was not taken for an earlier connection's");
+        assert!(!stage.gate().log().contains("half_open"), "{}", stage.gate().log());
+    }
+}
