@@ -282,7 +282,12 @@ impl World {
                 assert!(!self.pinholes.iter().any(open), "a pinhole outlives its session");
                 self.closed = true;
             }
-            Action::Dial(..) | Action::Finish(_) | Action::CloseWrite(_) | Action::Remember(_) => {}
+            Action::Dial(..)
+            | Action::Finish(_)
+            | Action::Deliver(_)
+            | Action::Linger(_)
+            | Action::CloseWrite(_)
+            | Action::Remember(_) => {}
         }
     }
 

@@ -66,6 +66,7 @@ impl Driver {
                 return self.forget(id);
             }
             DataEvent::Started { id, .. } => Input::DataStarted(id),
+            DataEvent::Delivered { id } => Input::DataDelivered(id),
             DataEvent::Stranger { from, port, fault, .. } => {
                 return self.log.event(&Event::Stranger { from, port, fault });
             }

@@ -50,7 +50,10 @@ impl Driver {
                 // Seen to above.
                 Woken::Timeout | Woken::Heard(_, Heard::Progress) => {}
                 Woken::Heard(side, Heard::Closed) => self.session.handle(Instant::now(), Input::PeerClosed(side)),
-                Woken::Heard(side, Heard::Lost) => self.session.handle(Instant::now(), Input::PeerLost(side)),
+                Woken::Heard(side, Heard::Lost) => {
+                    self.peer(side).lose();
+                    self.session.handle(Instant::now(), Input::PeerLost(side));
+                }
             }
             self.act();
         }

@@ -196,13 +196,23 @@ impl Driver {
                     }
                 }
                 Action::Dial(id, side) => {
-                    if let Some(held) = self.guards.get_mut(&id) {
+                    if let Some(held) = self.guards.get(&id) {
                         held.pinhole.dial(side);
                     }
                 }
                 Action::Finish(id) => {
-                    if let Some(held) = self.guards.get_mut(&id) {
+                    if let Some(held) = self.guards.get(&id) {
                         held.pinhole.finish();
+                    }
+                }
+                Action::Deliver(id) => {
+                    if let Some(held) = self.guards.get(&id) {
+                        held.pinhole.deliver();
+                    }
+                }
+                Action::Linger(id) => {
+                    if let Some(held) = self.guards.get(&id) {
+                        held.pinhole.linger();
                     }
                 }
                 Action::ClosePinhole(id) => self.forget(id),

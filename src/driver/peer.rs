@@ -41,6 +41,8 @@ pub(super) struct Peer {
     urgent: bool,
     /// No more will be sent once `unsent` is empty.
     closing: bool,
+    /// The connection is lost: nothing is heard from it any more, and nothing is sent.
+    lost: bool,
 }
 
 /// What came of waiting for a peer.
@@ -74,7 +76,14 @@ impl Peer {
             may_be_more: false,
             urgent: false,
             closing: false,
+            lost: false,
         }
+    }
+
+    /// The connection is lost, and its session goes on without it.
+    pub(super) fn lose(&mut self) {
+        (self.lost, self.open) = (true, false);
+        self.unsent = Vec::new();
     }
 
     /// The next line that was read already.
@@ -89,6 +98,9 @@ impl Peer {
     }
 
     pub(super) fn queue(&mut self, line: &[u8]) {
+        if self.lost {
+            return;
+        }
         self.unsent.extend_from_slice(line);
         self.unsent.extend_from_slice(b"\r\n");
     }
@@ -137,6 +149,9 @@ impl Peer {
 
     /// Waits until the peer has sent something, where that is `wanted`, or until more can be sent to it.
     pub(super) async fn hear(&mut self, wanted: bool) -> Heard {
+        if self.lost {
+            return std::future::pending().await;
+        }
         let reading = wanted && self.open;
         if reading && self.unsent.is_empty() {
             return poll_fn(|context| self.poll_read(context)).await;
@@ -218,6 +233,9 @@ impl Peer {
     /// Sends what waits, says that it was all, and reads on until the peer has closed too: a close with bytes unread
     /// would be a reset, and could destroy the last line on its way. The caller bounds the time.
     pub(super) async fn finish(mut self) -> io::Result<()> {
+        if self.lost {
+            return Ok(());
+        }
         // Where the peer has closed already, the close that follows says it.
         self.closing = self.open;
         loop {

@@ -5,6 +5,7 @@
 
 mod error;
 mod kernel;
+mod orders;
 mod pipes;
 mod ports;
 mod relay;
@@ -29,6 +30,7 @@ use crate::limits::{Pacer, Terms};
 use crate::policy::{Datapath, Limit, Proxies};
 use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyHalfOpen, WhyRelay};
 use kernel::Kernel;
+use orders::Orderer;
 use pipes::PipePool;
 use ports::{Ports, Reservation, Socket, Wanted};
 use relay::{Approach, Job};
@@ -115,6 +117,11 @@ pub enum DataEvent {
         /// What it is, in bytes.
         in_a_second: u64,
     },
+    /// The answer to [`PinholeGuard::deliver`].
+    Delivered {
+        /// The pinhole.
+        id: PinholeId,
+    },
     /// It is over. Exactly once for a pinhole that had `Started`, or whose dial failed; never for one that was closed
     /// while it waited.
     Ended {
@@ -186,7 +193,7 @@ impl Datapaths {
                 let guard = kernel.open(pinhole, &plan, &self.relay.shared.ports, events, &mut skipped)?;
                 Ok(Opened {
                     ports: None,
-                    guard: PinholeGuard(Held::Kernel { _guard: guard }),
+                    guard: PinholeGuard(Held::Kernel { guard }),
                     skipped,
                     carrier: Carrier::Kernel,
                 })
@@ -263,20 +270,18 @@ impl Relay {
         };
         let (client_port, client) = approach(Side::Client, bindings.client)?;
         let (server_port, server) = approach(Side::Server, bindings.server)?;
-        let (dial_client, client_dialled) = oneshot::channel();
-        let (dial_server, server_dialled) = oneshot::channel();
         let (alive, closed) = oneshot::channel();
-        let started = [client_dialled, server_dialled];
-        let (finish, finished) = oneshot::channel();
-        let job =
-            Job { id: pinhole.id, client, server, started, finished, terms, events, shared: Arc::clone(&self.shared) };
+        let (orderer, orders) = Orderer::new();
+        let (id, tells) = (pinhole.id, events.clone());
+        let job = Job { id, client, server, orders, terms, events, shared: Arc::clone(&self.shared) };
         tokio::spawn(relay::run(job, closed));
         Ok(Opened {
             ports: Some([client_port.as_ref().map(Reservation::port), server_port.as_ref().map(Reservation::port)]),
             guard: PinholeGuard(Held::Relay {
                 _ports: [client_port, server_port],
-                start: [Some(dial_client), Some(dial_server)],
-                finish: Some(finish),
+                id,
+                events: tells,
+                orders: orderer,
                 _alive: alive,
             }),
             skipped,
@@ -306,12 +311,13 @@ pub struct PinholeGuard(Held);
 enum Held {
     Relay {
         _ports: [Option<Reservation>; 2],
-        start: [Option<oneshot::Sender<()>>; 2],
-        finish: Option<oneshot::Sender<()>>,
+        id: PinholeId,
+        events: UnboundedSender<DataEvent>,
+        orders: Orderer,
         _alive: oneshot::Sender<Infallible>,
     },
     Kernel {
-        _guard: kernel::Guard,
+        guard: kernel::Guard,
     },
 }
 
@@ -323,12 +329,30 @@ impl PinholeGuard {
 
     /// Where both sides are waited for: the server will not come, and the client's connection ends in order, empty. Does
     /// nothing where the server has come.
-    pub fn finish(&mut self) {
-        if let Held::Relay { finish, .. } = &mut self.0
-            && let Some(finish) = finish.take()
-        {
-            // Only a pinhole that both sides come to listens to this.
-            let _ = finish.send(());
+    pub fn finish(&self) {
+        if let Held::Relay { orders, .. } = &self.0 {
+            orders.order(|orders| orders.finish = true);
+        }
+    }
+
+    /// Has [`DataEvent::Delivered`] told once the client was sent what the server has, or either of them does no more for now.
+    pub fn deliver(&self) {
+        // The kernel holds nothing back, and the session does not ask it.
+        if let Held::Relay { orders, id, events, .. } = &self.0 {
+            if orders.is_delivered() {
+                // Where nobody listens any more, the guard goes too.
+                let _ = events.send(DataEvent::Delivered { id: *id });
+            } else {
+                orders.order(|orders| orders.deliver = true);
+            }
+        }
+    }
+
+    /// Nobody watches over the connection any more: it is cut when nothing has moved for long.
+    pub fn linger(&self) {
+        match &self.0 {
+            Held::Relay { orders, .. } => orders.order(|orders| orders.linger = true),
+            Held::Kernel { guard } => guard.linger(),
         }
     }
 
@@ -339,13 +363,9 @@ impl PinholeGuard {
     }
 
     /// Dials a leg, where both are dialled; does nothing for other pinholes, nor a second time.
-    pub fn dial(&mut self, side: Side) {
-        let which = usize::from(side == Side::Server);
-        if let Held::Relay { start, .. } = &mut self.0
-            && let Some(start) = start.get_mut(which).and_then(Option::take)
-        {
-            // Only a pinhole whose legs are both dialled listens to this.
-            let _ = start.send(());
+    pub fn dial(&self, side: Side) {
+        if let Held::Relay { orders, .. } = &self.0 {
+            orders.order(|orders| orders.dial(side));
         }
     }
 }
@@ -354,7 +374,7 @@ impl fmt::Debug for PinholeGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Held::Relay { _ports, .. } => f.debug_struct("PinholeGuard").field("ports", _ports).finish_non_exhaustive(),
-            Held::Kernel { _guard } => f.debug_tuple("PinholeGuard").field(_guard).finish(),
+            Held::Kernel { guard } => f.debug_tuple("PinholeGuard").field(guard).finish(),
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use self::join::{NotJoined, join};
 use self::transfer::{Told, transfer};
+use super::orders::Ordered;
 use super::{DataEvent, Shared};
 use crate::limits::Terms;
 use crate::session::{DataEnd, HowEnded, PinholeId};
@@ -19,15 +20,13 @@ pub(super) use join::Approach;
 
 /// How long a client whose transfer reached a limit has to hear of it, before its data connection is reset.
 const HEARS_WHY: Duration = Duration::from_secs(1);
+
 /// What one pinhole needs.
 pub(super) struct Job {
     pub(super) id: PinholeId,
     pub(super) client: Approach,
     pub(super) server: Approach,
-    /// Where both legs are dialled: come when the client's is to be, and the server's.
-    pub(super) started: [oneshot::Receiver<()>; 2],
-    /// Where both sides are waited for: comes when the server will not.
-    pub(super) finished: oneshot::Receiver<()>,
+    pub(super) orders: Ordered,
     pub(super) terms: Terms,
     pub(super) events: UnboundedSender<DataEvent>,
     pub(super) shared: Arc<Shared>,
@@ -35,17 +34,18 @@ pub(super) struct Job {
 
 /// Serves one pinhole. `closed` fails when its guard is gone.
 pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
-    let Job { id, client, server, started, finished, terms, events, shared } = job;
+    let Job { id, client, server, orders, terms, events, shared } = job;
     let joined = tokio::select! {
         biased;
         _ = &mut closed => return,
-        joined = join(client, server, started, finished, &shared) => joined,
+        joined = join(client, server, &orders, &shared) => joined,
     };
     let end = match joined {
         Ok((client, server, peer)) => {
             // Where nobody listens any more, the guard goes too.
             let _ = events.send(DataEvent::Started { id, peer });
-            let end = transfer(&client, &server, &terms, &shared.pipes, &Told { id, events: &events }, closed).await;
+            let told = Told { id, events: &events };
+            let end = transfer(&client, &server, &terms, &shared.pipes, &told, &orders, closed).await;
             if matches!(end.how, HowEnded::Limited(_)) {
                 // It is known before the server can say that it was cut, and the client hears why before it is cut: else
                 // many a client takes it for a bad line, and tries again.

@@ -41,6 +41,8 @@ pub(super) struct Pumped {
     moved: AtomicU64,
     /// Times that something moved, or would have but for its pace.
     stirs: AtomicU64,
+    /// There are bytes that the sink does not take.
+    blocked: AtomicBool,
 }
 
 impl Pumped {
@@ -51,6 +53,11 @@ impl Pumped {
 
     pub(super) fn stirs(&self) -> u64 {
         self.stirs.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are bytes that the sink has not taken.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
     }
 
     fn add(&self, bytes: u64) {
@@ -218,10 +225,14 @@ impl Load {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(poured) => pumped.add(poured as u64),
                 // There are bytes in the load, so that it is the socket which takes no more.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    pumped.blocked.store(true, Ordering::Relaxed);
+                    to.writable().await?;
+                }
                 Err(error) => return Err(error),
             }
         }
+        pumped.blocked.store(false, Ordering::Relaxed);
         Ok(())
     }
 

@@ -297,7 +297,7 @@ async fn two_that_listen_are_joined() {
 async fn a_client_whose_server_has_nothing_gets_an_end() {
     for client_first in [true, false] {
         let mut lab = Lab::new();
-        let mut opened = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(2), FIVE)).unwrap();
+        let opened = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(2), FIVE)).unwrap();
         let at = port(&opened, Side::Client);
         let early = if client_first { Some(lab.connect(local(1), at).await.unwrap()) } else { None };
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -317,7 +317,7 @@ async fn a_client_whose_server_has_nothing_gets_an_end() {
 #[tokio::test]
 async fn a_client_whose_server_has_come_gets_what_it_sent() {
     let mut lab = Lab::new();
-    let mut opened = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(2), FIVE)).unwrap();
+    let opened = lab.open_legs(lab.listens(local(1), FIVE), lab.listens(local(2), FIVE)).unwrap();
     let mut server = lab.connect(local(2), port(&opened, Side::Server)).await.unwrap();
     server.write_all(b"sent").await.unwrap();
     drop(server);
@@ -332,7 +332,7 @@ async fn two_that_are_dialled_wait_for_the_start() {
     let mut lab = Lab::new();
     let client = listen(SocketAddr::new(lab.at, 0), false, 8).unwrap();
     let legs = (lab.dials(client.local_addr().unwrap()), lab.dials(lab.server.local_addr().unwrap()));
-    let mut opened = lab.open_legs(legs.0, legs.1).unwrap();
+    let opened = lab.open_legs(legs.0, legs.1).unwrap();
     assert!(timeout(Duration::from_millis(50), client.accept()).await.is_err());
     opened.guard.dial(Side::Server);
     let (mut server, _) = timeout(SOON, lab.server.accept()).await.unwrap().unwrap();

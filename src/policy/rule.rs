@@ -237,7 +237,8 @@ pub enum ServerMode {
 /// What becomes of a transfer that runs when its session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtSessionEnd {
-    /// It ends too: both sides are reset.
+    /// It ends too: both sides are reset. An upload of a client that has left, and what the server has called done or
+    /// said goodbye in, goes on all the same.
     Abort,
     /// It goes on to its end.
     Finish,

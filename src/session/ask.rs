@@ -68,7 +68,8 @@ impl Session {
     pub(super) fn ask_in_turn(&mut self, now: Instant) {
         match self.control {
             Control::Relaying | Control::ClientDone => {}
-            Control::Greeting { .. } | Control::Closed => return,
+            // Nobody asks for anything any more.
+            Control::Greeting { .. } | Control::Abandoned | Control::Closed => return,
             // The server has said goodbye, and the client has heard that.
             Control::Leaving { .. } => {
                 self.drop_queued();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::data::Moving;
+use super::departure::Moving;
 use super::negotiation::ANSWER;
 use super::replies::LEAVE;
 use super::{Action, Control, Session};
@@ -94,6 +94,8 @@ impl Session {
             // It has asked for nothing yet.
             (Side::Client, Control::Greeting { .. }) => self.close(now, CloseReason::Ended),
             (Side::Client, Control::Leaving { .. }) => self.act(Action::CloseWrite(Side::Server)),
+            // Nothing more is read from it.
+            (Side::Client, Control::Abandoned) => {}
             (Side::Client, Control::Relaying | Control::ClientDone | Control::Closed) => {
                 self.control = Control::ClientDone;
                 if !self.is_done() {
@@ -110,14 +112,20 @@ impl Session {
 
     /// A client that will say no more has all it asked for.
     pub(super) fn end_if_client_done(&mut self, now: Instant) {
-        if self.control == Control::ClientDone && self.is_done() {
-            self.close(now, CloseReason::Ended);
+        let is_over = match self.control {
+            Control::ClientDone => self.is_done(),
+            Control::Abandoned => !self.data.is_uploading(),
+            Control::Greeting { .. } | Control::Relaying | Control::Leaving { .. } | Control::Closed => false,
+        };
+        if is_over {
+            self.close(now, self.departure());
         }
     }
 
     /// Where the client is not read before the server has answered, the server has to say something in time.
     pub(super) fn watch_server(&mut self, now: Instant, heard: bool) {
-        let waits = self.control == Control::ClientDone || (self.pending.is_full() && self.control != Control::Closed);
+        let has_left = matches!(self.control, Control::ClientDone | Control::Abandoned);
+        let waits = has_left || (self.pending.is_full() && self.control != Control::Closed);
         if !waits {
             self.silence = None;
         } else if heard || self.silence.is_none() {
@@ -127,17 +135,42 @@ impl Session {
 
     pub(super) fn peer_lost(&mut self, now: Instant, side: Side) {
         match side {
-            Side::Client => {
-                self.data.left_by(Side::Client);
-                self.close(now, CloseReason::ClientGone);
-            }
+            Side::Client => self.client_lost(now),
             Side::Server => self.server_gone(now),
         }
     }
 
-    fn server_gone(&mut self, now: Instant) {
-        if matches!(self.control, Control::Leaving { .. } | Control::ClientDone) {
+    /// Whatever the client has sent is on its way yet, and may be followed by an end in order: a client that leaves
+    /// once it has sent its file has done all it had to do.
+    fn client_lost(&mut self, now: Instant) {
+        if matches!(self.control, Control::Leaving { .. }) {
+            // It was told goodbye.
             return self.close(now, CloseReason::Ended);
+        }
+        self.data.left_by(Side::Client);
+        if !self.data.is_uploading() {
+            return self.close(now, CloseReason::ClientGone);
+        }
+        self.release_at_end(now);
+        self.end_data(now, Moving::EndsUnlessUploaded);
+        self.control = Control::Abandoned;
+    }
+
+    /// Why a session ends where nobody has ended it against the other's will.
+    const fn departure(&self) -> CloseReason {
+        match self.control {
+            Control::Abandoned => CloseReason::ClientGone,
+            Control::Greeting { .. }
+            | Control::Relaying
+            | Control::ClientDone
+            | Control::Leaving { .. }
+            | Control::Closed => CloseReason::Ended,
+        }
+    }
+
+    fn server_gone(&mut self, now: Instant) {
+        if matches!(self.control, Control::Leaving { .. } | Control::ClientDone | Control::Abandoned) {
+            return self.close(now, self.departure());
         }
         self.data.left_by(Side::Server);
         self.close_with_421(now, CloseReason::ServerGone);
@@ -164,13 +197,16 @@ impl Session {
             | Control::Leaving { .. }
             | Control::Relaying
             | Control::ClientDone
+            | Control::Abandoned
             | Control::Closed => {}
         }
         let silent = self.silence.is_some_and(|until| until <= now);
         let lost = self.directory.deadline().is_some_and(|until| until <= now);
         if silent || lost || self.negotiation_overdue(now) {
             if !self.data.is_moving() {
-                return self.close_with_421(now, CloseReason::ServerSilent);
+                let gone = self.control == Control::Abandoned;
+                let reason = if gone { CloseReason::ClientGone } else { CloseReason::ServerSilent };
+                return self.close_with_421(now, reason);
             }
             self.silence = None;
             self.extend_negotiation(now);
@@ -209,8 +245,10 @@ impl Session {
         }
         let moving = match (reason, self.rule.at_session_end) {
             (CloseReason::Denied | CloseReason::Shutdown, _) => Moving::Ends,
+            // In order; or the client is gone, and what it had to send is all that is left.
+            (CloseReason::Ended, _) | (_, AtSessionEnd::Finish) => Moving::GoesOn,
+            (CloseReason::ClientGone, AtSessionEnd::Abort) if self.control == Control::Abandoned => Moving::GoesOn,
             (_, AtSessionEnd::Abort) => Moving::EndsUnlessAnswered,
-            (_, AtSessionEnd::Finish) => Moving::GoesOn,
         };
         self.end_data(now, moving);
         self.control = Control::Closed;

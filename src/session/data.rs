@@ -14,20 +14,20 @@ use crate::ftp::redact::{MAX_EXCERPT, excerpt, loggable};
 use crate::ftp::reply::Code;
 use crate::policy::{Limit, Rule};
 
-/// How long the end of a transfer is held for a data connection that has yet to reach the client.
-const HOLD: Duration = Duration::from_secs(2);
 /// How many data connections a session may have: those that move on after the end of their transfer, and a new one.
 pub(super) const MAX_CONNECTIONS: usize = 8;
 
 /// A pinhole that stands, or the connection that came through it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
-    id: PinholeId,
-    modes: Modes,
-    carrier: Carrier,
+    pub(super) id: PinholeId,
+    pub(super) modes: Modes,
+    pub(super) carrier: Carrier,
     /// Until when it is waited for; `None` once it came.
-    until: Option<Instant>,
+    pub(super) until: Option<Instant>,
     since: Instant,
+    /// What the server has sent was written to the client.
+    pub(super) delivered: bool,
     places: Places,
 }
 
@@ -52,29 +52,18 @@ pub(super) struct Stands {
 
 /// A transfer that was asked for and has not been recorded.
 #[derive(Debug)]
-struct Running {
-    id: PinholeId,
-    way: Way,
-    modes: Modes,
+pub(super) struct Running {
+    pub(super) id: PinholeId,
+    pub(super) way: Way,
+    pub(super) modes: Modes,
     carrier: Carrier,
     /// The command, as far as a log shows it.
     command: Box<[u8]>,
     rule: String,
     since: Instant,
-    ending: Ending,
+    pub(super) ending: Ending,
     /// What the client is told where the server says that there was no data connection.
     excuse: Option<String>,
-}
-
-/// What becomes of the transfers that run when the control connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moving {
-    /// They end.
-    Ends,
-    /// They end, but for what the server has called done: its last bytes may still be on their way.
-    EndsUnlessAnswered,
-    /// They go on to their end.
-    GoesOn,
 }
 
 /// Bytes that all data connections of a session hold at most, but for the names of rules.
@@ -87,10 +76,10 @@ pub(super) struct Data {
     pub(super) last_id: u64,
     pub(super) negotiation: Negotiation,
     pub(super) notations: Notations,
-    connections: Vec<Connection>,
+    pub(super) connections: Vec<Connection>,
     /// What the next transfer command will use.
     pub(super) armed: Option<PinholeId>,
-    running: Vec<Running>,
+    pub(super) running: Vec<Running>,
 }
 
 impl Data {
@@ -126,7 +115,15 @@ impl Data {
     /// A pinhole stands.
     pub(super) fn stands(&mut self, now: Instant, stands: Stands) {
         let Stands { id, modes, carrier, timeout, places } = stands;
-        self.connections.push(Connection { id, modes, carrier, until: Some(now + timeout), since: now, places });
+        self.connections.push(Connection {
+            id,
+            modes,
+            carrier,
+            until: Some(now + timeout),
+            since: now,
+            delivered: false,
+            places,
+        });
     }
 
     /// The story of a connection that did not come about.
@@ -189,7 +186,7 @@ impl Data {
     }
 
     /// The transfer that the server works at: the oldest that has no final reply.
-    fn working(&self) -> Option<&Running> {
+    pub(super) fn working(&self) -> Option<&Running> {
         self.running.iter().find(|running| running.ending.reply.is_none())
     }
 
@@ -200,7 +197,7 @@ impl Data {
     }
 
     /// The connection of the transfer that the server works at, where both its legs are dialled.
-    fn dialling(&self) -> Option<PinholeId> {
+    pub(super) fn dialling(&self) -> Option<PinholeId> {
         self.working().map(|working| working.id).filter(|id| self.both_dialled(*id))
     }
 
@@ -264,27 +261,6 @@ impl Data {
         let both = Modes { client: Mode::Passive, server: Mode::Active };
         let waits = |connection: &Connection| connection.modes == both && connection.until.is_some();
         self.connections.iter().any(|connection| connection.id == id && waits(connection))
-    }
-
-    /// How long the end of a transfer is held for a connection that has yet to reach the client: a server that has
-    /// nothing to send may have made none, but where we dial it will come or fail.
-    pub(super) fn hold_until(&self, now: Instant) -> Instant {
-        let id = self.dialling();
-        let dialled = self.connections.iter().find(|connection| Some(connection.id) == id);
-        dialled.and_then(|connection| connection.until).unwrap_or(now + HOLD)
-    }
-
-    /// Whether the server may have come to the pinhole of the transfer that it works at, and the client not heard of it.
-    pub(super) fn awaits_client(&self) -> bool {
-        self.working().is_some_and(|running| {
-            let waits = |connection: &Connection| connection.id == running.id && connection.until.is_some();
-            (running.modes.server == Mode::Active || running.modes.client == Mode::Active)
-                && self.connections.iter().any(waits)
-        })
-    }
-
-    pub(super) fn left_by(&mut self, side: Side) {
-        self.running.iter_mut().for_each(|running| running.ending.left = Some(side));
     }
 
     pub(super) fn forget(&mut self, id: PinholeId) -> Option<Connection> {
@@ -379,7 +355,7 @@ impl Session {
         self.close_all(now, stale);
     }
 
-    fn close_all(&mut self, now: Instant, ids: Vec<PinholeId>) {
+    pub(super) fn close_all(&mut self, now: Instant, ids: Vec<PinholeId>) {
         for id in ids {
             let waits = |connection: Connection| connection.until.is_some();
             let waited = self.data.forget(id).is_some_and(waits);
@@ -415,34 +391,7 @@ impl Session {
         self.end_if_drained(now);
     }
 
-    /// The control connection is over. What is waited for is closed.
-    pub(super) fn end_data(&mut self, now: Instant, moving: Moving) {
-        if let Negotiation::Opening { id, .. } = std::mem::take(&mut self.data.negotiation) {
-            self.close_pinhole(id);
-        }
-        let data = &self.data;
-        let ends = |connection: &Connection| {
-            let running = data.running.iter().find(|running| running.id == connection.id);
-            let goes_on = match (moving, running) {
-                (Moving::Ends, _) | (_, None) => false,
-                (Moving::EndsUnlessAnswered, Some(running)) => running.ending.reply.is_some(),
-                (Moving::GoesOn, Some(_)) => true,
-            };
-            connection.until.is_some() || !goes_on
-        };
-        let ending = data.connections.iter().filter(|connection| ends(connection));
-        let ending = ending.map(|connection| (connection.id, connection.until.is_some()));
-        let (waiting, moving): (Vec<_>, Vec<_>) = ending.partition(|(_, waits)| *waits);
-        self.close_all(now, waiting.into_iter().map(|(id, _)| id).collect());
-        // Their ends will be told.
-        moving.into_iter().for_each(|(id, _)| self.close_pinhole(id));
-        let gone = |data: &Data| data.running.iter().position(|running| !data.is_known(running.id));
-        while let Some(index) = gone(&self.data) {
-            self.record(now, index);
-        }
-    }
-
-    fn record(&mut self, now: Instant, index: usize) {
+    pub(super) fn record(&mut self, now: Instant, index: usize) {
         let Running { way, modes, carrier, command, rule, since, ending, .. } = self.data.running.remove(index);
         let bytes = ending.data.map_or(0, |end| match way {
             Way::Upload => end.to_server,
@@ -450,7 +399,7 @@ impl Session {
         });
         let is_estimate = ending.data.is_some_and(|end| end.is_estimate);
         let took = now.saturating_duration_since(since);
-        let outcome = ending.outcome();
+        let outcome = ending.outcome(way);
         self.act(Action::Report(Event::Transferred(Transfer {
             way,
             modes,

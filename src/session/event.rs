@@ -152,7 +152,7 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn outcome(self) -> Outcome {
+    pub(super) fn outcome(self, way: Way) -> Outcome {
         match (self.data.map(|data| data.how), self.reply) {
             (Some(HowEnded::Limited(limit)), _) => Outcome::Limited(limit),
             (_, Some((code, false))) if !self.begun && !self.expired => Outcome::Refused(code),
@@ -166,6 +166,8 @@ impl Ending {
             },
             (Some(HowEnded::Complete), Some((_, true))) => Outcome::Ended,
             (Some(HowEnded::Complete), Some((code, false))) => Outcome::Failed(code),
+            // All that it had to send was taken.
+            (Some(HowEnded::Complete), None) if way == Way::Upload && self.left == Some(Side::Client) => Outcome::Ended,
             (None, Some((_, true))) if !self.lost => Outcome::NoData,
             (None, _) if self.expired => Outcome::TimedOut,
             (None, Some((code, false))) => Outcome::Failed(code),

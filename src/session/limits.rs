@@ -148,6 +148,7 @@ impl Session {
             | Input::PinholeOpened { .. }
             | Input::PinholeFailed { .. }
             | Input::DataStarted(_)
+            | Input::DataDelivered(_)
             | Input::DataEnded(..) => watch.active = now,
             Input::PeerClosed(_)
             | Input::PeerLost(_)

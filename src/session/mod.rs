@@ -12,6 +12,8 @@ mod ask;
 mod close;
 mod commands;
 mod data;
+mod delivery;
+mod departure;
 mod directory;
 mod event;
 mod limits;
@@ -80,6 +82,8 @@ pub enum Input {
     },
     /// The peer came to the pinhole: it is used up.
     DataStarted(PinholeId),
+    /// The answer to [`Action::Deliver`]: the client has been sent what the server has, or takes no more for now.
+    DataDelivered(PinholeId),
     /// The data connection is over.
     DataEnded(PinholeId, DataEnd),
     /// A side closed its control connection, or its half of it.
@@ -116,6 +120,10 @@ pub enum Action {
     Dial(PinholeId, Side),
     /// The server is done and makes no connection, where both sides were to make one: the client's ends in order, empty.
     Finish(PinholeId),
+    /// The server says that it has sent all: tell when that has been written to the client, or nothing moves any more.
+    Deliver(PinholeId),
+    /// No control connection watches over this data connection any more: end it when nothing has moved for long.
+    Linger(PinholeId),
     /// Close a pinhole; a connection that runs through it is reset on both sides.
     ClosePinhole(PinholeId),
     /// No more will be sent to this side.
@@ -163,6 +171,7 @@ const MAX_FAULTS: u8 = 3;
 /// Where the control connection stands.
 ///
 ///   Greeting --220--> Relaying --client's FIN--> ClientDone --all answered--> Closed
+///      |                 |-- lost, its uploads run --> Abandoned --all answered--> Closed
 ///      |                 |-- 221, 421 --> Leaving --server's FIN--> Closed
 ///      '-- client's FIN --> Closed
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +182,8 @@ enum Control {
     Relaying,
     /// The client will send no more; the server may still answer.
     ClientDone,
+    /// The client's connection is lost, but what it has sent for its uploads is still to reach the server.
+    Abandoned,
     /// The server said that it will close.
     Leaving {
         until: Instant,
@@ -278,6 +289,11 @@ impl Session {
             Input::PinholeFailed { id, refusal } => self.pinhole_failed(now, id, refusal),
             Input::DataStarted(id) => {
                 self.data.started(id);
+                self.hold_on(now);
+                self.release_if_due(now);
+            }
+            Input::DataDelivered(id) => {
+                self.data.delivered(id);
                 self.release_if_due(now);
             }
             Input::DataEnded(id, end) => {
@@ -313,7 +329,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let control = match self.control {
             Control::Greeting { until } | Control::Leaving { until } => Some(until),
-            Control::Relaying | Control::ClientDone => None,
+            Control::Relaying | Control::ClientDone | Control::Abandoned => None,
             Control::Closed => return None,
         };
         let answers = self.abort_deadline().into_iter().chain(self.turn_deadline());
@@ -327,7 +343,8 @@ impl Session {
     #[must_use]
     pub fn wants(&self, side: Side) -> bool {
         match (side, self.control) {
-            (_, Control::Closed) | (Side::Client, Control::Greeting { .. } | Control::ClientDone) => false,
+            (_, Control::Closed)
+            | (Side::Client, Control::Greeting { .. } | Control::ClientDone | Control::Abandoned) => false,
             (Side::Client, Control::Relaying | Control::Leaving { .. }) => {
                 !self.data.is_negotiating()
                     && self.directory.deadline().is_none()
@@ -360,6 +377,9 @@ impl Session {
     }
 
     fn forward(&mut self, to: Side, line: Vec<u8>) {
+        if to == Side::Client && self.control == Control::Abandoned {
+            return;
+        }
         self.act(Action::Forward { to, line, interrupt: false });
     }
 }

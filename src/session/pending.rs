@@ -185,6 +185,11 @@ impl Pending {
         self.queue.iter().any(|expected| matches!(expected, Expected::Transfer { .. }))
     }
 
+    /// Whether the client has asked for its transfer to end.
+    pub(super) fn awaits_abort(&self) -> bool {
+        self.queue.contains(&Expected::Abort)
+    }
+
     /// Whether an answer is to come that tells the directory, or after which it is asked for.
     pub(super) fn awaits_directory(&self) -> bool {
         let asks = |expected: &Expected| matches!(expected, Expected::Directory | Expected::Moved | Expected::Login);

@@ -76,7 +76,7 @@ impl Session {
             (Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_), _) if self.answering.is_dropped() => {}
             (Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code), _) if is_passive(code) => {}
             (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. }))
-                if code.is_success() && (self.data.awaits_client() || self.data.is_lost()) =>
+                if code.is_success() && (self.awaits_end() || self.data.is_lost()) =>
             {
                 self.collect(now, line);
             }
@@ -119,11 +119,11 @@ impl Session {
             // Its data connection is on its way to the client, who may give up when told of the end before it came.
             Some(code)
                 if matches!(self.expected(), Some(Expected::Transfer { .. }))
-                    && self.data.awaits_client()
+                    && self.awaits_end()
                     && code.is_success()
                     && !self.collected.is_empty() =>
             {
-                self.held = Some((code, self.data.hold_until(now)));
+                self.hold(now, code);
             }
             Some(code) => self.reply_ended(now, code),
             None => {}
@@ -178,7 +178,7 @@ impl Session {
 
     /// Lets a held reply go, where its data connection has come, or will not.
     pub(super) fn release_if_due(&mut self, now: Instant) {
-        if !self.data.awaits_client() {
+        if !self.awaits_end() {
             self.release(now);
         }
     }

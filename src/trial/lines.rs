@@ -163,6 +163,8 @@ impl Follower {
                 Action::Report(_)
                 | Action::Dial(..)
                 | Action::Finish(_)
+                | Action::Deliver(_)
+                | Action::Linger(_)
                 | Action::ClosePinhole(_)
                 | Action::Remember(_)
                 | Action::CloseWrite(_) => {}

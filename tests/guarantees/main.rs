@@ -5,6 +5,7 @@ mod cut;
 mod exhaustion;
 mod floods;
 mod hidden;
+mod left;
 mod life;
 mod limits;
 mod lines;

@@ -34,6 +34,7 @@ pub(crate) struct Hole {
     pub(crate) fins: [Option<Fin>; 2],
     told: [bool; 2],
     finish: bool,
+    deliver: bool,
     /// Both came in order to their end.
     pub(crate) complete: bool,
     dial_until: [Option<u64>; 2],
@@ -117,6 +118,7 @@ impl Datapath {
             fins: [None; 2],
             told: [false; 2],
             finish: false,
+            deliver: false,
             complete: false,
             dial_until: [None; 2],
         });
@@ -163,6 +165,12 @@ impl Datapath {
         }
     }
 
+    pub(crate) fn deliver(&mut self, id: PinholeId) {
+        if let Some(hole) = self.hole(id) {
+            hole.deliver = true;
+        }
+    }
+
     pub(crate) fn close(&mut self, id: PinholeId) {
         let Some(hole) = self.holes.iter_mut().find(|hole| hole.id == id) else { return };
         if hole.phase == Phase::Joined {
@@ -183,6 +191,10 @@ impl Datapath {
         holes.iter_mut().any(|hole| match hole.phase {
             Phase::Opening | Phase::Over => false,
             Phase::Waiting => wait(hole, events, now, reach, rng),
+            Phase::Joined if std::mem::take(&mut hole.deliver) => {
+                events.push_back(Input::DataDelivered(hole.id));
+                true
+            }
             Phase::Joined => moves(hole, events),
         })
     }

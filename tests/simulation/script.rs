@@ -18,7 +18,7 @@ impl Script {
     pub(crate) fn new(seed: u64, cast: &Cast) -> Self {
         let ends = cast.ends;
         let text = format!(
-            "# seed {seed}: {:?} {:?}\nungreeted\nends client={} front={} back={} server={} announced={}\nrule {}\n",
+            "# seed {seed}: {:?} {:?}\nungreeted\nslow\nends client={} front={} back={} server={} announced={}\nrule {}\n",
             cast.manner,
             cast.combination,
             ends.client,
@@ -62,6 +62,7 @@ impl Script {
             Input::PinholeFailed { id, .. } => format!("full {}", id.0),
             Input::DataStarted(id) => format!("started {}", id.0),
             Input::DataEnded(id, end) => format!("ended {} {} {}/{}", id.0, how(end.how), end.to_server, end.to_client),
+            Input::DataDelivered(id) => format!("delivered {}", id.0),
             Input::PeerClosed(side) => format!("closed {side}"),
             Input::PeerLost(side) => format!("lost {side}"),
             Input::Decided(Decision::Deny(_)) => "denied".to_owned(),

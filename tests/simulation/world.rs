@@ -272,6 +272,9 @@ impl<'a> World<'a> {
             }
             Action::Dial(id, side) => self.path.dial(id, side),
             Action::Finish(id) => self.path.finish(id),
+            Action::Deliver(id) => self.path.deliver(id),
+            // Nothing here stands still for long.
+            Action::Linger(_) => {}
             Action::ClosePinhole(id) => self.path.close(id),
             Action::CloseWrite(Side::Server) => self.server.deaf = true,
             Action::CloseWrite(Side::Client) | Action::Remember(_) | Action::Report(_) | Action::Close(_) => {}
@@ -284,11 +287,17 @@ impl<'a> World<'a> {
             0 => Input::Drain,
             1 => Input::Stop,
             2 => Input::Decided(Decision::Deny(Denied::NoRule)),
-            3 => Input::PeerLost(SIDES[self.rng.usize(..2)]),
+            3 => self.lose(),
             4..=6 => Input::Decided(Decision::Allow(cast::changed(&self.cast.rule, &mut self.rng))),
             _ => Input::Decided(Decision::Allow(std::sync::Arc::new(self.cast.rule.clone()))),
         };
         self.give(input)
+    }
+
+    fn lose(&mut self) -> Input {
+        let side = SIDES[self.rng.usize(..2)];
+        self.ended[index(side)] = true;
+        Input::PeerLost(side)
     }
 
     /// Nothing can happen now: the clock moves to what is due next. False where nothing is.
@@ -344,7 +353,10 @@ impl<'a> World<'a> {
         }
         let side = SIDES[self.rng.usize(..2)];
         let input = match self.rng.u8(..3) {
-            0 => Input::PeerLost(side),
+            0 => {
+                self.ended[index(side)] = true;
+                Input::PeerLost(side)
+            }
             1 if !self.ended[1] => {
                 self.ended[1] = true;
                 Input::PeerClosed(Side::Server)

@@ -14,7 +14,7 @@ use ftpgate::policy::{
     TimeLimit, Timeouts,
 };
 use ftpgate::session::{
-    Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
+    Action, Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
 };
 
 /// Plays a transcript; the error names the line and what was done instead.
@@ -44,7 +44,7 @@ fn is_step(line: &str) -> bool {
     let line = line.trim();
     !line.is_empty()
         && !["#", "ends ", "rule ", "candidate ", "introduced ", "waited "].iter().any(|start| line.starts_with(start))
-        && line != "ungreeted"
+        && !["ungreeted", "slow"].contains(&line)
 }
 
 struct Player {
@@ -53,6 +53,8 @@ struct Player {
     server: LineReader,
     now: Instant,
     rule: Rule,
+    /// The datapath has more for the client when it is asked, and says so later.
+    slow: bool,
 }
 
 impl Player {
@@ -77,7 +79,8 @@ impl Player {
             now,
         );
         let (client, server) = (LineReader::commands(), LineReader::replies());
-        let mut player = Self { session, client, server, now, rule };
+        let slow = text.lines().any(|line| line.trim() == "slow");
+        let mut player = Self { session, client, server, now, rule, slow };
         if !text.lines().any(|line| line.trim() == "ungreeted") {
             player.step("server: 220 ready")?;
         }
@@ -108,6 +111,7 @@ impl Player {
             ("opened", [id, "server", port]) => opened(pinhole(id)?, [None, port.parse().ok()]),
             ("full", [id]) => Input::PinholeFailed { id: pinhole(id)?, refusal: Refusal::RangeFull },
             ("started", [id]) => Input::DataStarted(pinhole(id)?),
+            ("delivered", [id]) => Input::DataDelivered(pinhole(id)?),
             ("ended", [id, how, bytes]) => Input::DataEnded(pinhole(id)?, data_end(how, bytes)?),
             ("closed", ["client"]) => Input::PeerClosed(Side::Client),
             ("closed", ["server"]) => Input::PeerClosed(Side::Server),
@@ -174,7 +178,15 @@ impl Player {
 
     fn handle(&mut self, input: Input) -> Vec<String> {
         self.session.handle(self.now, input);
-        std::iter::from_fn(|| self.session.poll_action()).filter_map(|action| show::action(&action)).collect()
+        let actions: Vec<Action> = std::iter::from_fn(|| self.session.poll_action()).collect();
+        let mut done = Vec::new();
+        for action in actions {
+            match action {
+                Action::Deliver(id) if !self.slow => done.extend(self.handle(Input::DataDelivered(id))),
+                action => done.extend(show::action(&action)),
+            }
+        }
+        done
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) fn action(action: &Action) -> Option<String> {
         }
         Action::Dial(id, side) => format!("dial {} {side}", id.0),
         Action::Finish(id) => format!("finish {}", id.0),
+        Action::Deliver(id) => format!("deliver {}", id.0),
+        Action::Linger(id) => format!("linger {}", id.0),
         Action::ClosePinhole(id) => format!("close {}", id.0),
         Action::CloseWrite(side) => format!("end {side}"),
         Action::Remember(_) => "remember".to_owned(),

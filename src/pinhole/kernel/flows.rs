@@ -13,6 +13,7 @@ use super::element::{Entrance, Passage};
 use super::ended::Ended;
 use super::half_open::{HalfOpen, Outcome, Overdue};
 use super::life::Stage;
+use super::linger::Lingering;
 use super::mark::Mark;
 use crate::addr::Side;
 use crate::pinhole::DataEvent;
@@ -29,7 +30,7 @@ const CLOSED_FOR: Duration = Duration::from_secs(2);
 const WITHDRAWN_FOR: Duration = Duration::from_secs(1);
 
 /// Names one pinhole among those of all sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Serial(u64);
 
 /// One pinhole, until its connection is over.
@@ -76,6 +77,7 @@ pub(super) struct Flows {
     ended: Ended,
     /// Pinholes that nobody came to, until nobody can have come.
     withdrawn: VecDeque<(Instant, Entrance)>,
+    lingering: Lingering,
 }
 
 impl Flows {
@@ -293,6 +295,27 @@ impl Flows {
         orphans.into_iter().map(end).collect()
     }
 
+    /// No control connection watches over this one any more.
+    pub(super) fn linger(&mut self, now: Instant, serial: Serial) {
+        if self.lives.contains_key(&serial) {
+            self.lingering.add(now, serial);
+        }
+    }
+
+    /// Closes what lingers and has not moved for too long. `look` as in [`Flows::see`].
+    pub(super) fn close_still(&mut self, now: Instant, look: impl Fn(&Flow) -> Option<Counters>) -> Vec<Task> {
+        let lingering: Vec<Serial> = self.lingering.serials().collect();
+        let mut tasks = Vec::new();
+        for serial in lingering {
+            let flow = self.lives.get(&serial).and_then(|life| life.stage.flow());
+            let carried = flow.and_then(|flow| look(&flow)).map(|counters| counters.seen);
+            if self.lingering.is_still(now, serial, carried) {
+                tasks.extend(self.close(now, serial, &look));
+            }
+        }
+        tasks
+    }
+
     /// The pinhole at this entrance, if nobody has used it.
     pub(super) fn waiting_at(&self, entrance: &Entrance) -> Option<Passage> {
         let life = self.lives.get(self.entrances.get(entrance)?)?;
@@ -351,6 +374,7 @@ impl Flows {
 
     fn remove(&mut self, serial: Serial) -> Option<Life> {
         let mut life = self.lives.remove(&serial)?;
+        self.lingering.remove(serial);
         if let Entry::Occupied(entrance) = self.entrances.entry(life.passage.entrance)
             && *entrance.get() == serial
         {

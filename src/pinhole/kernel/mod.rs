@@ -18,6 +18,7 @@ mod forwarding;
 mod gates;
 mod half_open;
 mod life;
+mod linger;
 mod mark;
 mod netlink;
 mod nftables;
@@ -291,6 +292,8 @@ impl Shared {
         self.do_all(tasks);
         // Where that fails it is tried again.
         let _ = self.end_orphans(now);
+        let tasks = self.flows().close_still(now, |flow| self.look(flow));
+        self.do_all(tasks);
         self.firewalls.look_again(now);
     }
 
@@ -367,6 +370,13 @@ impl Drop for Shared {
 pub(super) struct Guard {
     shared: Arc<Shared>,
     serial: Serial,
+}
+
+impl Guard {
+    /// No control connection watches over the connection any more.
+    pub(super) fn linger(&self) {
+        self.shared.flows().linger(Instant::now(), self.serial);
+    }
 }
 
 impl Drop for Guard {

@@ -6,11 +6,11 @@ use std::pin::pin;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use crate::addr::Side;
 use crate::net::{dial, prepare_data, proxy_header, reset_on_close};
 use crate::pinhole::Shared;
+use crate::pinhole::orders::Ordered;
 use crate::pinhole::ports::{Arrival, Arrived};
 use crate::session::Introduction;
 
@@ -34,8 +34,7 @@ pub(super) enum NotJoined {
 pub(super) async fn join(
     client: Approach,
     server: Approach,
-    [dial_client, dial_server]: [oneshot::Receiver<()>; 2],
-    finished: oneshot::Receiver<()>,
+    orders: &Ordered,
     shared: &Shared,
 ) -> Result<(TcpStream, TcpStream, SocketAddr), NotJoined> {
     let client_dialled = matches!(client, Approach::Dialled { .. });
@@ -52,11 +51,11 @@ pub(super) async fn join(
             (client, server)
         }
         (true, true) => tokio::try_join!(
-            stand_when(dial_client, client, Side::Client, shared),
-            stand_when(dial_server, server, Side::Server, shared)
+            stand_when(orders, client, Side::Client, shared),
+            stand_when(orders, server, Side::Server, shared)
         )?,
         (false, false) => {
-            meet(stand(client, Side::Client, shared), stand(server, Side::Server, shared), finished).await?
+            meet(stand(client, Side::Client, shared), stand(server, Side::Server, shared), orders).await?
         }
     };
     let peer = if client_dialled && !server_dialled { server.from } else { client.from };
@@ -81,14 +80,14 @@ impl Approach {
 async fn meet(
     client: impl Future<Output = Result<Arrived, NotJoined>>,
     server: impl Future<Output = Result<Arrived, NotJoined>>,
-    finished: oneshot::Receiver<()>,
+    orders: &Ordered,
 ) -> Result<(Arrived, Arrived), NotJoined> {
     let (mut client, mut server) = (pin!(client), pin!(server));
     let mut came = None;
     tokio::select! {
         biased;
         server = &mut server => return Ok((match came { Some(client) => client, None => client.await? }, server?)),
-        Ok(()) = finished => {}
+        true = orders.clone().wait(|orders| orders.finish) => {}
         first = async {
             came = Some(client.as_mut().await?);
             std::future::pending::<Result<(), NotJoined>>().await
@@ -103,13 +102,10 @@ async fn meet(
     Err(NotJoined::Empty)
 }
 
-async fn stand_when(
-    told: oneshot::Receiver<()>,
-    approach: Approach,
-    side: Side,
-    shared: &Shared,
-) -> Result<Arrived, NotJoined> {
-    told.await.map_err(|_| NotJoined::Closed)?;
+async fn stand_when(orders: &Ordered, approach: Approach, side: Side, shared: &Shared) -> Result<Arrived, NotJoined> {
+    if !orders.clone().wait(|orders| orders.dials(side)).await {
+        return Err(NotJoined::Closed);
+    }
     stand(approach, side, shared).await
 }
 

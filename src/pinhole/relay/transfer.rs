@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -15,6 +17,7 @@ use crate::addr::Side;
 use crate::limits::{Meter, Pace, Terms};
 use crate::net::{keep_alive, reset_on_close};
 use crate::pinhole::DataEvent;
+use crate::pinhole::orders::Ordered;
 use crate::pinhole::pipes::PipePool;
 use crate::pinhole::splice::{Broken, Pumped, WayTerms, pass_end_to, pump};
 use crate::policy::Limit;
@@ -22,6 +25,13 @@ use crate::session::{DataEnd, HowEnded, PinholeId};
 
 /// How long a transfer goes on before it matters whether its peers are alive: most end sooner, and are never probed.
 const LASTS: Duration = Duration::from_secs(1);
+/// How long nothing may move once there is no control connection: keep-alive probes find a peer that is gone as soon.
+const LINGER: Duration = Duration::from_secs(120);
+/// How long the word that all was sent is held for a client that takes no more of it.
+const TAKES_NONE: Duration = Duration::from_secs(10);
+/// How long for a server that has sent no more, nor its end: that may be on its way.
+const HAS_NONE: Duration = Duration::from_millis(500);
+const IDLE_LOOK: Duration = Duration::from_millis(20);
 /// How often it is looked within the time of a stall whether something has moved.
 const STALL_LOOKS: u32 = 8;
 
@@ -33,9 +43,10 @@ pub(super) async fn transfer(
     terms: &Terms,
     pipes: &PipePool,
     told: &Told<'_>,
+    orders: &Ordered,
     closed: oneshot::Receiver<Infallible>,
 ) -> DataEnd {
-    let (up, down) = (Way::default(), Way::default());
+    let (up, down) = (Way::default(), Way { ended: Arc::clone(&orders.delivered), ..Way::default() });
     let (up_terms, down_terms) =
         (told.terms(Limit::Upload, &terms.up, terms.size), told.terms(Limit::Download, &terms.down, terms.size));
     let how = tokio::select! {
@@ -45,6 +56,8 @@ pub(super) async fn transfer(
         () = cut(client, &up, &down) => HowEnded::CutBy(Side::Client),
         () = cut(server, &down, &up) => HowEnded::CutBy(Side::Server),
         () = stalled(terms.stall, &up, &down) => HowEnded::Limited(Limit::StallTimeout),
+        () = lingered(orders, &up, &down) => HowEnded::Aborted,
+        never = deliver(orders, &down, told) => match never {},
         never = keep_alive_once_it_lasts([client, server]) => match never {},
         both = async { tokio::try_join!(
             up.run(client, server, Side::Client, pipes, &up_terms, &down),
@@ -79,7 +92,8 @@ impl Told<'_> {
 struct Way {
     pumped: Pumped,
     /// Its source has ended it, and the sink was told.
-    ended: AtomicBool,
+    ended: Arc<AtomicBool>,
+    tells_end: Notify,
 }
 
 impl Way {
@@ -97,12 +111,28 @@ impl Way {
         // Where both have ended, and nothing went this way, the close that follows says as much.
         let is_last_and_empty = back.ended.load(Ordering::Relaxed) && !self.has_moved();
         match pumped.and_then(|()| if is_last_and_empty { Ok(()) } else { pass_end_to(to, &self.pumped) }) {
-            Ok(()) => self.ended.store(true, Ordering::Relaxed),
+            Ok(()) => {
+                self.ended.store(true, Ordering::Release);
+                self.tells_end.notify_one();
+            }
             Err(Broken::Source) => return Err(HowEnded::CutBy(source)),
             Err(Broken::Sink) => return Err(HowEnded::CutBy(source.other())),
             Err(Broken::TooLarge) => return Err(HowEnded::Limited(Limit::TransferSize)),
         }
         Ok(())
+    }
+
+    /// Returns when nothing goes this way for now: the sink takes no more, or the source has no more.
+    async fn idles(&self) {
+        let (mut last, mut since) = (self.pumped.stirs(), Instant::now());
+        loop {
+            let patience = if self.pumped.is_blocked() { TAKES_NONE } else { HAS_NONE };
+            let Some(left) = patience.checked_sub(since.elapsed()) else { return };
+            tokio::time::sleep(left.clamp(IDLE_LOOK, HAS_NONE)).await;
+            if last != self.pumped.stirs() {
+                (last, since) = (self.pumped.stirs(), Instant::now());
+            }
+        }
     }
 
     fn has_moved(&self) -> bool {
@@ -113,6 +143,30 @@ impl Way {
 /// Returns when nothing has moved for so long, or a little longer.
 async fn stalled(limit: Option<Duration>, up: &Way, down: &Way) {
     let Some(limit) = limit else { return std::future::pending().await };
+    quiet(limit, up, down).await;
+}
+
+/// The same once no control connection watches over it any more.
+async fn lingered(orders: &Ordered, up: &Way, down: &Way) {
+    if !orders.clone().wait(|orders| orders.linger).await {
+        std::future::pending::<()>().await;
+    }
+    quiet(LINGER, up, down).await;
+}
+
+/// Tells, where that is asked for, when the client was sent what the server has.
+async fn deliver(orders: &Ordered, down: &Way, told: &Told<'_>) -> Infallible {
+    if orders.clone().wait(|orders| orders.deliver).await {
+        tokio::select! {
+            () = down.tells_end.notified() => {}
+            () = down.idles() => {}
+        }
+        let _ = told.events.send(DataEvent::Delivered { id: told.id });
+    }
+    std::future::pending().await
+}
+
+async fn quiet(limit: Duration, up: &Way, down: &Way) {
     let stirs = || up.pumped.stirs() + down.pumped.stirs();
     let (mut last, mut quiet) = (stirs(), 0);
     while quiet < STALL_LOOKS {

@@ -358,7 +358,8 @@ impl Phrase for Datapath {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AtSessionEnd {
-    /// It ends too: both sides are reset (the default).
+    /// It ends too, both sides are reset (the default): not an upload whose client has left, which may have sent all of
+    /// it, nor what the server has called done or said goodbye in.
     Abort,
     /// It goes on to its end.
     Finish,

@@ -83,6 +83,8 @@ pub(crate) struct Oracle {
     pub(crate) closed: Option<CloseReason>,
     pub(crate) completed: u32,
     over: bool,
+    /// The client is lost; what it uploads may go on.
+    is_abandoned: bool,
     /// The final reply whose lines pass now has this number.
     tag: Option<u32>,
     shares: bool,
@@ -123,6 +125,7 @@ impl Oracle {
             closed: None,
             completed: 0,
             over: false,
+            is_abandoned: false,
             tag: None,
             shares: false,
             late: Vec::new(),
@@ -158,6 +161,7 @@ impl Oracle {
                     hole.state = State::Ended(end.how);
                 }
             }
+            Input::PeerLost(Side::Client) => self.is_abandoned = true,
             Input::Decided(ftpgate::policy::Decision::Allow(rule)) => self.rule = Arc::clone(rule),
             _ => {}
         }
@@ -239,6 +243,10 @@ impl Oracle {
                 let both = self.holes.iter().any(|hole| hole.id == *id && hole.listens == [true, true]);
                 if both { Ok(()) } else { no("Finish for a pinhole whose legs are not both listened for") }
             }
+            Action::Deliver(id) | Action::Linger(id) => {
+                let is_open = |hole: &&mut Known| matches!(hole.state, State::Open | State::Started);
+                if self.hole(*id).filter(is_open).is_some() { Ok(()) } else { no("a pinhole that is not open is told") }
+            }
             Action::ClosePinhole(id) => match self.hole(*id) {
                 Some(hole) if !matches!(hole.state, State::Closed | State::Ended(_)) => {
                     hole.state = State::Closed;
@@ -261,7 +269,9 @@ impl Oracle {
     fn closes(&mut self, reason: CloseReason) -> Verdict {
         self.closed = Some(reason);
         let cut = matches!(reason, CloseReason::Denied | CloseReason::Shutdown);
-        let finish = self.rule.at_session_end == AtSessionEnd::Finish;
+        // In order, or nobody is there whom more could be asked of.
+        let in_order = reason == CloseReason::Ended || self.is_abandoned;
+        let finish = in_order || self.rule.at_session_end == AtSessionEnd::Finish;
         for hole in &self.holes {
             match hole.state {
                 State::Opening | State::Open => return no("a pinhole outlives its session"),
