@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use rustix::process::Signal;
+use socket2::SockRef;
 
 use crate::lab::net::Net;
 use crate::lab::{Family, poll};
@@ -72,6 +73,52 @@ fn a_transfer_outlives_its_session_where_the_rule_says_so() {
     std::io::Read::read_to_end(&mut { ours }, &mut got).unwrap();
     assert_eq!(got, b"some of it, and all the rest");
     stage.logged(&["event=\"transfer\"", "bytes=28"]);
+}
+
+/// Most of the file is still on the client's machine when the client closes everything, its control connection by a reset.
+#[test]
+fn an_upload_whose_client_leaves_at_once_arrives_whole() {
+    for family in [Family::V4, Family::V6] {
+        let stage = Stage::with(&Wish { family, ..Wish::default() });
+        let (mut client, mut server) = stage.session();
+        let (at, data) = stage.passive(&mut client, &mut server);
+        client.say("STOR file");
+        server.expect("STOR file");
+        server.say("150 Send it");
+        let mut ours = stage.dial(at).unwrap();
+        let theirs = accept(&data);
+        SockRef::from(&ours).set_send_buffer_size(8 << 20).unwrap();
+        SockRef::from(&theirs).set_recv_buffer_size(64 << 10).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let size = ours.write(&goods(2_000_000)).unwrap();
+        assert!(size > 300_000, "the client's buffer takes {size} bytes");
+        drop(ours);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(client);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let mut got = Vec::new();
+        std::io::Read::read_to_end(&mut { theirs }, &mut got).unwrap();
+        assert!(got == goods(size), "{} bytes of {size}", got.len());
+        server.say("226 Stored");
+        server.expect_end();
+        stage.logged(&["event=\"transfer\"", "outcome=\"ended\"", &format!("bytes={size}"), "datapath=\"kernel\""]);
+        stage.logged(&["event=\"session_ended\"", "reason=\"client_gone\""]);
+    }
+}
+
+#[test]
+fn a_transfer_goes_on_after_the_servers_goodbye() {
+    let stage = Stage::new();
+    let (mut client, mut server) = stage.session();
+    let (ours, theirs) = stage.transfer(&mut client, &mut server, "RETR file");
+    client.say("QUIT");
+    server.expect("QUIT");
+    server.say("221 Goodbye");
+    client.expect("221 Goodbye");
+    drop(server);
+    client.expect_end();
+    carries(theirs, ours, &goods(2_000_000));
+    stage.logged(&["event=\"transfer\"", "outcome=\"ended\"", "bytes=2000000", "datapath=\"kernel\""]);
 }
 
 #[test]
