@@ -98,7 +98,8 @@ impl Session {
             (Side::Client, Control::Abandoned) => {}
             (Side::Client, Control::Relaying | Control::ClientDone | Control::Closed) => {
                 self.control = Control::ClientDone;
-                if !self.is_done() {
+                // A server may take this for the end of an upload, of which it has not been sent all.
+                if !self.is_done() && !self.data.is_uploading() {
                     self.act(Action::CloseWrite(Side::Server));
                 }
             }
