@@ -24,7 +24,28 @@ pub const CONTROL_BACKLOG: u32 = 65_535;
 /// What the kernel says: `AddrInUse` where another socket listens there, `AddrNotAvailable` where the address is not
 /// ours, `PermissionDenied` for a port under 1024 or `transparent` without the privilege.
 pub fn listen(addr: SocketAddr, transparent: bool, backlog: u32) -> io::Result<TcpListener> {
-    listen_with(addr, transparent, backlog, false)
+    listen_prepared(addr, transparent, backlog, |_| Ok(()))
+}
+
+/// The same with options, set before anybody can connect: a connection has those that its listener had when it came.
+///
+/// # Errors
+///
+/// As [`listen`], and what `prepare` says.
+pub fn listen_prepared(
+    addr: SocketAddr,
+    transparent: bool,
+    backlog: u32,
+    prepare: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<TcpListener> {
+    let socket = socket_for(addr, transparent)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    prepare(&socket)?;
+    socket.bind(&addr.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Listens where sockets of ours listen, that are about to be closed. Clients find one or the other.
@@ -37,27 +58,16 @@ pub fn listen_in_place_of(
     addr: SocketAddr,
     transparent: bool,
     backlog: u32,
+    prepare: impl FnOnce(&Socket) -> io::Result<()>,
 ) -> io::Result<TcpListener> {
     // Only for this moment: what shares a port may take a part of its clients.
     let share = |shared| ours.iter().try_for_each(|socket| SockRef::from(*socket).set_reuse_port(shared));
-    let listening = share(true).and_then(|()| listen_with(addr, transparent, backlog, true));
+    let shares = |socket: &Socket| prepare(socket).and_then(|()| socket.set_reuse_port(true));
+    let listening = share(true).and_then(|()| listen_prepared(addr, transparent, backlog, shares));
     share(false)?;
     let listening = listening?;
     SockRef::from(&listening).set_reuse_port(false)?;
     Ok(listening)
-}
-
-fn listen_with(addr: SocketAddr, transparent: bool, backlog: u32, shared: bool) -> io::Result<TcpListener> {
-    let socket = socket_for(addr, transparent)?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&addr.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    TcpListener::from_std(socket.into())
 }
 
 /// Takes a connection that waits at `listener`; neither it nor a runtime knows of the other yet.
@@ -115,6 +125,8 @@ fn socket_for(addr: SocketAddr, transparent: bool) -> io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Deref as _;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -134,6 +146,20 @@ mod tests {
         let from = "127.0.0.7".parse().unwrap();
         let dialled = dial(listener.local_addr().unwrap(), Some((from, None)), false, SECOND).await.unwrap();
         assert_eq!(dialled.local_addr().unwrap().ip(), from);
+    }
+
+    #[tokio::test]
+    async fn options_are_set_before_anybody_can_connect() {
+        let listening = |socket: &Socket| rustix::net::sockopt::socket_acceptconn(socket).unwrap();
+        let mut was_listening = None;
+        let prepare = |socket: &Socket| {
+            was_listening = Some(listening(socket));
+            Ok(())
+        };
+        let listener = listen_prepared("127.0.0.1:0".parse().unwrap(), false, 8, prepare).unwrap();
+        assert_eq!((was_listening, listening(SockRef::from(&listener).deref())), (Some(false), true));
+        let fails = listen_prepared("127.0.0.1:0".parse().unwrap(), false, 8, |_| Err(io::ErrorKind::Other.into()));
+        assert_eq!(fails.unwrap_err().kind(), io::ErrorKind::Other);
     }
 
     #[tokio::test]

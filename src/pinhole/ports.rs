@@ -28,7 +28,7 @@ use self::recent::RecentPorts;
 use self::search::Search;
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
-use crate::net::{accept, listen, prepare_data, reset_on_close};
+use crate::net::{accept, listen_prepared, prepare_data, reset_on_close};
 use crate::policy::Proxies;
 use crate::session::PinholeId;
 
@@ -245,9 +245,10 @@ impl Table {
                     Socket::None => None,
                     Socket::Plain | Socket::Transparent => {
                         let transparent = key.socket == Socket::Transparent;
-                        let listener = listen(SocketAddr::new(key.ip, key.port), transparent, BACKLOG)?;
-                        // So is whoever comes, until its transfer has ended in order.
-                        reset_on_close(&listener, true)?;
+                        // Whoever comes is reset, until its transfer has ended in order.
+                        let resets = |socket: &_| reset_on_close(socket, true);
+                        let at = SocketAddr::new(key.ip, key.port);
+                        let listener = listen_prepared(at, transparent, BACKLOG, resets)?;
                         let acceptor = tokio::spawn(accept_all(Arc::downgrade(shared), key, serial)).abort_handle();
                         Some(Listening { listener, acceptor })
                     }

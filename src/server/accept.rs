@@ -135,14 +135,14 @@ const fn is_tproxy(listener: &Listener) -> bool {
 /// may be in the way, as `0.0.0.0:21` is of `192.0.2.1:21`.
 fn bind(listener: &Listener, going: &[&Socket], threads: usize) -> Result<(Socket, Vec<Socket>), StartError> {
     let (at, transparent) = (listener.bind, is_tproxy(listener));
-    let listening = match net::listen(at, transparent, net::CONTROL_BACKLOG) {
+    let prepare = |socket: &_| net::prepare_control(socket);
+    let listening = match net::listen_prepared(at, transparent, net::CONTROL_BACKLOG, prepare) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && !going.is_empty() => {
-            net::listen_in_place_of(going, at, transparent, net::CONTROL_BACKLOG)
+            net::listen_in_place_of(going, at, transparent, net::CONTROL_BACKLOG, prepare)
         }
         listening => listening,
     };
     let ready = listening.and_then(|socket| {
-        net::prepare_control(&socket)?;
         let socket = socket.into_std()?;
         let for_threads: io::Result<Vec<Socket>> = (0..threads).map(|_| socket.try_clone()).collect();
         Ok((socket, for_threads?))
