@@ -95,7 +95,23 @@ pub async fn dial(
     transparent: bool,
     timeout: Duration,
 ) -> io::Result<TcpStream> {
+    dial_prepared(to, from, transparent, timeout, |_| Ok(())).await
+}
+
+/// The same with options, set before the peer can answer: they hold also where nobody waits for it any more then.
+///
+/// # Errors
+///
+/// As [`dial`], and what `prepare` says.
+pub async fn dial_prepared(
+    to: SocketAddr,
+    from: Option<(IpAddr, Option<u16>)>,
+    transparent: bool,
+    timeout: Duration,
+    prepare: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<TcpStream> {
     let socket = socket_for(to, transparent)?;
+    prepare(&socket)?;
     if let Some((ip, port)) = from {
         if port.is_none() {
             // The kernel chooses the port at connect(2): it need only differ from those used towards the same peer.

@@ -28,6 +28,8 @@ pub(super) struct Connection {
     since: Instant,
     /// What the server has sent was written to the client.
     pub(super) delivered: bool,
+    /// The server has said that there is none.
+    denied: bool,
     places: Places,
 }
 
@@ -122,6 +124,7 @@ impl Data {
             until: Some(now + timeout),
             since: now,
             delivered: false,
+            denied: false,
             places,
         });
     }
@@ -151,17 +154,27 @@ impl Data {
         self.working()?.excuse.as_deref()
     }
 
-    /// The peer came.
-    pub(super) fn started(&mut self, id: PinholeId) {
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+    /// The peer came; false where the server has said since that there is no connection.
+    pub(super) fn started(&mut self, id: PinholeId) -> bool {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return true };
+        if !connection.denied {
             connection.until = None;
         }
+        !connection.denied
+    }
+
+    /// The server says that there is no such connection (425). Whether there is one.
+    fn deny(&mut self, id: PinholeId) -> bool {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return false };
+        connection.denied = true;
+        connection.until.is_none()
     }
 
     /// A transfer command came: what was negotiated for it.
     fn begin_transfer(&mut self, now: Instant, way: Way, command: &[u8], rule: &str) -> Option<PinholeId> {
         let armed = self.armed.take();
-        let connection = self.connections.iter().find(|connection| Some(connection.id) == armed)?;
+        let connection = self.connections.iter_mut().find(|connection| Some(connection.id) == armed)?;
+        connection.denied = false;
         let Connection { id, modes, carrier, .. } = *connection;
         let rule = rule.to_owned();
         self.running.push(Running {
@@ -306,7 +319,12 @@ impl Session {
         running.ending.reply = Some((code.number(), code.is_success()));
         let refused = !code.is_success() && !running.ending.begun;
         let id = running.id;
-        if refused && self.data.is_known(id) && self.data.armed.is_none() {
+        if code.number() == 425 && self.data.deny(id) {
+            // It stands here, and not at the server: that has closed its port at the moment in which we came, and its
+            // kernel may have forgotten us without a word.
+            self.data.forget(id);
+            self.close_pinhole(id);
+        } else if refused && self.data.is_known(id) && self.data.armed.is_none() {
             // It moved nothing, so what was negotiated still stands for another try.
             self.data.armed = Some(id);
         }

@@ -288,7 +288,9 @@ impl Session {
             }
             Input::PinholeFailed { id, refusal } => self.pinhole_failed(now, id, refusal),
             Input::DataStarted(id) => {
-                self.data.started(id);
+                if !self.data.started(id) {
+                    self.close_all(now, vec![id]);
+                }
                 self.hold_on(now);
                 self.release_if_due(now);
             }

@@ -164,3 +164,21 @@ fn the_end_of_a_download_does_not_wait_for_its_connection_to_close() {
     drop(theirs);
     assert!(all_of(ours).is_empty());
 }
+
+/// The gate's connection to the server may stand for the gate alone: a server that closes its port may forget those who
+/// wait there without a word.
+#[test]
+fn a_server_that_has_no_connection_leaves_none_to_the_client() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let (port, data) = client.passive(&mut server);
+    let ours = dial(CLIENT, port).unwrap();
+    let theirs = accept(&data);
+    client.say("RETR file");
+    server.expect("RETR file");
+    server.say("425 Nobody came");
+    client.expect("425 Nobody came");
+    assert_reset(ours);
+    assert_reset(theirs);
+    gate.logged(&["event=\"transfer\"", "outcome=\"refused_by_server\""]);
+}

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::addr::Side;
-use crate::net::{dial, prepare_data, proxy_header, reset_on_close};
+use crate::net::{dial_prepared, prepare_data, proxy_header, reset_on_close};
 use crate::pinhole::Shared;
 use crate::pinhole::orders::Ordered;
 use crate::pinhole::ports::{Arrival, Arrived};
@@ -114,10 +114,9 @@ async fn stand(approach: Approach, side: Side, shared: &Shared) -> Result<Arrive
         Approach::Arrives(arrival) => arrival.await.map_err(|_| NotJoined::Closed),
         Approach::Dialled { to, from, transparent, introduction } => {
             let dialled = async {
-                let mut stream = dial(to, Some(from), transparent, shared.connect_timeout).await?;
                 // Nothing but an orderly end is to look like one.
-                reset_on_close(&stream, true)?;
-                prepare_data(&stream)?;
+                let resets = |socket: &_| reset_on_close(socket, true).and_then(|()| prepare_data(socket));
+                let mut stream = dial_prepared(to, Some(from), transparent, shared.connect_timeout, resets).await?;
                 if let Some(Introduction { version, client, front }) = introduction {
                     // It is the first to be sent, so there is room for it.
                     stream.write_all(&proxy_header::write(version, client, front)).await?;
