@@ -35,24 +35,21 @@ impl Driver {
     }
 
     /// Opens a pinhole; `None` where the datapath answers later.
-    pub(super) fn open(&mut self, pinhole: &Pinhole) -> Option<Input> {
+    pub(super) fn try_open(&mut self, pinhole: &Pinhole) -> Result<Option<Input>, OpenError> {
         let id = pinhole.id;
         let further = if self.guards.is_empty() { None } else { self.presence.place.further_data(Instant::now()) };
         if further.is_none() && !self.guards.is_empty() {
-            return Some(Input::PinholeFailed { id, refusal: Refusal::TooManyConnections });
+            return Ok(Some(Input::PinholeFailed { id, refusal: Refusal::TooManyConnections }));
         }
         let terms = self.terms();
         let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
-        match self.context.datapaths.open(pinhole, &self.bindings, terms, sender.clone()) {
-            Ok(opened) => {
-                opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
-                self.guards.insert(id, Held { pinhole: opened.guard, _further: further });
-                let carrier = opened.carrier;
-                let [client_port, server_port] = opened.ports?;
-                Some(Input::PinholeOpened { id, client_port, server_port, carrier })
-            }
-            Err(error) => Some(Input::PinholeFailed { id, refusal: refusal(&error) }),
-        }
+        let opened = self.context.datapaths.open(pinhole, &self.bindings, terms, sender.clone())?;
+        opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
+        self.guards.insert(id, Held { pinhole: opened.guard, _further: further });
+        let carrier = opened.carrier;
+        let answer =
+            |[client_port, server_port]: [_; 2]| Input::PinholeOpened { id, client_port, server_port, carrier };
+        Ok(opened.ports.map(answer))
     }
 
     pub(super) fn data_event(&mut self, event: DataEvent) {
@@ -86,6 +83,7 @@ impl Driver {
 
     /// Closes a pinhole, if it is not closed already.
     pub(super) fn forget(&mut self, id: PinholeId) {
+        self.dequeue(id);
         drop(self.guards.remove(&id));
         // A connection that moves still has its end to tell.
         if self.guards.is_empty() && !self.session.is_transferring() {
@@ -120,7 +118,7 @@ pub(super) async fn next_event(data: &mut Option<DataChannel>) -> DataEvent {
     }
 }
 
-fn refusal(error: &OpenError) -> Refusal {
+pub(super) fn refusal(error: &OpenError) -> Refusal {
     match error {
         OpenError::RangeFull { .. } => Refusal::RangeFull,
         OpenError::InUse { .. } => Refusal::PortsTaken,

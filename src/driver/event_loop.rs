@@ -9,6 +9,7 @@ use super::Driver;
 use super::budget::Budget;
 use super::data::next_event;
 use super::peer::Heard;
+use super::turn::next_turn;
 use crate::addr::Side;
 use crate::pinhole::DataEvent;
 use crate::session::{Input, Session};
@@ -16,6 +17,8 @@ use crate::session::{Input, Session};
 /// What the driver waited for.
 enum Woken {
     Data(DataEvent),
+    /// There may be a port for the pinhole that waits for one.
+    Port,
     Orders,
     Heard(Side, Heard),
     Timeout,
@@ -46,6 +49,7 @@ impl Driver {
             is_silent = hears_server && matches!(woken, Woken::Timeout);
             match woken {
                 Woken::Data(event) => self.data_event(event),
+                Woken::Port => self.open_queued(),
                 Woken::Orders => self.obey(),
                 // Seen to above.
                 Woken::Timeout | Woken::Heard(_, Heard::Progress) => {}
@@ -133,6 +137,7 @@ impl Driver {
             }
             // Ahead of lines, so that a connection that came is known before what is said about it.
             event = next_event(&mut self.data) => Woken::Data(event),
+            () = next_turn(&mut self.queued) => Woken::Port,
             heard = self.server.hear(hear_server) => Woken::Heard(Side::Server, heard),
             heard = self.client.hear(hear_client) => Woken::Heard(Side::Client, heard),
             () = ring(alarm, timeout) => Woken::Timeout,

@@ -9,6 +9,7 @@ mod memory;
 mod origin;
 mod peer;
 mod route;
+mod turn;
 mod unreachable;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use data::{DataChannel, Held, next_data_event};
 pub use memory::Memory;
 use peer::Peer;
 pub use route::{Standing, receive, turn_away};
+use turn::Queued;
 
 /// How long the last line may take to reach a peer, and the peer to close.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -122,6 +124,7 @@ fn drive(context: Context, listener: Arc<Listener>, routed: route::Routed) -> Pi
         context,
         guards: HashMap::new(),
         data: None,
+        queued: None,
         pace: None,
         held_back: [false; 2],
         log,
@@ -141,6 +144,8 @@ struct Driver {
     guards: HashMap<PinholeId, Held>,
     /// What the datapath tells; there while there are pinholes, for a channel has a buffer.
     data: Option<DataChannel>,
+    /// The pinhole that waits for a port.
+    queued: Option<Box<Queued>>,
     /// What is left of the session's own rates, once it has had any.
     pace: Option<Arc<[SharedBucket; 2]>>,
     /// Whether it was told that transfers are held back, up and down.
@@ -191,7 +196,7 @@ impl Driver {
                 }
                 Action::OpenPinhole(pinhole) => {
                     debug_assert!(self.session.poll_action().is_none(), "an answer is awaited after the last action");
-                    if let Some(answer) = self.open(&pinhole) {
+                    if let Some(answer) = self.open(pinhole) {
                         self.session.handle(Instant::now(), answer);
                     }
                 }

@@ -32,6 +32,7 @@ use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyHalfOpen, Why
 use kernel::Kernel;
 use orders::Orderer;
 use pipes::PipePool;
+pub use ports::Turn;
 use ports::{Ports, Reservation, Socket, Wanted};
 use relay::{Approach, Job};
 
@@ -165,6 +166,12 @@ impl Datapaths {
         if let Some(Ok(kernel)) = self.kernel.get() {
             kernel.hear();
         }
+    }
+
+    /// Waits until there may be a port for a connection of this peer, where none was free; `None` where too many wait already.
+    #[must_use]
+    pub fn wait_for_port(&self, from: IpAddr) -> Option<Turn> {
+        self.relay.shared.ports.wait(from)
     }
 
     /// Opens `pinhole` by the datapath that its rule names, or by the one that fits and can keep to `terms`; what happens is told through

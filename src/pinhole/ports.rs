@@ -6,6 +6,7 @@
 mod brought;
 mod recent;
 mod search;
+mod turns;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -26,6 +27,8 @@ use tokio::task::AbortHandle;
 use self::brought::{Bringer, Peer, Place, Readers};
 use self::recent::RecentPorts;
 use self::search::Search;
+pub use self::turns::Turn;
+use self::turns::{InUse, Turns};
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
 use crate::net::{accept, listen_prepared, prepare_data, reset_on_close};
@@ -106,11 +109,13 @@ pub(super) struct Ports(Arc<Shared>);
 struct Shared {
     tables: [Arc<Mutex<Table>>; TABLES],
     recent: Mutex<RecentPorts>,
+    turns: Arc<Turns>,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self(Arc::new(Shared { tables: std::array::from_fn(|_| Arc::default()), recent: Mutex::default() }))
+        let tables = std::array::from_fn(|_| Arc::default());
+        Self(Arc::new(Shared { tables, recent: Mutex::default(), turns: Arc::default() }))
     }
 }
 
@@ -150,6 +155,8 @@ struct Waiting {
     proxies: Option<Proxies>,
     events: UnboundedSender<DataEvent>,
     taker: Taker,
+    /// While the port waits for this peer.
+    _in_use: Option<InUse>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -171,7 +178,7 @@ impl Ports {
         let (arrived, arrival) = oneshot::channel();
         let taker = Taker::Relay(arrived);
         let proxies = wanted.proxies.cloned();
-        let waiting = Waiting { serial: 0, id, strangers: 0, proxies, events: events.clone(), taker };
+        let waiting = Waiting { serial: 0, id, strangers: 0, proxies, events: events.clone(), taker, _in_use: None };
         Ok((self.take(wanted, waiting, skipped)?, arrival))
     }
 
@@ -184,7 +191,8 @@ impl Ports {
         skipped: &mut Vec<u16>,
     ) -> Result<Reservation, OpenError> {
         let taker = Taker::Kernel;
-        let waiting = Waiting { serial: 0, id, strangers: 0, proxies: None, events: events.clone(), taker };
+        let events = events.clone();
+        let waiting = Waiting { serial: 0, id, strangers: 0, proxies: None, events, taker, _in_use: None };
         self.take(wanted, waiting, skipped)
     }
 
@@ -210,6 +218,11 @@ impl Ports {
         } else {
             OpenError::RangeFull { ports: wanted.ports.clone(), for_peer: from }
         })
+    }
+
+    /// Waits for a port of this peer's to be free; `None` where too many wait already.
+    pub(super) fn wait(&self, from: IpAddr) -> Option<Turn> {
+        self.0.turns.wait(from.to_canonical())
     }
 
     fn table_of(&self, port: u16) -> &Arc<Mutex<Table>> {

@@ -181,3 +181,48 @@ fn the_gate_is_not_led_to_itself() {
     let _theirs = dial(SERVER, port).unwrap();
     accept(&data);
 }
+
+/// Each waits for a millisecond: a range that is full now is not for long.
+#[test]
+fn more_sessions_of_a_client_than_ports_wait_for_each_other() {
+    let gate = Gate::start();
+    assert_eq!(gate.rules.inbound.clone().count(), 5);
+    let sessions: Vec<_> = (0..12).map(|_| gate.session()).collect();
+    let work = |(mut client, mut server): (Talk, Talk)| {
+        move || {
+            for _ in 0..50 {
+                let (mut ours, theirs) = client.transfer(&mut server, "STOR file");
+                ours.write_all(b"a small file").unwrap();
+                drop(ours);
+                assert_eq!(all_of(theirs), b"a small file");
+                client.complete(&mut server);
+            }
+        }
+    };
+    let threads: Vec<_> = sessions.into_iter().map(|session| std::thread::spawn(work(session))).collect();
+    let failed = threads.into_iter().filter_map(|thread| thread.join().err()).count();
+    assert_eq!(failed, 0, "sessions out of twelve");
+    assert_eq!(gate.count("outcome=\"ended\""), 600);
+    assert_eq!(gate.count("range_full"), 0);
+}
+
+/// A range that stays full is refused, and the session goes on; nothing is opened for a client that has gone meanwhile.
+#[test]
+fn a_range_that_stays_full_is_refused() {
+    let gate = Gate::start();
+    let mut sessions: Vec<_> = (0..7).map(|_| gate.session()).collect();
+    let (mut client, mut server) = sessions.pop().unwrap();
+    let (mut leaving, mut its) = sessions.pop().unwrap();
+    let held: Vec<_> = sessions.iter_mut().map(|(client, server)| client.passive(server)).collect();
+    for (client, server) in [(&mut client, &mut server), (&mut leaving, &mut its)] {
+        client.say("PASV");
+        server.expect("PASV");
+        server.say(&told_227(SERVER, 50_000));
+    }
+    drop(leaving);
+    client.expect_code("425");
+    gate.logged(&["event=\"refused\"", "reason=\"range_full\""]);
+    client.noop_with(&mut server);
+    drop((held, sessions, its));
+    gate.wait_all_closed();
+}

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::brought::Peer;
+use super::turns::InUse;
 use super::{Key, Ports, Reservation, Waiting, Wanted, lock};
 use crate::pinhole::OpenError;
 
@@ -85,7 +86,8 @@ impl Search<'_> {
                 if let Some(port) = table.ports.get_mut(&key)
                     && let Some(waiting) = self.waiting.take()
                 {
-                    port.waiting.insert(self.from, Waiting { serial, ..waiting });
+                    let in_use = InUse { turns: Arc::clone(&self.ports.0.turns), from: self.from };
+                    port.waiting.insert(self.from, Waiting { serial, _in_use: Some(in_use), ..waiting });
                 }
                 drop(table);
                 self.ports.recent().give((at, self.from), ranges, place);
