@@ -46,3 +46,24 @@ fn nothing_is_left(stage: &Stage) {
     let gone = poll(Duration::from_secs(10), || (stage.elements() == 0).then_some(()));
     assert!(gone.is_some(), "{} elements are left", stage.elements());
 }
+
+/// Two ports, and more sessions of the client: each waits for a moment.
+#[test]
+fn more_sessions_of_a_client_than_ports_wait_for_each_other() {
+    let stage = Stage::new();
+    let sessions: Vec<_> = (0..6).map(|_| stage.session()).collect();
+    std::thread::scope(|scope| {
+        for (mut client, mut server) in sessions {
+            let stage = &stage;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let (ours, theirs) = stage.transfer(&mut client, &mut server, "RETR file");
+                    carries(theirs, ours, b"a small file");
+                    complete(&mut client, &mut server);
+                }
+            });
+        }
+    });
+    stage.logged(&["event=\"transfer\"", "datapath=\"kernel\""]);
+    assert!(!stage.gate().log().contains("range_full"));
+}
