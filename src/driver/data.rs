@@ -17,6 +17,7 @@ pub(super) type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::Unbounded
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) pinhole: PinholeGuard,
+    carrier: Carrier,
     /// Where it is not the session's only one.
     _further: Option<FurtherData>,
 }
@@ -43,10 +44,12 @@ impl Driver {
         }
         let terms = self.terms();
         let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
-        let opened = self.context.datapaths.open(pinhole, &self.bindings, terms, sender.clone())?;
+        let now = Instant::now();
+        let dials_first = pinhole.has_other && !self.context.memory.is_reached(self.session.ends().server, now);
+        let opened = self.context.datapaths.open(pinhole, dials_first, &self.bindings, terms, sender.clone())?;
         opened.skipped.iter().for_each(|port| self.log.event(&Event::PortTaken(*port)));
-        self.guards.insert(id, Held { pinhole: opened.guard, _further: further });
         let carrier = opened.carrier;
+        self.guards.insert(id, Held { pinhole: opened.guard, carrier, _further: further });
         let answer =
             |[client_port, server_port]: [_; 2]| Input::PinholeOpened { id, client_port, server_port, carrier };
         Ok(opened.ports.map(answer))
@@ -55,7 +58,15 @@ impl Driver {
     pub(super) fn data_event(&mut self, event: DataEvent) {
         let input = match event {
             DataEvent::Opened { id, client_port, server_port } => {
-                Input::PinholeOpened { id, client_port, server_port, carrier: Carrier::Kernel }
+                let Some(carrier) = self.guards.get(&id).map(|held| held.carrier) else { return };
+                if matches!(carrier, Carrier::Relay(_)) {
+                    self.context.memory.reached(self.session.ends().server, Instant::now());
+                }
+                Input::PinholeOpened { id, client_port, server_port, carrier }
+            }
+            DataEvent::ServerClosed { id, error } => {
+                self.forget(id);
+                Input::PinholeFailed { id, refusal: Refusal::ServerPortClosed(error) }
             }
             DataEvent::NotOpened { id, error } => {
                 self.session

@@ -76,6 +76,13 @@ pub enum DataEvent {
         /// What the kernel said.
         error: std::io::ErrorKind,
     },
+    /// It does not, for the server's port that was to be tried first is closed.
+    ServerClosed {
+        /// The pinhole.
+        id: PinholeId,
+        /// What the kernel said.
+        error: std::io::ErrorKind,
+    },
     /// Both legs stand, and bytes may move. At most once.
     Started {
         /// The pinhole, used up now.
@@ -175,7 +182,9 @@ impl Datapaths {
     }
 
     /// Opens `pinhole` by the datapath that its rule names, or by the one that fits and can keep to `terms`; what happens is told through
-    /// `events`. Must be called inside a tokio runtime.
+    /// `events`. Where it `dials_first` the relay connects to the server before it answers: a client that is told of a port
+    /// of ours takes it to be open, and has no way to try another when it finds the server's closed. Through the kernel it
+    /// sees that for itself. Must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
@@ -183,6 +192,7 @@ impl Datapaths {
     pub fn open(
         &self,
         pinhole: &Pinhole,
+        dials_first: bool,
         bindings: &Bindings,
         terms: Terms,
         events: UnboundedSender<DataEvent>,
@@ -208,7 +218,7 @@ impl Datapaths {
             Err(why) if pinhole.datapath == Datapath::Kernel => Err(OpenError::NotByKernel(why)),
             Err(why) => self
                 .relay
-                .open(pinhole, bindings, terms, events)
+                .open(pinhole, dials_first, bindings, terms, events)
                 .map(|opened| Opened { carrier: Carrier::Relay(why), ..opened }),
         }
     }
@@ -253,6 +263,7 @@ impl Relay {
     pub fn open(
         &self,
         pinhole: &Pinhole,
+        dials_first: bool,
         bindings: &Bindings,
         terms: Terms,
         events: UnboundedSender<DataEvent>,
@@ -280,10 +291,12 @@ impl Relay {
         let (alive, closed) = oneshot::channel();
         let (orderer, orders) = Orderer::new();
         let (id, tells) = (pinhole.id, events.clone());
-        let job = Job { id, client, server, orders, terms, events, shared: Arc::clone(&self.shared) };
+        let ports = [client_port.as_ref().map(Reservation::port), server_port.as_ref().map(Reservation::port)];
+        let tells_ports = dials_first.then_some(ports);
+        let job = Job { id, client, server, tells_ports, orders, terms, events, shared: Arc::clone(&self.shared) };
         tokio::spawn(relay::run(job, closed));
         Ok(Opened {
-            ports: Some([client_port.as_ref().map(Reservation::port), server_port.as_ref().map(Reservation::port)]),
+            ports: (!dials_first).then_some(ports),
             guard: PinholeGuard(Held::Relay {
                 _ports: [client_port, server_port],
                 id,

@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub(super) id: PinholeId,
     pub(super) client: Approach,
     pub(super) server: Approach,
+    /// The server is to be connected to before anybody is told of these ports.
+    pub(super) tells_ports: Option<[Option<u16>; 2]>,
     pub(super) orders: Ordered,
     pub(super) terms: Terms,
     pub(super) events: UnboundedSender<DataEvent>,
@@ -34,11 +36,17 @@ pub(super) struct Job {
 
 /// Serves one pinhole. `closed` fails when its guard is gone.
 pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
-    let Job { id, client, server, orders, terms, events, shared } = job;
+    let Job { id, client, mut server, tells_ports, orders, terms, events, shared } = job;
     let joined = tokio::select! {
         biased;
         _ = &mut closed => return,
-        joined = join(client, server, &orders, &shared) => joined,
+        joined = async {
+            if let Some([client_port, server_port]) = tells_ports {
+                server = server.reach(&shared).await?;
+                let _ = events.send(DataEvent::Opened { id, client_port, server_port });
+            }
+            join(client, server, &orders, &shared).await
+        } => joined,
     };
     let end = match joined {
         Ok((client, server, peer)) => {
@@ -55,6 +63,10 @@ pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
                 return;
             }
             end
+        }
+        Err(NotJoined::ServerClosed(error)) => {
+            let _ = events.send(DataEvent::ServerClosed { id, error });
+            return;
         }
         Err(NotJoined::NotReached(side, error)) => {
             DataEnd { to_server: 0, to_client: 0, is_estimate: false, how: HowEnded::NotReached { side, error } }

@@ -76,9 +76,17 @@ impl Lab {
         let binding = LegBinding { listen_at: self.at, transparent: false };
         let id = PinholeId(self.next);
         self.next += 1;
-        let pinhole = Pinhole { id, client, server, datapath: Datapath::Relay, timeout: SOON, introduction: None };
+        let pinhole = Pinhole {
+            id,
+            client,
+            server,
+            datapath: Datapath::Relay,
+            timeout: SOON,
+            introduction: None,
+            has_other: false,
+        };
         let bindings = Bindings { client: binding, server: binding, proxies };
-        self.relay.open(&pinhole, &bindings, self.terms.clone(), self.events.0.clone())
+        self.relay.open(&pinhole, false, &bindings, self.terms.clone(), self.events.0.clone())
     }
 
     /// Passive mode: `from` connects to us, we connect to the server.

@@ -59,13 +59,21 @@ pub(super) struct Request {
     retried: bool,
 }
 
+impl Request {
+    /// In the other notation.
+    fn changed(self) -> Self {
+        Self { extended: !self.extended, retried: true, ..self }
+    }
+}
+
 /// Where the talk about the next data connection stands.
 ///
 ///   server passive: Settled --> Queued --earlier replies ended--> Asked --227, 229--> Opening --opened--> Settled
 ///   server active:  Settled --> Opening --opened--> Offered --200--> Settled
 ///
 /// The client is answered where it ends in Settled. A server that does not know the notation in which it was asked leads
-/// from Asked back to Queued, and from Offered to Offered, once.
+/// from Asked back to Queued, and from Offered to Offered, once; a port that it named by 229 and that is closed leads from
+/// Opening to Queued.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Negotiation {
     #[default]
@@ -225,12 +233,14 @@ impl Session {
     fn in_other_words(&self, request: Request, code: Code) -> Option<Request> {
         // 550: vsftpd's answer to a command that its `cmds_denied` names.
         let unknown = matches!(code.number(), 500 | 501 | 502 | 504 | 522 | 550);
+        (unknown && self.can_change(&request)).then(|| request.changed())
+    }
+
+    /// Whether the server can be asked in the other notation.
+    fn can_change(&self, request: &Request) -> bool {
         // After EPSV ALL the server has been promised that nothing else will come.
         let promised = self.epsv_all && request.server == Mode::Passive;
-        if !unknown || request.retried || promised || self.ends.server.ip().is_ipv6() {
-            return None;
-        }
-        Some(Request { extended: !request.extended, retried: true, ..request })
+        !request.retried && !promised && self.ends.server.ip().is_ipv4()
     }
 
     /// What the server has understood at last is what it is told from now on.
@@ -248,13 +258,19 @@ impl Session {
         self.data.last_id += 1;
         let id = PinholeId(self.data.last_id);
         let introduction = self.introduction(request.wish);
+        // With an introduction the server is told of the client's connection, so that this comes first.
+        let has_other = request.server == Mode::Passive
+            && request.extended
+            && matches!(request.wish, Wish::Connects { .. })
+            && introduction.is_none()
+            && self.can_change(&request);
         let to = match &server {
             Leg::Dial { to, .. } => Some(*to),
             Leg::Listen { .. } => None,
         };
         self.data.negotiation = Negotiation::Opening { id, request, told, to };
         let (datapath, timeout) = (self.rule.datapath, self.rule.pinhole_timeout);
-        self.act(Action::OpenPinhole(Pinhole { id, client, server, datapath, timeout, introduction }));
+        self.act(Action::OpenPinhole(Pinhole { id, client, server, datapath, timeout, introduction, has_other }));
         Ok(())
     }
 
@@ -350,9 +366,12 @@ impl Session {
     }
 
     pub(super) fn pinhole_failed(&mut self, now: Instant, id: PinholeId, refusal: Refusal) {
-        if let Some((request, told, _)) = self.take_opening(id) {
-            self.refuse_held(now, refusal, &request, told.as_deref());
+        let Some((request, told, _)) = self.take_opening(id) else { return };
+        if matches!(refusal, Refusal::ServerPortClosed(_)) && self.can_change(&request) {
+            self.report(Event::Refused { refusal, line: loggable_reply(told.as_deref().unwrap_or_default()) });
+            return self.queue(now, request.changed());
         }
+        self.refuse_held(now, refusal, &request, told.as_deref());
     }
 
     fn take_opening(&mut self, id: PinholeId) -> Option<Opening> {

@@ -25,6 +25,11 @@ pub struct Pinhole {
     pub timeout: Duration,
     /// The PROXY header that the server is sent ahead of everything else, where we dial it.
     pub introduction: Option<Introduction>,
+    /// Whether the server can be asked for another port where this one is closed. A relay that has not found this kind of
+    /// port open before is to connect to it first, and to answer when it has: see [`Refusal::ServerPortClosed`].
+    ///
+    /// [`Refusal::ServerPortClosed`]: super::Refusal::ServerPortClosed
+    pub has_other: bool,
 }
 
 impl Pinhole {

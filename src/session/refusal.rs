@@ -66,6 +66,8 @@ pub enum Refusal {
     NothingNegotiated,
     /// AUTH and what belongs to it.
     Encryption,
+    /// The server's port cannot be connected to, and the client has not been told of one yet.
+    ServerPortClosed(std::io::ErrorKind),
     /// Each port of the range is in use for this peer.
     RangeFull,
     /// The session's earlier data connections have not ended.
@@ -152,6 +154,7 @@ impl Refusal {
             Self::EpsvAll => "epsv_all",
             Self::NothingNegotiated => "nothing_negotiated",
             Self::Encryption => "encryption_not_possible",
+            Self::ServerPortClosed(_) => "server_port_closed",
             Self::RangeFull => "range_full",
             Self::TooManyConnections => "too_many_connections",
             Self::PortsTaken => "ports_taken",
@@ -216,6 +219,7 @@ impl Refusal {
             Self::EpsvAll => "503 After EPSV ALL only EPSV is possible.".into(),
             Self::NothingNegotiated => "425 Send PASV, EPSV, PORT or EPRT first.".into(),
             Self::Encryption => "534 Encryption is not possible here.".into(),
+            Self::ServerPortClosed(_) => "425 Can't open data connection: the server's port is closed.".into(),
             Self::RangeFull | Self::PortsTaken => {
                 "425 Can't open data connection: all ports are in use; try again later.".into()
             }
@@ -302,6 +306,10 @@ impl Refusal {
             Self::EpsvAll => "the client sent EPSV ALL and then another way to negotiate".into(),
             Self::NothingNegotiated => "the client must negotiate a data connection before each transfer".into(),
             Self::Encryption => "let the client log in without TLS: the gate cannot read what is encrypted".into(),
+            Self::ServerPortClosed(error) => format!(
+                "the port that the server names by EPSV cannot be connected to ({error}), so that it is asked by PASV: a firewall \
+                 or NAT between the gate and the server may know PASV alone"
+            ),
             Self::RangeFull => "widen the rule's gate_ports, or shorten pinhole_timeout".into(),
             Self::TooManyConnections => "the client leaves its data connections open: it may hang, or mean harm; one address may use a quarter of the \
                 descriptors that are kept for data for more than one connection in each session"

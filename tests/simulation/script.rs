@@ -3,7 +3,7 @@
 use ftpgate::addr::Side;
 use ftpgate::ftp::line::LineFault;
 use ftpgate::policy::{AtSessionEnd, Decision, Rule, ServerMode};
-use ftpgate::session::{Action, HowEnded, Input};
+use ftpgate::session::{Action, HowEnded, Input, Refusal};
 
 use crate::cast::Cast;
 use crate::show;
@@ -59,6 +59,7 @@ impl Script {
                     |name: &str, port: &Option<u16>| port.map(|port| format!(" {name} {port}")).unwrap_or_default();
                 format!("opened {}{}{}", id.0, port("client", client_port), port("server", server_port))
             }
+            Input::PinholeFailed { id, refusal: Refusal::ServerPortClosed(_) } => format!("unreached {}", id.0),
             Input::PinholeFailed { id, .. } => format!("full {}", id.0),
             Input::DataStarted(id) => format!("started {}", id.0),
             Input::DataEnded(id, end) => format!("ended {} {} {}/{}", id.0, how(end.how), end.to_server, end.to_client),

@@ -110,6 +110,10 @@ impl Player {
             ("opened", [id]) => opened(pinhole(id)?, [None, None]),
             ("opened", [id, "server", port]) => opened(pinhole(id)?, [None, port.parse().ok()]),
             ("full", [id]) => Input::PinholeFailed { id: pinhole(id)?, refusal: Refusal::RangeFull },
+            ("unreached", [id]) => {
+                let refusal = Refusal::ServerPortClosed(std::io::ErrorKind::ConnectionRefused);
+                Input::PinholeFailed { id: pinhole(id)?, refusal }
+            }
             ("started", [id]) => Input::DataStarted(pinhole(id)?),
             ("delivered", [id]) => Input::DataDelivered(pinhole(id)?),
             ("ended", [id, how, bytes]) => Input::DataEnded(pinhole(id)?, data_end(how, bytes)?),

@@ -18,6 +18,8 @@ use crate::session::Introduction;
 pub(in crate::pinhole) enum Approach {
     /// The peer connects to us.
     Arrives(Arrival),
+    /// We have connected to the peer.
+    Stands(Arrived),
     /// We connect to the peer.
     Dialled { to: SocketAddr, from: (IpAddr, Option<u16>), transparent: bool, introduction: Option<Introduction> },
 }
@@ -26,6 +28,8 @@ pub(in crate::pinhole) enum Approach {
 pub(super) enum NotJoined {
     Closed,
     NotReached(Side, io::ErrorKind),
+    /// The server could not be reached, and nobody has been told of a port.
+    ServerClosed(io::ErrorKind),
     /// The client had nothing to get, and was told so.
     Empty,
 }
@@ -38,7 +42,7 @@ pub(super) async fn join(
     shared: &Shared,
 ) -> Result<(TcpStream, TcpStream, SocketAddr), NotJoined> {
     let client_dialled = matches!(client, Approach::Dialled { .. });
-    let server_dialled = matches!(server, Approach::Dialled { .. });
+    let server_dialled = matches!(server, Approach::Dialled { .. } | Approach::Stands(_));
     let (client, server) = match (client_dialled, server_dialled) {
         // The leg that is dialled waits for the other: without a peer there is nobody to dial for.
         (true, false) => {
@@ -63,6 +67,15 @@ pub(super) async fn join(
 }
 
 impl Approach {
+    /// Connects to the server, where that is for us to do.
+    pub(super) async fn reach(self, shared: &Shared) -> Result<Self, NotJoined> {
+        match stand(self, Side::Server, shared).await {
+            Ok(arrived) => Ok(Self::Stands(arrived)),
+            Err(NotJoined::NotReached(_, error)) => Err(NotJoined::ServerClosed(error)),
+            Err(other) => Err(other),
+        }
+    }
+
     /// The server is told of the connection that has come, rather than of the control connection.
     fn on_behalf_of(mut self, client: &Arrived) -> Self {
         if let Self::Dialled { introduction: Some(introduction), .. } = &mut self {
@@ -111,6 +124,7 @@ async fn stand_when(orders: &Ordered, approach: Approach, side: Side, shared: &S
 
 async fn stand(approach: Approach, side: Side, shared: &Shared) -> Result<Arrived, NotJoined> {
     match approach {
+        Approach::Stands(arrived) => Ok(arrived),
         Approach::Arrives(arrival) => arrival.await.map_err(|_| NotJoined::Closed),
         Approach::Dialled { to, from, transparent, introduction } => {
             let dialled = async {
