@@ -104,7 +104,11 @@ impl Datapath {
         let id = pinhole.id;
         let full = (0..2).any(|side| listens[side] && ports[side].is_none());
         if fails || full {
-            let answer = Input::PinholeFailed { id, refusal: Refusal::RangeFull };
+            // The gate would have tried the server's port first.
+            let closed = !full && pinhole.has_other;
+            let refusal =
+                if closed { Refusal::ServerPortClosed(ErrorKind::ConnectionRefused) } else { Refusal::RangeFull };
+            let answer = Input::PinholeFailed { id, refusal };
             return self.answer(id, kernel, answer);
         }
         self.holes.retain(|hole| hole.phase != Phase::Over);

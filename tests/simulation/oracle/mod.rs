@@ -11,7 +11,7 @@ use std::time::Duration;
 use ftpgate::addr::Side;
 use ftpgate::ftp::line::Line;
 use ftpgate::policy::{AtSessionEnd, Rule};
-use ftpgate::session::{Action, CloseReason, Event, HowEnded, Input, PinholeId};
+use ftpgate::session::{Action, CloseReason, Event, HowEnded, Input, PinholeId, Refusal};
 
 use crate::cast::{Cast, Manner};
 use crate::wire::{self, Framed, Framing};
@@ -150,7 +150,11 @@ impl Oracle {
                     hole.state = State::Open;
                 }
             }
-            Input::PinholeFailed { id, .. } => self.holes.retain(|hole| hole.id != *id),
+            Input::PinholeFailed { id, refusal } => {
+                self.holes.retain(|hole| hole.id != *id);
+                // The server is asked once more.
+                self.has_opened &= !matches!(refusal, Refusal::ServerPortClosed(_));
+            }
             Input::DataStarted(id) => {
                 if let Some(hole) = self.hole(*id).filter(|hole| hole.state == State::Open) {
                     hole.state = State::Started;
