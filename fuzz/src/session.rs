@@ -284,6 +284,7 @@ impl World {
             }
             Action::Dial(..)
             | Action::Finish(_)
+            | Action::Prolong(..)
             | Action::Deliver(_)
             | Action::Linger(_)
             | Action::CloseWrite(_)

@@ -210,6 +210,11 @@ impl Driver {
                         held.pinhole.finish();
                     }
                 }
+                Action::Prolong(id, time) => {
+                    if let Some(held) = self.guards.get(&id) {
+                        held.pinhole.prolong(time);
+                    }
+                }
                 Action::Deliver(id) => {
                     if let Some(held) = self.guards.get(&id) {
                         held.pinhole.deliver();

@@ -355,6 +355,13 @@ impl PinholeGuard {
         }
     }
 
+    /// It waits for this long from now on. In the relay it waits until it is closed.
+    pub fn prolong(&self, time: Duration) {
+        if let Held::Kernel { guard } = &self.0 {
+            guard.prolong(time);
+        }
+    }
+
     /// Has [`DataEvent::Delivered`] told once the client was sent what the server has, or either of them does no more for now.
     pub fn deliver(&self) {
         // The kernel holds nothing back, and the session does not ask it.

@@ -54,7 +54,7 @@ pub struct Rule {
 
 impl Rule {
     /// How long a pinhole waits where no rule says.
-    pub const PINHOLE_TIMEOUT: Duration = Duration::from_secs(30);
+    pub const PINHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// A rule for everybody and every server that allows no data connection, with everything else as where nothing is
     /// written.

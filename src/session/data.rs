@@ -26,6 +26,8 @@ pub(super) struct Connection {
     /// Until when it is waited for; `None` once it came.
     pub(super) until: Option<Instant>,
     since: Instant,
+    /// How long it waits: for its transfer to be asked for, and then for the connection.
+    timeout: Duration,
     /// What the server has sent was written to the client.
     pub(super) delivered: bool,
     /// The server has said that there is none.
@@ -123,6 +125,7 @@ impl Data {
             carrier,
             until: Some(now + timeout),
             since: now,
+            timeout,
             delivered: false,
             denied: false,
             places,
@@ -189,6 +192,20 @@ impl Data {
             excuse: None,
         });
         Some(id)
+    }
+
+    /// The time that a transfer takes to begin counts from its command: a server may have to fetch the file from a tape.
+    /// How long its connection is waited for from now on, where that is notably longer than before.
+    fn prolong(&mut self, now: Instant, id: PinholeId) -> Option<Duration> {
+        let connection = self.connections.iter_mut().find(|connection| connection.id == id)?;
+        let (until, timeout) = (connection.until.as_mut()?, connection.timeout);
+        // Refused transfers, one after the other, do not keep it for ever.
+        let new = (now + timeout).min(connection.since + 2 * timeout);
+        if new < *until + timeout / 8 {
+            return None;
+        }
+        *until = new;
+        Some(new.saturating_duration_since(now))
     }
 
     /// The server began the transfer that it works at: 1yz.
@@ -298,6 +315,9 @@ impl Session {
     /// A transfer command came; false where nothing was negotiated for it.
     pub(super) fn begin_transfer(&mut self, now: Instant, way: Way, command: &[u8]) -> bool {
         let Some(id) = self.data.begin_transfer(now, way, command, &self.rule.name) else { return false };
+        if let Some(left) = self.data.prolong(now, id) {
+            self.act(Action::Prolong(id, left));
+        }
         if self.data.both_dialled(id) {
             // Most servers begin only when they are connected to. The client is dialled when there is something for it.
             self.act(Action::Dial(id, Side::Server));

@@ -118,6 +118,8 @@ pub enum Action {
     OpenPinhole(Pinhole),
     /// Dial one leg of a pinhole whose legs are both dialled. That it was done before is no fault.
     Dial(PinholeId, Side),
+    /// A pinhole that waits has this much time from now on: its transfer was asked for.
+    Prolong(PinholeId, Duration),
     /// The server is done and makes no connection, where both sides were to make one: the client's ends in order, empty.
     Finish(PinholeId),
     /// The server says that it has sent all: tell when that has been written to the client, or nothing moves any more.

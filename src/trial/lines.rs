@@ -163,6 +163,7 @@ impl Follower {
                 Action::Report(_)
                 | Action::Dial(..)
                 | Action::Finish(_)
+                | Action::Prolong(..)
                 | Action::Deliver(_)
                 | Action::Linger(_)
                 | Action::ClosePinhole(_)

@@ -226,3 +226,28 @@ fn a_range_that_stays_full_is_refused() {
     drop((held, sessions, its));
     gate.wait_all_closed();
 }
+
+/// Either side may take its time, the client before its command and the server after it.
+#[test]
+fn the_time_of_a_port_counts_from_the_transfer() {
+    let gate = Gate::with(|rules| rules.pinhole_timeout = "2s");
+    let (mut client, mut server) = gate.session();
+    let wait = || std::thread::sleep(std::time::Duration::from_millis(1300));
+    let (port, data) = client.active(&mut server);
+    wait();
+    client.say("RETR tape");
+    server.expect("RETR tape");
+    wait();
+    let mut theirs = dial(SERVER, port).unwrap();
+    let ours = accept(&data);
+    theirs.write_all(b"at last").unwrap();
+    drop(theirs);
+    assert_eq!(all_of(ours), b"at last");
+    client.complete(&mut server);
+    client.passive(&mut server);
+    wait();
+    client.say("RETR tape");
+    server.expect("RETR tape");
+    gate.logged(&["event=\"pinhole_expired\"", "missing=client"]);
+    gate.wait_all_closed();
+}

@@ -65,6 +65,35 @@ fn nobody_is_let_in_after_the_timeout() {
     noop(&mut client, &mut server);
 }
 
+/// Either side may take its time, the client before its command and the server after it.
+#[test]
+fn the_time_counts_from_the_transfer() {
+    let stage = Stage::with(&Wish { timeout: "2s", ..Wish::default() });
+    let (mut client, mut server) = stage.session();
+    let wait = || std::thread::sleep(Duration::from_millis(1300));
+    let (at, data) = stage.active(&mut client, &mut server);
+    wait();
+    client.say("RETR tape");
+    server.expect("RETR tape");
+    wait();
+    let theirs = stage.dial_back(at).unwrap();
+    server.say("150 Found it");
+    client.expect("150 Found it");
+    carries(theirs, accept(&data), b"at last");
+    complete(&mut client, &mut server);
+    // It is used up all the same.
+    stage.assert_shut(&stage.net.server, stage.server_ip(), at);
+    nobody_came_to(&data);
+    stage.logged(&["event=\"transfer\"", "outcome=\"ended\"", "datapath=\"kernel\""]);
+    let (at, data) = stage.passive(&mut client, &mut server);
+    wait();
+    client.say("RETR tape");
+    server.expect("RETR tape");
+    stage.logged(&["event=\"pinhole_expired\"", "missing=client"]);
+    stage.assert_shut(&stage.net.client, stage.client_ip(), at);
+    nobody_came_to(&data);
+}
+
 /// The timeout is the kernel's too: a gate that hangs leaves nothing open for longer.
 #[test]
 fn the_timeout_needs_no_gate() {

@@ -274,7 +274,7 @@ impl<'a> World<'a> {
             Action::Finish(id) => self.path.finish(id),
             Action::Deliver(id) => self.path.deliver(id),
             // Nothing here stands still for long.
-            Action::Linger(_) => {}
+            Action::Linger(_) | Action::Prolong(..) => {}
             Action::ClosePinhole(id) => self.path.close(id),
             Action::CloseWrite(Side::Server) => self.server.deaf = true,
             Action::CloseWrite(Side::Client) | Action::Remember(_) | Action::Report(_) | Action::Close(_) => {}

@@ -16,6 +16,7 @@ pub(super) fn action(action: &Action) -> Option<String> {
         }
         Action::Dial(id, side) => format!("dial {} {side}", id.0),
         Action::Finish(id) => format!("finish {}", id.0),
+        Action::Prolong(id, time) => format!("prolong {} {}s", id.0, time.as_secs()),
         Action::Deliver(id) => format!("deliver {}", id.0),
         Action::Linger(id) => format!("linger {}", id.0),
         Action::ClosePinhole(id) => format!("close {}", id.0),

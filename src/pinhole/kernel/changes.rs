@@ -71,8 +71,11 @@ impl Changes {
             let (changes, answers): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.lock_queue()).into_iter().unzip();
             let results = nftables.apply(&changes);
             drop(nftables);
-            for (answer, result) in answers.into_iter().zip(results) {
+            for ((answer, change), result) in answers.into_iter().zip(&changes).zip(results) {
                 match (answer, result) {
+                    // Somebody has used it, or its time was over.
+                    (None, Err(error))
+                        if matches!(change, Change::Prolong(..)) && error.kind() == io::ErrorKind::NotFound => {}
                     (Some(answer), result) => answer.tell(result),
                     (None, Ok(())) => {}
                     // Another pinhole is at the same place already.

@@ -85,6 +85,8 @@ impl Passage {
 pub(super) enum Change {
     /// The pinhole stands for this long.
     Open(Passage, Duration),
+    /// It stands for this long from now on, if nobody has used it.
+    Prolong(Passage, Duration),
     /// It does not any more.
     Close(Passage),
 }
@@ -137,18 +139,26 @@ const LINGERS: Duration = Duration::from_secs(1);
 impl Elements<'_> {
     pub(super) fn change(&mut self, change: &Change) {
         match (change, self.removal) {
-            (Change::Open(passage, lifetime), _) => {
-                // The permission ends first: nobody is let in who is then led nowhere.
-                for set in Set::ALL {
-                    let is_permission = matches!(set, Set::Unused | Set::Syns);
-                    self.add(set, passage, if is_permission { *lifetime } else { *lifetime + LINGERS });
-                }
+            (Change::Open(passage, lifetime), _) => self.open(passage, *lifetime),
+            (Change::Prolong(passage, lifetime), _) => {
+                // Few kernels can change the lifetime of an element. A used one is gone, and with it this whole transaction.
+                let sets = Set::ALL.into_iter().filter(|set| passage.data_in(*set).is_some());
+                sets.for_each(|set| self.delete(set, passage));
+                self.open(passage, *lifetime);
             }
             (Change::Close(passage), Removal::Destroy) => {
                 let sets = Set::ALL.into_iter().filter(|set| passage.data_in(*set).is_some());
                 sets.for_each(|set| self.name(DESTROY_ELEMENTS, set, passage));
             }
             (Change::Close(_), Removal::Delete) => {}
+        }
+    }
+
+    fn open(&mut self, passage: &Passage, lifetime: Duration) {
+        // The permission ends first: nobody is let in who is then led nowhere.
+        for set in Set::ALL {
+            let is_permission = matches!(set, Set::Unused | Set::Syns);
+            self.add(set, passage, if is_permission { lifetime } else { lifetime + LINGERS });
         }
     }
 

@@ -295,6 +295,11 @@ impl Flows {
         orphans.into_iter().map(end).collect()
     }
 
+    /// This pinhole, if nobody has used it.
+    pub(super) fn waiting(&self, serial: Serial) -> Option<Passage> {
+        self.lives.get(&serial).filter(|life| life.stage == Stage::Waiting).map(|life| life.passage)
+    }
+
     /// No control connection watches over this one any more.
     pub(super) fn linger(&mut self, now: Instant, serial: Serial) {
         if self.lives.contains_key(&serial) {

@@ -373,6 +373,16 @@ pub(super) struct Guard {
 }
 
 impl Guard {
+    /// The pinhole waits for this long from now on, where nobody has come.
+    pub(super) fn prolong(&self, time: Duration) {
+        // Somebody may have come that is not known of.
+        self.shared.hear();
+        let passage = self.shared.flows().waiting(self.serial);
+        if let Some(passage) = passage {
+            self.shared.changes.make(Change::Prolong(passage, time), None);
+        }
+    }
+
     /// No control connection watches over the connection any more.
     pub(super) fn linger(&self) {
         self.shared.flows().linger(Instant::now(), self.serial);

@@ -321,6 +321,25 @@ mod tests {
     }
 
     #[test]
+    fn an_unused_pinhole_is_prolonged_and_a_used_one_is_not() {
+        for removal in [Removal::Destroy, Removal::Delete] {
+            apart(move || {
+                let (mut nftables, passage) = (with(removal), passage(Family::V4, 10_001, 5000));
+                let short = Duration::from_millis(300);
+                all_well(&nftables.apply(&[Change::Open(passage, short)]));
+                all_well(&nftables.apply(&[Change::Prolong(passage, LONG)]));
+                std::thread::sleep(2 * short);
+                assert!(nftables.holds(Set::Unused, &passage).unwrap());
+                nftables.transact(|elements| elements.delete(Set::Unused, &passage)).unwrap();
+                let results = nftables.apply(&[Change::Prolong(passage, LONG)]);
+                assert_eq!(results[0].as_ref().unwrap_err().kind(), io::ErrorKind::NotFound);
+                assert!(!nftables.holds(Set::Unused, &passage).unwrap());
+                all_well(&nftables.apply(&[Change::Close(passage)]));
+            });
+        }
+    }
+
+    #[test]
     fn many_changes_are_few_transactions() {
         apart(|| {
             let mut nftables = Nftables::start().unwrap();

@@ -184,7 +184,8 @@ pub struct Rule {
     /// Who moves the bytes of data connections.
     #[serde(default)]
     pub datapath: Written<Word<Datapath>>,
-    /// How long a data connection is waited for (default 30s).
+    /// How long a data connection is waited for: from the answer to PASV, PORT and their like until its transfer is asked
+    /// for, and then as long for the connection (default 60s, as servers do).
     #[serde(default)]
     pub pinhole_timeout: Written<Duration>,
     /// What becomes of a transfer that runs when its session ends.

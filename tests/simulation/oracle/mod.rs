@@ -247,7 +247,7 @@ impl Oracle {
                 let both = self.holes.iter().any(|hole| hole.id == *id && hole.listens == [true, true]);
                 if both { Ok(()) } else { no("Finish for a pinhole whose legs are not both listened for") }
             }
-            Action::Deliver(id) | Action::Linger(id) => {
+            Action::Deliver(id) | Action::Linger(id) | Action::Prolong(id, _) => {
                 let is_open = |hole: &&mut Known| matches!(hole.state, State::Open | State::Started);
                 if self.hole(*id).filter(is_open).is_some() { Ok(()) } else { no("a pinhole that is not open is told") }
             }
