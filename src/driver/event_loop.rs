@@ -35,7 +35,7 @@ impl Driver {
         self.act();
         while self.closed.is_none() {
             self.feed_lines(&mut budget);
-            self.flush();
+            self.flush(!budget.has_lines());
             // Where the budget is spent, lines may be left that were read. Deadlines come before waiting: a peer that always
             // has something to say must not put them off.
             if budget.yield_if_spent().await || self.closed.is_some() || self.time_out_if_due(&mut budget, is_silent) {

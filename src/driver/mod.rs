@@ -175,10 +175,11 @@ impl Driver {
         }
     }
 
-    /// Sends what was queued. What fails here fails again when the peer is next waited for, and is noticed then.
-    fn flush(&mut self) {
-        let _ = self.client.flush();
-        let _ = self.server.flush();
+    /// Sends what was queued; there may be more where `lines_left` says so. What fails here fails again when the peer is
+    /// next waited for, and is noticed then.
+    fn flush(&mut self, lines_left: bool) {
+        let _ = self.client.flush_with(lines_left || self.session.is_within_reply());
+        let _ = self.server.flush_with(lines_left);
     }
 
     /// Does what the session asks for; how many logins have failed.

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -43,6 +44,8 @@ pub(super) struct Peer {
     closing: bool,
     /// The connection is lost: nothing is heard from it any more, and nothing is sent.
     lost: bool,
+    /// The kernel holds a part back that was sent, for more was to follow at once.
+    held_back: bool,
 }
 
 /// What came of waiting for a peer.
@@ -77,6 +80,7 @@ impl Peer {
             urgent: false,
             closing: false,
             lost: false,
+            held_back: false,
         }
     }
 
@@ -108,8 +112,8 @@ impl Peer {
     /// Whether more can be queued for this peer. One that does not read what it was sent stops being served.
     pub(super) fn has_room(&mut self) -> bool {
         if self.unsent.len() >= HIGH_WATER {
-            // An error shows again when the peer is next waited for.
-            let _ = self.flush();
+            // An error shows again when the peer is next waited for. More is to be queued now.
+            let _ = self.flush_with(true);
         }
         self.unsent.len() < HIGH_WATER
     }
@@ -129,8 +133,21 @@ impl Peer {
 
     /// Sends what can be sent without waiting.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.flush_with(false)
+    }
+
+    /// The same; where there is `more` to follow at once, the kernel waits for that to fill a segment: 200 ms at most. Many
+    /// small clients take what one read gives them for the whole of a reply.
+    pub(super) fn flush_with(&mut self, more: bool) -> io::Result<()> {
+        let flags = SendFlags::NOSIGNAL | if more { SendFlags::MORE } else { SendFlags::empty() };
+        if self.unsent.is_empty() && !more && std::mem::take(&mut self.held_back) {
+            // Sets nothing that is not set, and sends what is held back.
+            SockRef::from(&self.stream).set_tcp_nodelay(true)?;
+        }
         while !self.unsent.is_empty() {
-            match self.stream.try_write(&self.unsent) {
+            let sent = self.stream.try_io(Interest::WRITABLE, || Ok(send(&self.stream, &self.unsent, flags)?));
+            self.held_back = more;
+            match sent {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The peer may not read for long.

@@ -372,6 +372,12 @@ impl Session {
         self.data.is_busy()
     }
 
+    /// Whether the client has been sent the beginning of a reply, and its end is on its way.
+    #[must_use]
+    pub fn is_within_reply(&self) -> bool {
+        self.cut_reply().is_some()
+    }
+
     fn act(&mut self, action: Action) {
         self.actions.push_back(action);
     }

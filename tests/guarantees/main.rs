@@ -16,6 +16,7 @@ mod proxy;
 mod reload;
 mod rules_file;
 mod sandbox;
+mod segments;
 mod support;
 mod text;
 mod trouble;
