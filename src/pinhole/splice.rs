@@ -65,7 +65,8 @@ impl Pumped {
         self.stir();
     }
 
-    fn stir(&self) {
+    /// Notes that it is not stalled.
+    pub(super) fn stir(&self) {
         self.stirs.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -226,6 +226,26 @@ async fn five_ports_carry_five_transfers_for_each_of_a_hundred_clients() {
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
+/// A pinhole that was used is dropped when its transfer ends: by then another may wait for the same peer at its port.
+#[tokio::test]
+async fn a_pinhole_that_is_dropped_late_takes_no_others_place() {
+    const ONE: (u16, u16) = (21001, 21001);
+    let mut lab = Lab::new();
+    let first = lab.open(local(1), ONE).unwrap();
+    let _moving = lab.connect(local(1), 21001).await.unwrap();
+    let _at_server = timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+    let _second = lab.open(local(1), ONE).unwrap();
+    drop(first);
+    let mut client = lab.connect(local(1), 21001).await.unwrap();
+    let (mut server, _) = timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+    client.write_all(b"the second").await.unwrap();
+    drop(client);
+    assert_eq!(read(&mut server).await, Ok(b"the second".to_vec()));
+    // The port is closed with the last one.
+    let refused = lab.connect(local(1), 21001).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
 #[tokio::test]
 async fn ports_of_other_programs_are_skipped_by_name() {
     let mut lab = Lab::new();

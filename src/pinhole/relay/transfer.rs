@@ -229,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::net::{dial, listen};
+    use crate::pinhole::orders::Orderer;
 
     #[tokio::test]
     async fn the_legs_of_a_transfer_that_lasts_are_probed() {
@@ -241,5 +242,43 @@ mod tests {
         assert_eq!(probed(), [false; 2]);
         let _elapsed = tokio::time::timeout(LASTS * 3 / 2, keep_alive_once_it_lasts(legs)).await;
         assert_eq!(probed(), [true; 2]);
+    }
+
+    const STALL: Duration = Duration::from_secs(8);
+
+    /// Lets a direction stir so many times with pauses between that are shorter than a stall, and much longer together.
+    async fn stir_slowly(way: &Way) {
+        for _ in 0..10 {
+            tokio::time::sleep(STALL * 7 / 8).await;
+            way.pumped.stir();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_are_not_added_up() {
+        for goes_up in [true, false] {
+            let (up, down) = (Way::default(), Way::default());
+            let slow = if goes_up { &up } else { &down };
+            tokio::select! {
+                biased;
+                () = stalled(Some(STALL), &up, &down) => panic!("cut while it moved"),
+                () = stir_slowly(slow) => {}
+            }
+            let quiet = tokio::time::Instant::now();
+            stalled(Some(STALL), &up, &down).await;
+            assert!((STALL..=STALL * 9 / 8).contains(&quiet.elapsed()), "{:?}", quiet.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_watches_over_may_be_slow_but_not_stand_still() {
+        let (up, down) = (Way::default(), Way::default());
+        let (orderer, orders) = Orderer::new();
+        let lingers = || lingered(&orders, &up, &down);
+        assert!(tokio::time::timeout(10 * LINGER, lingers()).await.is_err(), "its session watches over it");
+        orderer.order(|orders| orders.linger = true);
+        assert!(tokio::time::timeout(LINGER * 7 / 8, lingers()).await.is_err());
+        tokio::time::timeout(LINGER * 9 / 8, lingers()).await.unwrap();
+        drop(orderer);
     }
 }
