@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::ftp::line::{Line, LineFault, LineReader};
+use crate::ftp::telnet::IAC;
 use crate::net;
 
 /// Bytes that one read takes at most.
@@ -24,8 +25,6 @@ pub(super) const HIGH_WATER: usize = 2048;
 /// Telnet IP with its Synch: the first three bytes go as urgent data, the mark follows in the stream.
 const INTERRUPT: &[u8] = b"\xff\xf4\xff";
 const DATA_MARK: &[u8] = b"\xf2";
-/// What every Telnet command begins with.
-const IAC: u8 = 0xff;
 
 /// One control connection.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What a command does at the server, as far as its verb tells.
 
 use super::command::{Verb, is_blank, trim_blanks};
-use super::line::without_telnet;
+use super::telnet::readings;
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,7 +133,7 @@ const SHORTEST_BUFFER: usize = 254;
 #[must_use]
 pub fn may_hide_command(line: &[u8]) -> bool {
     let hides = |line: &[u8]| (SHORTEST_BUFFER..line.len()).any(|at| line.get(at..).is_some_and(begins_with_verb));
-    line.len() > SHORTEST_BUFFER && (hides(line) || without_telnet(line).is_some_and(|plain| hides(&plain)))
+    line.len() > SHORTEST_BUFFER && (hides(line) || readings(line).iter().any(|read| hides(read)))
 }
 
 /// Whether text begins with a known verb, as it is or without its quotation marks.

@@ -1,11 +1,13 @@
 //! Bytes of a control connection to lines: framing, Telnet, and bounds.
 //!
-//! What is taken apart here is what goes on to the other side, never the raw bytes: nothing can hide from the parser
-//! in a Telnet sequence and be there for the peer. Segments mean nothing: a line is what ends with LF.
+//! What is taken apart here is what goes on to the other side, never the raw bytes. Segments mean nothing: a line is what
+//! ends with LF.
 
 use std::mem;
 
 use memchr::memchr;
+
+use super::telnet::{Decoded, Decoder, SE, behind_commands};
 
 /// The longest command that is taken, without its end: file names may be long, and in UTF-8 longer.
 pub const MAX_COMMAND: usize = 4096;
@@ -13,8 +15,6 @@ pub const MAX_COMMAND: usize = 4096;
 pub const MAX_REPLY: usize = 8192;
 /// How many bytes of an overlong line are skipped before the peer is given up.
 const MAX_SKIPPED: usize = 64 * 1024;
-/// How many bytes of Telnet refusals may wait to be sent; requests beyond that are ignored.
-const MAX_REFUSALS: usize = 48;
 
 /// How each record of a TLS handshake begins, in every version.
 const HANDSHAKE: &[u8] = &[0x16, 0x03];
@@ -22,20 +22,10 @@ const HANDSHAKE: &[u8] = &[0x16, 0x03];
 /// How a header of the PROXY protocol, version 2, begins: no FTP client sends a NUL after two empty lines.
 const PROXY_HEADER: &[u8] = b"\r\n\r\n\0";
 
-const SE: u8 = 240;
-const DATA_MARK: u8 = 242;
-const INTERRUPT_PROCESS: u8 = 244;
-const SB: u8 = 250;
-const WILL: u8 = 251;
-const WONT: u8 = 252;
-const DO: u8 = 253;
-const DONT: u8 = 254;
-const IAC: u8 = 255;
-
 /// One line, without its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Its bytes, without CR LF and without Telnet commands; a command also without what is left of one at its start.
+    /// Its bytes, without CR LF; a command also without Telnet commands, and what is left of them, in and ahead of its verb.
     pub bytes: Vec<u8>,
     /// Telnet IP or DM came before it, as clients send ahead of ABOR (RFC 959 section 4.1.3).
     pub interrupt: bool,
@@ -65,22 +55,12 @@ enum Dialect {
     Replies,
 }
 
-/// Where the Telnet decoder stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Telnet {
-    Data,
-    Iac,
-    Option(u8),
-    Sub,
-    SubIac,
-}
-
 /// Takes bytes as they come and gives lines. It holds no memory between lines, and at most the longest line with its end
 /// as long as nobody pushes more than there is [`Self::room`] for.
 #[derive(Debug)]
 pub struct LineReader {
     dialect: Dialect,
-    telnet: Telnet,
+    telnet: Decoder,
     bytes: Vec<u8>,
     /// Where the next line begins in `bytes`: what is ahead of it was given out.
     start: usize,
@@ -100,8 +80,8 @@ impl LineReader {
         Self::new(Dialect::Commands)
     }
 
-    /// A reader for what a server sends: bytes stay as they are, but a CR within a line becomes a blank, because
-    /// clients with universal line ends would take what follows it for a reply of its own.
+    /// A reader for what a server sends: bytes stay as they are, but Telnet commands ahead of a code go, and a CR within
+    /// a line becomes a blank, because clients with universal line ends would take what follows it for a reply of its own.
     #[must_use]
     pub const fn replies() -> Self {
         Self::new(Dialect::Replies)
@@ -110,7 +90,7 @@ impl LineReader {
     const fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
-            telnet: Telnet::Data,
+            telnet: Decoder::new(),
             bytes: Vec::new(),
             start: 0,
             searched: 0,
@@ -129,12 +109,11 @@ impl LineReader {
     /// Takes bytes from the peer, as many as there is [`Self::room`] for.
     pub fn push(&mut self, bytes: &[u8]) {
         self.compact();
-        let plain = self.telnet == Telnet::Data && memchr(IAC, bytes).is_none();
-        if self.dialect == Dialect::Replies || plain {
-            self.bytes.extend_from_slice(bytes);
-        } else {
-            for &byte in bytes {
-                self.decode(byte);
+        match self.dialect {
+            Dialect::Replies => self.bytes.extend_from_slice(bytes),
+            Dialect::Commands => {
+                let into = &mut Decoded { plain: &mut self.bytes, refusals: &mut self.refusals };
+                self.interrupt_at = self.telnet.decode(bytes, into).or(self.interrupt_at);
             }
         }
     }
@@ -246,6 +225,9 @@ impl LineReader {
                 Ok(bytes)
             }
             Dialect::Replies => {
+                if let Some(reply) = behind_commands(&bytes) {
+                    bytes = reply.to_vec();
+                }
                 bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
                 Ok(bytes)
             }
@@ -261,67 +243,6 @@ impl LineReader {
             Some(_) | None => false,
         }
     }
-
-    fn decode(&mut self, byte: u8) {
-        self.telnet = match (self.telnet, byte) {
-            (Telnet::Data, IAC) => Telnet::Iac,
-            (Telnet::Data, byte) => {
-                self.bytes.push(byte);
-                Telnet::Data
-            }
-            (Telnet::Iac, INTERRUPT_PROCESS | DATA_MARK) => {
-                self.interrupt_at = Some(self.bytes.len());
-                Telnet::Data
-            }
-            (Telnet::Iac, WILL..=DONT) => Telnet::Option(byte),
-            (Telnet::Iac, SB) => Telnet::Sub,
-            (Telnet::Iac, SE..=249) => Telnet::Data,
-            // A doubled IAC is a byte of a file name and stays doubled; a single one before any other byte is a
-            // Latin-1 letter of a client that does not know Telnet. Either passes as it came.
-            (Telnet::Iac, byte) => {
-                self.bytes.extend_from_slice(&[IAC, byte]);
-                Telnet::Data
-            }
-            (Telnet::Option(request), option) => {
-                self.refuse(request, option);
-                Telnet::Data
-            }
-            (Telnet::Sub, IAC) => Telnet::SubIac,
-            // The end of a line ends a negotiation that was never closed: no command may vanish in it.
-            (Telnet::Sub | Telnet::SubIac, b'\n') => {
-                self.bytes.push(byte);
-                Telnet::Data
-            }
-            (Telnet::SubIac, SE) => Telnet::Data,
-            (Telnet::Sub | Telnet::SubIac, _) => Telnet::Sub,
-        };
-    }
-
-    fn refuse(&mut self, request: u8, option: u8) {
-        let refusal = match request {
-            WILL => DONT,
-            DO => WONT,
-            _ => return,
-        };
-        if self.refusals.len() < MAX_REFUSALS {
-            self.refusals.extend_from_slice(&[IAC, refusal, option]);
-        }
-    }
-}
-
-/// How servers of the BSD family read what is left of a line's Telnet: IAC and the byte behind it are nothing, a
-/// doubled IAC is one byte. `None` where that is what is written.
-#[must_use]
-pub fn without_telnet(bytes: &[u8]) -> Option<Vec<u8>> {
-    memchr(IAC, bytes)?;
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut rest = bytes.iter();
-    while let Some(&byte) = rest.next() {
-        if byte != IAC || rest.next() == Some(&IAC) {
-            plain.push(byte);
-        }
-    }
-    Some(plain)
 }
 
 #[cfg(test)]
@@ -357,17 +278,11 @@ mod tests {
     }
 
     #[test]
-    fn what_iac_may_hide_is_read_too() {
-        assert_eq!(without_telnet(b"SITE EX\xffZEC \xff\xffa\xff"), Some(b"SITE EXEC \xffa".to_vec()));
-        assert_eq!(without_telnet(b"SITE \xe9"), None);
-    }
-
-    #[test]
     fn telnet_commands_vanish_and_options_are_refused() {
         let mut reader = LineReader::commands();
         let sent = b"\xff\xfd\x06P\xff\xf1AS\xff\xfb\x01V\xff\xfa\x18\x00xx\xff\xf0\r\n";
         assert_eq!(read(&mut reader, sent), [ok("PASV")]);
-        assert_eq!(reader.take_refusals(), [IAC, WONT, 6, IAC, DONT, 1]);
+        assert_eq!(reader.take_refusals(), [0xff, 0xfc, 6, 0xff, 0xfe, 1]);
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub mod host_port;
 pub mod line;
 pub mod redact;
 pub mod reply;
+pub mod telnet;

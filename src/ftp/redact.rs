@@ -2,7 +2,7 @@
 
 use super::command::{Command, Verb, is_blank, trim_blanks};
 use super::effect::{Deed, Effect};
-use super::line::without_telnet;
+use super::telnet::readings;
 
 /// Stands for what is not shown.
 const HIDDEN: &str = "****";
@@ -79,7 +79,7 @@ pub fn loggable_reply(line: &[u8]) -> String {
 /// A line that is not a command may still be a password, of a client that has other bytes in or around the verb.
 fn without_verb(line: &[u8]) -> String {
     let line = trim_blanks(line);
-    let secret = may_have_secret(line) || without_telnet(line).is_some_and(|plain| may_have_secret(&plain));
+    let secret = may_have_secret(line) || readings(line).iter().any(|read| may_have_secret(read));
     if secret {
         return HIDDEN.to_owned();
     }

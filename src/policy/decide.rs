@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::table::{Firsts, Search};
 use super::{Listener, Permission, Policy, ProxyVersion, Rule, SessionLimits, Stand};
 use crate::addr::{ClientAddr, ServerAddr};
-use crate::ftp::line::without_telnet;
+use crate::ftp::telnet;
 
 /// Who wants to reach what.
 #[derive(Clone, Copy, Debug)]
@@ -73,17 +73,18 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// The rule that holds for this user, in either way that servers read a stray IAC in its name.
+    /// The rule that holds for this user, in each way that servers may read 0xFF in its name.
     ///
     /// # Errors
     /// Where it is denied.
     pub fn choose(&self, user: &[u8]) -> Result<Arc<Rule>, Denied> {
         let rule = self.choose_as_read(user)?;
-        match without_telnet(user).map(|plain| self.choose_as_read(plain.trim_ascii())) {
-            Some(Err(denied)) => Err(denied),
-            Some(Ok(other)) if other != rule => Err(Denied::NoRule),
-            Some(Ok(_)) | None => Ok(rule),
+        for read in telnet::readings(user) {
+            if self.choose_as_read(read.trim_ascii())? != rule {
+                return Err(Denied::NoRule);
+            }
         }
+        Ok(rule)
     }
 
     fn choose_as_read(&self, user: &[u8]) -> Result<Arc<Rule>, Denied> {

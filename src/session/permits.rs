@@ -4,16 +4,17 @@ use super::Session;
 use super::refusal::Refusal;
 use crate::ftp::command::{Command, Verb, trim_blanks};
 use crate::ftp::effect::{Deed, Effect, Named};
-use crate::ftp::line;
+use crate::ftp::telnet;
 use crate::policy::paths;
 
 impl Session {
-    /// Whether a command may go on to the server, as far as its verb and its path tell: in either way that servers
-    /// read a stray IAC.
+    /// Whether a command may go on to the server, as far as its verb and its path tell: as it is written, and in each way
+    /// that servers may read 0xFF in it.
     pub(super) fn permit(&self, command: &Command<'_>) -> Result<(), Refusal> {
         self.permit_as_read(command)?;
-        let plain = line::without_telnet(command.argument);
-        plain.map_or(Ok(()), |plain| self.permit_as_read(&Command { argument: trim_blanks(&plain), ..*command }))
+        telnet::readings(command.argument)
+            .iter()
+            .try_for_each(|read| self.permit_as_read(&Command { argument: trim_blanks(read), ..*command }))
     }
 
     fn permit_as_read(&self, command: &Command<'_>) -> Result<(), Refusal> {

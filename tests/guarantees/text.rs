@@ -44,6 +44,44 @@ fn file_names_of_transfers_pass_byte_for_byte() {
     }
 }
 
+/// 0xFF is a letter in CP1251, KOI8-R and Latin-1, and begins a Telnet command elsewhere than in an argument.
+#[test]
+fn names_and_passwords_in_any_charset_pass_byte_for_byte() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    let every: Vec<u8> = (0x80..=0xff).collect();
+    let behind_0xff: Vec<u8> = (0x80..=0xff).flat_map(|byte| [0xff, byte]).collect();
+    let names: [&[u8]; 9] = [
+        b"\xcf\xf0\xe8\xff\xf2\xed\xee.txt",
+        b"\xff",
+        b"\xff\xf4\xff\xf2ABOR",
+        b"doubled \xff\xff",
+        b"\xff\xfa\x18 \xf4\xd4\xde\xa3\xd4",
+        b"\x95\\\x8e\xa6\x83\\",
+        "\u{43e}\u{442}\u{447}\u{451}\u{442} \u{ff}".as_bytes(),
+        &every,
+        &behind_0xff,
+    ];
+    for name in names {
+        for verb in [&b"SIZE "[..], b"PASS ", b"CWD  ", b"XYZ "] {
+            let line = [verb, name, b"\r\n"].concat();
+            client.send(&line);
+            assert_eq!(server.raw_line().escape_ascii().to_string(), line.escape_ascii().to_string());
+            let reply = [b"257 \"", name, b"\"\r\n"].concat();
+            server.send(&reply);
+            assert_eq!(client.raw_line().escape_ascii().to_string(), reply.escape_ascii().to_string());
+        }
+        client.passive(&mut server);
+        let line = [b"STOR ", name, b"\r\n"].concat();
+        line.iter().for_each(|byte| client.send(&[*byte]));
+        assert_eq!(server.raw_line().escape_ascii().to_string(), line.escape_ascii().to_string());
+        server.send(&[b"553-", name, b"\r\n", name, b"\r\n553 no\r\n"].concat());
+        assert_eq!(client.raw_line(), [b"553-", name, b"\r\n"].concat());
+        assert_eq!(client.raw_line(), [name, b"\r\n"].concat());
+        client.expect("553 no");
+    }
+}
+
 #[test]
 fn segments_mean_nothing() {
     let gate = Gate::start();
@@ -185,6 +223,11 @@ fn an_urgent_abort_stays_urgent() {
     client.send_urgent(b"\xff\xf4\xff");
     client.send(b"\xf2ABOR\r\n");
     assert_eq!(server.raw_line(), b"\xff\xf4\xff\xf2ABOR\r\n", "the server's attention was not called");
+    // Two urgent bytes apart, as some libraries send them: what is left of them goes no further.
+    client.send_urgent(b"\xf4");
+    client.send_urgent(b"\xff");
+    client.send(b"abor\r\n");
+    assert_eq!(server.raw_line(), b"abor\r\n");
     // What came without urgent data goes on as the plain command.
     client.send(b"\xff\xf4\xff\xf2ABOR\r\n");
     assert_eq!(server.raw_line(), b"ABOR\r\n");
