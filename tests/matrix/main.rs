@@ -23,6 +23,7 @@ mod lab;
 mod cell;
 mod choice;
 mod limits;
+mod names;
 mod table;
 #[path = "../lab/talk.rs"]
 mod talk;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     let results = Arc::new(Results::default());
     let mut trials: Vec<Trial> = cells.into_iter().map(|cell| trial(cell, &results)).collect();
     trials.extend(limits::trials());
+    trials.extend(names::trials());
     trials.push(Trial::test("lab/complete", complete));
     trials.push(Trial::test("lab/wired", wired));
     let conclusion = libtest_mimic::run(&arguments, trials);
