@@ -1,7 +1,6 @@
 //! What a command does at the server, as far as its verb tells.
 
 use super::command::{Verb, is_blank, trim_blanks};
-use super::telnet::readings;
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,40 +123,6 @@ pub const fn is_basic(verb: Verb, effect: Effect) -> bool {
     matches!(effect, Effect::Session | Effect::Navigate) || matches!(verb, Verb::Security)
 }
 
-/// No server is known that reads less of a line at a time.
-const SHORTEST_BUFFER: usize = 254;
-
-/// Whether some server may take the end of this long line for a command of its own.
-///
-/// Those of the BSD family read 511 bytes at a time, and take what is left for the next command (CVE-2008-4247).
-#[must_use]
-pub fn may_hide_command(line: &[u8]) -> bool {
-    let hides = |line: &[u8]| (SHORTEST_BUFFER..line.len()).any(|at| line.get(at..).is_some_and(begins_with_verb));
-    line.len() > SHORTEST_BUFFER && (hides(line) || readings(line).iter().any(|read| hides(read)))
-}
-
-/// Whether text begins with a known verb, as it is or without its quotation marks.
-fn begins_with_verb(text: &[u8]) -> bool {
-    let mut plain = [0; LONGEST_KNOWN + 1];
-    let bytes = text.iter().filter(|byte| **byte != b'"');
-    let count = plain.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count();
-    let quoted = text.iter().position(|byte| *byte != b'"').and_then(|start| text.get(start..)).unwrap_or_default();
-    is_known_verb(plain.get(..count).unwrap_or_default()) || is_known_verb(quoted)
-}
-
-/// No known verb is longer than this.
-const LONGEST_KNOWN: usize = 7;
-
-fn is_known_verb(text: &[u8]) -> bool {
-    let end = text.iter().take(LONGEST_KNOWN + 1).position(|byte| !byte.is_ascii_alphanumeric());
-    let Some(verb) = text.get(..end.unwrap_or(text.len())).filter(|verb| verb.len() <= LONGEST_KNOWN) else {
-        return false;
-    };
-    let verb = verb.to_ascii_uppercase();
-    text.get(verb.len()).is_none_or(|byte| ends_word(*byte))
-        && (Verb::of(&verb) != Verb::Other || Deed::of(&verb, b"").effect != Effect::Unknown)
-}
-
 /// `LIST -la path`: servers take what begins with a hyphen for options.
 fn without_options(mut argument: &[u8]) -> Named<'_> {
     while argument.starts_with(b"-") {
@@ -179,7 +144,7 @@ fn timestamp_and_path(argument: &[u8]) -> (Effect, Named<'_>) {
 }
 
 /// Whether some server may take this byte for the end of a word.
-const fn ends_word(byte: u8) -> bool {
+pub(super) const fn ends_word(byte: u8) -> bool {
     byte <= b' ' || matches!(byte, b'"' | 0x7f)
 }
 
@@ -212,29 +177,6 @@ fn unquoted(named: Named<'_>) -> Named<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_short_buffer_would_make_of_a_line_is_seen() {
-        let long = |length: usize, end: &str| format!("SIZE /{}{end}", "a".repeat(length - 6)).into_bytes();
-        for end in [
-            "PORT 10,0,0,9,4,1",
-            "dele /x",
-            "STOU",
-            "xSITE\tEXEC",
-            "PASV",
-            "\"epsv\" 1",
-            "P\"ASV\"",
-            "DELE\"x\"",
-            "PASV\x0b",
-        ] {
-            assert!(may_hide_command(&long(511, end)), "{end}");
-        }
-        assert!(may_hide_command(&[long(511, "DE"), b"\xffZLE /x".to_vec()].concat()));
-        for end in ["/file.txt", "STOUT", "", "/DELEx", "PORT-1"] {
-            assert!(!may_hide_command(&long(511, end)), "{end}");
-        }
-        assert!(!may_hide_command(b"SIZE DELE x"));
-    }
 
     #[test]
     fn paths_are_found() {

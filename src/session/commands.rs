@@ -9,8 +9,8 @@ use super::pending::Expected;
 use super::refusal::Refusal;
 use super::{Action, CloseReason, MAX_FAULTS, Session};
 use crate::addr::Side;
+use crate::ftp::buffer::hidden_command;
 use crate::ftp::command::{Command, NotACommand, Verb, with_blank_behind_verb};
-use crate::ftp::effect::may_hide_command;
 use crate::ftp::host_port::{self, EpsvArgument, Family};
 use crate::ftp::line::{Line, LineFault};
 use crate::ftp::redact::loggable;
@@ -28,8 +28,9 @@ impl Session {
             Err(NotACommand::Smtp) => return self.close_with_421(now, CloseReason::SmtpClient),
             Err(NotACommand::ProxyHeader) => return self.close_with_421(now, CloseReason::ProxyHeader),
         };
-        if may_hide_command(&line.bytes) {
-            return self.fault(now, Refusal::HiddenCommand, &line.bytes);
+        if let Some(at) = hidden_command(&line.bytes) {
+            // No fault: a long path may be meant.
+            return self.refuse(now, Refusal::HiddenCommand { at }, &line.bytes);
         }
         match self.command(now, command, line) {
             Ok(()) => {}

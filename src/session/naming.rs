@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::refusal::Refusal;
 use super::{CloseReason, MAX_FAULTS};
 use crate::addr::is_host_name;
+use crate::ftp::buffer::hidden_command;
 use crate::ftp::command::{Command, NotACommand, Verb};
-use crate::ftp::effect::may_hide_command;
 use crate::ftp::line::LineFault;
 
 /// The port of a server that is named without one.
@@ -75,8 +75,10 @@ impl Naming {
     /// Takes a line.
     pub fn line(&mut self, line: &[u8]) -> Step {
         match Command::parse(line) {
-            Ok(_) if may_hide_command(line) => self.fault(Refusal::HiddenCommand),
-            Ok(command) => self.command(command),
+            Ok(command) => match hidden_command(line) {
+                Some(at) => Step::Refuse(Refusal::HiddenCommand { at }),
+                None => self.command(command),
+            },
             Err(NotACommand::Empty) => self.fault(Refusal::EmptyLine),
             Err(NotACommand::Garbage) => self.fault(Refusal::Garbage),
             Err(NotACommand::Http) => Step::Leave(CloseReason::HttpClient.reply()),
@@ -290,7 +292,7 @@ mod tests {
         assert_eq!(naming.failed(), None);
         assert_eq!(naming.bad_line(LineFault::Nul), Step::Leave("421 Too many attempts."));
         let long = [b"USER ".as_slice(), &[b'a'; 506], b"DELE x@host"].concat();
-        assert_eq!(Naming::default().line(&long), Step::Refuse(Refusal::HiddenCommand));
+        assert_eq!(Naming::default().line(&long), Step::Refuse(Refusal::HiddenCommand { at: 511 }));
         assert!(matches!(Naming::default().line(b"GET / HTTP/1.1"), Step::Leave(_)));
         assert!(matches!(Naming::default().line(b"ehlo example.com"), Step::Leave(_)));
         assert_eq!(Naming::default().line(b"\"OPEN\" host"), Step::Refuse(Refusal::Garbage));

@@ -89,7 +89,10 @@ pub enum Refusal {
     /// A line that is too long.
     LineTooLong,
     /// A long line whose end some servers would take for a command of its own.
-    HiddenCommand,
+    HiddenCommand {
+        /// Behind how many bytes.
+        at: usize,
+    },
     /// A line with NUL, a CR within, or a verb with other bytes than letters and digits.
     Garbage,
     /// An empty line.
@@ -165,7 +168,7 @@ impl Refusal {
             Self::KernelRefused(_) => "kernel_refused",
             Self::NotByKernel(_) => "not_by_kernel",
             Self::LineTooLong => "line_too_long",
-            Self::HiddenCommand => "hidden_command",
+            Self::HiddenCommand { .. } => "hidden_command",
             Self::Garbage => "garbage",
             Self::EmptyLine => "empty_line",
             Self::UnaskedPassiveReply => "unasked_passive_reply",
@@ -234,7 +237,10 @@ impl Refusal {
             | Self::NotByKernel(_) => {
                 format!("425 Can't open data connection: {}.", self.name())
             }
-            Self::LineTooLong | Self::HiddenCommand => "500 Line too long.".into(),
+            Self::LineTooLong => "500 Line too long.".into(),
+            Self::HiddenCommand { at } => {
+                format!("501 Some servers would begin a new command behind byte {at}; change the directory first.")
+            }
             Self::Garbage | Self::EmptyLine => "500 This is not a command.".into(),
             Self::UnaskedPassiveReply | Self::UnaskedReply => {
                 "451 The server's answer does not fit the command.".into()
@@ -322,10 +328,10 @@ impl Refusal {
             Self::KernelRefused(kind) => format!("nftables did not take the pinhole: {kind}; `dmesg` may say more"),
             Self::NotByKernel(why) => format!("{}: `datapath: auto` would relay it", why.text()),
             Self::LineTooLong | Self::Garbage | Self::EmptyLine => "the client does not speak FTP as it should".into(),
-            Self::HiddenCommand => {
-                "an attack, or a long path with the word of a command in it: let the client change the directory first"
-                    .into()
-            }
+            Self::HiddenCommand { at } => format!(
+                "a server that reads {at} bytes at a time would take what follows for a command: an attack, or a path with \
+                such a word just there; then let the client change the directory first"
+            ),
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
             Self::UnaskedReply => "the server answered a command twice; the client was told once".into(),
             Self::UserDenied => {
