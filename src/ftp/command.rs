@@ -163,12 +163,17 @@ fn other_protocol(name: &[u8], argument: &[u8]) -> Option<NotACommand> {
         b"HELO" | b"EHLO" | b"LHLO" | b"MAIL" | b"RCPT" | b"DATA" | b"VRFY" | b"EXPN" | b"BDAT" | b"STARTTLS" => {
             Some(NotACommand::Smtp)
         }
-        // Any other method: `METHOD target HTTP/1.1`. A file may be called so, and known commands name files.
+        // Any other method: `METHOD target HTTP/1.1`. A file may be called so, and commands name files.
         _ => (Verb::of(name) == Verb::Other
             && Deed::of(name, argument).effect == Effect::Unknown
             && is_target_and_version(argument))
         .then_some(NotACommand::Http),
     }
+}
+
+/// What a request of HTTP names (RFC 9112 section 3.2), unlike `PRET RETR HTTP/1.1`.
+fn is_target(word: &[u8]) -> bool {
+    word.starts_with(b"/") || word == b"*" || word.windows(3).any(|three| three == b"://")
 }
 
 fn is_target_and_version(argument: &[u8]) -> bool {
@@ -177,7 +182,7 @@ fn is_target_and_version(argument: &[u8]) -> bool {
     let is_version = |word: &[u8]| {
         word.strip_prefix(b"HTTP/").is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
     };
-    target.is_some() && version.is_some_and(is_version) && more.is_none()
+    target.is_some_and(is_target) && version.is_some_and(is_version) && more.is_none()
 }
 
 /// What separates a verb from its argument.
@@ -264,6 +269,7 @@ mod tests {
             b"PROPFIND / HTTP/1.1",
             b"PRI * HTTP/2.0",
             b"copy /a HTTP/1.1",
+            b"FETCH http://x/a HTTP/1.0",
         ] {
             assert_eq!(verb(line), Err(NotACommand::Http), "{}", line.escape_ascii());
         }
@@ -280,6 +286,10 @@ mod tests {
             b"CWD GET",
             b"XYZ HTTP/1.1",
             b"XYZ notes on HTTP/1.1",
+            b"PRET RETR HTTP/1.1",
+            b"XYZ notes HTTP/1.1",
+            b"MLSC /a HTTP/1.1",
+            b"SITE MKDIR HTTP/1.1",
             b"GETX / HTTP",
         ] {
             assert!(verb(line).is_ok(), "{}", line.escape_ascii());

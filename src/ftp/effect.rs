@@ -57,7 +57,7 @@ impl<'a> Deed<'a> {
             b"CWD" | b"XCWD" | b"SMNT" => (Effect::Navigate, whole),
             b"LIST" | b"NLST" | b"STAT" => (Effect::List, without_options(argument)),
             b"MDTM" => timestamp_and_path(argument),
-            b"MLSD" | b"MLST" | b"SIZE" | b"AVBL" | b"DSIZ" => (Effect::List, whole),
+            b"MLSD" | b"MLST" | b"MLSC" | b"SIZE" | b"AVBL" | b"DSIZ" => (Effect::List, whole),
             b"HASH" | b"XCRC" | b"XMD5" | b"XSHA" | b"XSHA1" | b"XSHA256" | b"XSHA512" | b"MD5" => {
                 (Effect::List, unquoted(whole))
             }
