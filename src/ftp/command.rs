@@ -24,7 +24,8 @@ pub enum Verb {
     Pasv,
     /// Passive mode, either family (RFC 2428 section 3).
     Epsv,
-    /// A way to negotiate a data connection that the gate does not speak: LPRT, LPSV, SPSV, APSV, CPSV, SSCN, ESTA, ESTP.
+    /// A way to negotiate a data connection that the gate does not speak: LPRT, LPSV, SPSV, APSV, CPSV, SSCN, ESTA,
+    /// ESTP, and SPOR and SPAS of GridFTP.
     OtherNegotiation,
     /// A command that moves data.
     Transfer(Way),
@@ -61,11 +62,11 @@ pub enum Verb {
 /// Which way the bytes of a transfer go, and what they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
-    /// RETR.
+    /// RETR; ERET of GridFTP; THMB.
     Download,
-    /// STOR, STOU, APPE.
+    /// STOR, STOU, APPE; ESTO of GridFTP.
     Upload,
-    /// LIST, NLST, MLSD.
+    /// LIST, NLST, MLSD; MLSR of GridFTP.
     Listing,
 }
 
@@ -131,10 +132,12 @@ impl Verb {
             b"EPRT" => Self::Eprt,
             b"PASV" => Self::Pasv,
             b"EPSV" => Self::Epsv,
-            b"LPRT" | b"LPSV" | b"SPSV" | b"APSV" | b"CPSV" | b"SSCN" | b"ESTA" | b"ESTP" => Self::OtherNegotiation,
-            b"RETR" => Self::Transfer(Way::Download),
-            b"STOR" | b"STOU" | b"APPE" => Self::Transfer(Way::Upload),
-            b"LIST" | b"NLST" | b"MLSD" => Self::Transfer(Way::Listing),
+            b"LPRT" | b"LPSV" | b"SPSV" | b"APSV" | b"CPSV" | b"SSCN" | b"ESTA" | b"ESTP" | b"SPOR" | b"SPAS" => {
+                Self::OtherNegotiation
+            }
+            b"RETR" | b"ERET" | b"THMB" => Self::Transfer(Way::Download),
+            b"STOR" | b"STOU" | b"APPE" | b"ESTO" => Self::Transfer(Way::Upload),
+            b"LIST" | b"NLST" | b"MLSD" | b"MLSR" => Self::Transfer(Way::Listing),
             b"ABOR" => Self::Abor,
             b"STAT" => Self::Stat,
             b"QUIT" => Self::Quit,

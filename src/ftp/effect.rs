@@ -51,7 +51,7 @@ impl<'a> Deed<'a> {
             | b"RANG" | b"ALLO" | b"PASV" | b"EPSV" | b"PORT" | b"EPRT" | b"FEAT" | b"HELP" | b"SYST" | b"OPTS"
             | b"HOST" | b"CLNT" | b"CSID" | b"LANG" | b"MACB" | b"ABOR" | b"AUTH" | b"ADAT" | b"PBSZ" | b"PROT"
             | b"CCC" | b"MIC" | b"CONF" | b"ENC" | b"ALGS" | b"LPRT" | b"LPSV" | b"SPSV" | b"APSV" | b"CPSV"
-            | b"SSCN" | b"ESTA" | b"ESTP" => (Effect::Session, Named::Nothing),
+            | b"SSCN" | b"ESTA" | b"ESTP" | b"SPOR" | b"SPAS" => (Effect::Session, Named::Nothing),
             b"STAT" if argument.is_empty() => (Effect::Session, Named::Nothing),
             b"PWD" | b"XPWD" | b"CDUP" | b"XCUP" => (Effect::Navigate, Named::Nothing),
             b"CWD" | b"XCWD" | b"SMNT" => (Effect::Navigate, whole),
@@ -64,6 +64,11 @@ impl<'a> Deed<'a> {
             b"RETR" => (Effect::Download, whole),
             // `THMB format width height path`.
             b"THMB" => (Effect::Download, behind_words(argument, 3)),
+            // GridFTP: `ERET P offset size path`, `ESTO A offset path`. What else a mode means is for the server to say.
+            b"ERET" => in_mode(argument, b'P', 2, Effect::Download),
+            b"ESTO" => in_mode(argument, b'A', 1, Effect::Upload),
+            // GridFTP: a directory with all below it.
+            b"MLSR" => (Effect::List, Named::Unclear),
             b"STOR" | b"APPE" | b"STOU" | b"MKD" | b"XMKD" | b"RNTO" => (Effect::Upload, whole),
             b"MFMT" | b"MFCT" | b"MFF" => (Effect::Upload, behind_words(argument, 1)),
             // The file to be made, and the parts of it that are there.
@@ -87,10 +92,14 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Whether it is known what a verb, in capitals, does. What SITE does is for the word behind it to tell.
+/// Commands of GridFTP that do what RETR, STOR, MLSD and MLST do.
+const GRIDFTP: [&[u8]; 4] = [b"ERET", b"ESTO", b"MLSR", b"MLSC"];
+
+/// Whether it is known what a verb, in capitals, does, so that a list of what is denied may leave it out. What SITE does is
+/// for the word behind it to tell; who denies RETR hardly thinks of ERET.
 #[must_use]
 pub fn is_known(verb: &[u8]) -> bool {
-    verb == b"SITE" || Deed::of(verb, b"").effect != Effect::Unknown
+    verb == b"SITE" || (Deed::of(verb, b"").effect != Effect::Unknown && !GRIDFTP.contains(&verb))
 }
 
 /// The verb that some server takes this one for: pyftpdlib looks at the last four letters of those that it does not know,
@@ -141,6 +150,17 @@ fn timestamp_and_path(argument: &[u8]) -> (Effect, Named<'_>) {
         Some(byte) if digits >= 8 && ends_word(*byte) => (Effect::Upload, behind_words(argument, 1)),
         Some(_) | None => (Effect::List, Named::of(argument)),
     }
+}
+
+/// The path behind a mode of one letter and that many numbers.
+fn in_mode(argument: &[u8], mode: u8, numbers: usize, effect: Effect) -> (Effect, Named<'_>) {
+    if argument.is_empty() {
+        return (effect, Named::Unclear);
+    }
+    let mut words = argument.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let is_mode = words.next().is_some_and(|word| word.eq_ignore_ascii_case(&[mode]));
+    let is_plain = words.by_ref().take(numbers).filter(|word| word.iter().all(u8::is_ascii_digit)).count() == numbers;
+    if is_mode && is_plain { (effect, behind_words(argument, numbers + 1)) } else { (Effect::Unknown, Named::Unclear) }
 }
 
 /// Whether some server may take this byte for the end of a word.
@@ -211,6 +231,18 @@ mod tests {
             (b"THMB", b"JPG 100 100 a b", Effect::Download, Path(b"a b")),
             (b"THMB", b"JPG 100\t100 a", Effect::Download, Unclear),
             (b"COMB", b"a b", Effect::Upload, Unclear),
+            (b"ERET", b"P 0 100 /a b", Effect::Download, Path(b"/a b")),
+            (b"ERET", b"p 0  100 a", Effect::Download, Path(b"a")),
+            (b"ERET", b"P 0 100", Effect::Download, Unclear),
+            (b"ERET", b"P 0 x /a", Effect::Unknown, Unclear),
+            (b"ERET", b"P\t0 100 /a", Effect::Unknown, Unclear),
+            (b"ERET", b"POPEN:/bin/sh 0 100 /a", Effect::Unknown, Unclear),
+            (b"ERET", b"", Effect::Download, Unclear),
+            (b"ESTO", b"A 0 /a b", Effect::Upload, Path(b"/a b")),
+            (b"ESTO", b"A 0\t/a", Effect::Unknown, Unclear),
+            (b"ESTO", b"X 0 /a", Effect::Unknown, Unclear),
+            (b"MLSR", b"/a", Effect::List, Unclear),
+            (b"SPAS", b"", Effect::Session, Nothing),
             (b"XCRC", b"a 0 10", Effect::List, Path(b"a 0 10")),
             (b"XCRC", b"\"a\" 0 10", Effect::List, Unclear),
             (b"SITE", b"CHMOD 644 x", Effect::Unknown, Path(b"CHMOD 644 x")),

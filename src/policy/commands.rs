@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_list_of_the_denied_lets_only_known_commands_pass() {
         let mut commands = Commands { list: CommandList::Without(list(&["STAT", "DELE"])), ..Commands::default() };
-        for line in ["XYZ", "XXSTAT .", "OPEN host"] {
+        for line in ["XYZ", "XXSTAT .", "OPEN host", "ERET P 0 9 x", "ESTO A 0 x", "MLSR", "MLSC x"] {
             assert_eq!(check(&commands, line), Err(NotAllowed::Unknown), "{line}");
         }
         assert_eq!(check(&commands, "SITE HELP"), Ok(()));
@@ -275,7 +275,19 @@ mod tests {
     #[test]
     fn read_only_takes_nothing_that_is_not_known_to_read() {
         let commands = Commands { read_only: true, ..Commands::default() };
-        for line in ["RETR x", "LIST", "MLSD", "SIZE x", "MDTM x", "CWD x", "PASV", "SITE HELP", "NOOP", "REST 5"] {
+        for line in [
+            "RETR x",
+            "LIST",
+            "MLSD",
+            "SIZE x",
+            "MDTM x",
+            "CWD x",
+            "PASV",
+            "SITE HELP",
+            "NOOP",
+            "REST 5",
+            "ERET P 0 9 x",
+        ] {
             assert_eq!(check(&commands, line), Ok(()), "{line}");
         }
         for line in [
@@ -293,6 +305,8 @@ mod tests {
             "MFMT 20260101000000\tx",
             "SITE CHMOD 777 x",
             "SITE HELP\"x\"",
+            "ESTO A 0 x",
+            "ERET POPEN:sh 0 9 x",
             "SITE",
             "XYZ x",
         ] {
