@@ -28,6 +28,9 @@ impl Session {
             .commands
             .check(command.verb, &name, command.argument)
             .map_err(|why| Refusal::CommandNotAllowed { why, effect })?;
+        if name == b"MODE" && !has_connection_per_file(command.argument) {
+            return Err(Refusal::TransferMode);
+        }
         if self.rule.paths.is_empty() { Ok(()) } else { self.permit_path(&name, command.argument, deed) }
     }
 
@@ -88,6 +91,13 @@ impl Session {
         let path = paths::plain(self.directory.known(), named).ok_or(Refusal::PathUnknown { effect })?;
         if paths::may(&self.rule.paths, &path, effect) { Ok(()) } else { Err(Refusal::PathNotAllowed { effect }) }
     }
+}
+
+/// Whether in this mode of RFC 959 section 3.4, or of later drafts, the end of a connection is the end of a file: in stream
+/// mode and, deflated, in Z. A server may keep the connection for the next file in block (B) and compressed (C) mode, and
+/// in E and X of GridFTP, which also has several for one file.
+fn has_connection_per_file(mode: &[u8]) -> bool {
+    matches!(mode, b"" | b"S" | b"s" | b"Z" | b"z")
 }
 
 fn is_checksum(name: &[u8]) -> bool {

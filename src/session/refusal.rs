@@ -64,6 +64,8 @@ pub enum Refusal {
     EpsvAll,
     /// A transfer with no PORT or PASV before it.
     NothingNegotiated,
+    /// A transfer mode in which a data connection may serve more than one file: MODE B, C, E or X.
+    TransferMode,
     /// AUTH and what belongs to it.
     Encryption,
     /// The server's port cannot be connected to, and the client has not been told of one yet.
@@ -156,6 +158,7 @@ impl Refusal {
             Self::UnknownNegotiation => "unknown_negotiation",
             Self::EpsvAll => "epsv_all",
             Self::NothingNegotiated => "nothing_negotiated",
+            Self::TransferMode => "transfer_mode",
             Self::Encryption => "encryption_not_possible",
             Self::ServerPortClosed(_) => "server_port_closed",
             Self::RangeFull => "range_full",
@@ -221,6 +224,7 @@ impl Refusal {
             Self::UnknownNegotiation => "502 Not supported here; use PASV, EPSV, PORT or EPRT.".into(),
             Self::EpsvAll => "503 After EPSV ALL only EPSV is possible.".into(),
             Self::NothingNegotiated => "425 Send PASV, EPSV, PORT or EPRT first.".into(),
+            Self::TransferMode => "504 Only MODE S and MODE Z are possible here.".into(),
             Self::Encryption => "534 Encryption is not possible here.".into(),
             Self::ServerPortClosed(_) => "425 Can't open data connection: the server's port is closed.".into(),
             Self::RangeFull | Self::PortsTaken => {
@@ -311,6 +315,11 @@ impl Refusal {
             Self::UnknownNegotiation => "the client should use PASV, EPSV, PORT or EPRT".into(),
             Self::EpsvAll => "the client sent EPSV ALL and then another way to negotiate".into(),
             Self::NothingNegotiated => "the client must negotiate a data connection before each transfer".into(),
+            Self::TransferMode => {
+                "in this mode one data connection may serve several files, and the gate opens one for each: let the client \
+                use stream mode"
+                    .into()
+            }
             Self::Encryption => "let the client log in without TLS: the gate cannot read what is encrypted".into(),
             Self::ServerPortClosed(error) => format!(
                 "the port that the server names by EPSV cannot be connected to ({error}), so that it is asked by PASV: a firewall \
