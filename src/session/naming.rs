@@ -2,7 +2,8 @@
 //!
 //! The forms are those that FTP clients have for proxies: `USER name@host[:port]`; or `OPEN host[:port]`,
 //! `SITE host[:port]`, with or without logging in to the proxy first. The gate has no users of its own, so any such
-//! login is taken, and gains nothing: the rules decide by addresses.
+//! login is taken, and gains nothing: the rules decide by addresses. `USER name@proxyuser@host` and `USER proxyuser@host`
+//! cannot be told from the names of users at the server, which says what it thinks of them.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -143,7 +144,7 @@ impl Naming {
             return Step::Answer(format!("331 Send any password. {HOW}"));
         };
         let (name, called) = (&argument[..at], &argument[at + 1..]);
-        match destination(called) {
+        match destination(called).or_else(|| destination(without_proxy_user(called)?)) {
             Some((host, port)) if !name.is_empty() => Step::Connect(Named {
                 host,
                 port,
@@ -165,6 +166,13 @@ impl Called {
         let at = memchr::memrchr(b'@', argument).filter(|at| argument[at + 1..].eq_ignore_ascii_case(&self.server));
         at.map_or(argument, |at| &argument[..at])
     }
+}
+
+/// `USER name@host proxyuser`, as ncftp says it (its firewall-type 7): the gate has no users of its own.
+fn without_proxy_user(called: &[u8]) -> Option<&[u8]> {
+    let mut words = called.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let (host, user, more) = (words.next()?, words.next()?, words.next());
+    (more.is_none() && !user.iter().all(u8::is_ascii_digit)).then_some(host)
 }
 
 /// `host`, `host:port`, `host port`, `[address]`, `[address]:port`, or an IPv6 address alone.
@@ -220,6 +228,9 @@ mod tests {
             (&b"USER anna@ftp.example.com"[..], "ftp.example.com", 21, Some("USER anna")),
             (b"user anna@FTP.example.com:2121", "ftp.example.com", 2121, Some("USER anna")),
             (b"USER anna@example.com@10.0.2.2", "10.0.2.2", 21, Some("USER anna@example.com")),
+            (b"USER anna@10.0.2.2 gatekeeper", "10.0.2.2", 21, Some("USER anna")),
+            (b"USER anna@ftp.example:2121  gatekeeper", "ftp.example", 2121, Some("USER anna")),
+            (b"USER anna@gatekeeper@10.0.2.2", "10.0.2.2", 21, Some("USER anna@gatekeeper")),
             (b"USER anna@10.0.2.2:2121", "10.0.2.2", 2121, Some("USER anna")),
             (b"USER anna@[2001:db8::1]:2121", "2001:db8::1", 2121, Some("USER anna")),
             (b"USER anna@[2001:db8::1]", "2001:db8::1", 21, Some("USER anna")),
@@ -244,8 +255,8 @@ mod tests {
             "host:65536",
             "host:+21",
             "host:ftp",
-            "ho st",
-            "host x",
+            "ho st x",
+            "host:21 21",
             "-:21:21",
             "127.1",
             "0x7f000001",
@@ -264,6 +275,8 @@ mod tests {
             assert_eq!(Naming::default().line(line.as_bytes()), Step::Refuse(Refusal::DestinationMalformed), "{line}");
         }
         assert_eq!(Naming::default().line(b"USER @host"), Step::Refuse(Refusal::DestinationMalformed));
+        // A user of the proxy's has no place there.
+        assert_eq!(Naming::default().line(b"OPEN host x"), Step::Refuse(Refusal::DestinationMalformed));
         assert_eq!(Naming::default().line(b"SITE CHMOD 644 x"), Step::Refuse(Refusal::DestinationMalformed));
         assert_eq!(Naming::default().line(b"OPEN"), Step::Refuse(Refusal::DestinationMalformed));
     }

@@ -124,7 +124,7 @@ fn tnftp_uses_it_as_a_gate() {
 
 #[test]
 fn ncftp_uses_it_as_a_firewall() {
-    for kind in [1, 2, 3, 4, 8] {
+    for kind in [1, 2, 3, 4, 7, 8] {
         let firewall = format!(
             "firewall-type={kind}\nfirewall-host=10.1.0.1\nfirewall-port=21\nfirewall-user=gatekeeper\n\
              firewall-password=geheim\nfirewall-exception-list=.invalid\n"
@@ -147,6 +147,29 @@ fn ncftp_uses_it_as_a_firewall() {
             "shelf/big.bin",
         ];
         by_proxy(&words, "", &[(".ncftp/firewall", &firewall)]).unwrap_or_else(|fault| panic!("type {kind}: {fault}"));
+    }
+}
+
+/// Perl's Net::FTP. Its types 5 and 6 have a user at the firewall in the place of one at the server.
+#[test]
+fn net_ftp_uses_it_as_a_firewall() {
+    let visit = |kind: u8| {
+        let script = format!(
+            "use Net::FTP; use Net::Netrc; no warnings;\n\
+             *Net::Netrc::lookup = sub {{ bless {{ login => 'gatekeeper', password => 'geheim' }}, 'Net::Netrc' }};\n\
+             my $ftp = Net::FTP->new('10.2.0.2', Firewall => '10.1.0.1', FirewallType => {kind}, Passive => 1,\n\
+             Timeout => 10, Debug => 1) or die $@;\n\
+             $ftp->login('{USER}', '{PASSWORD}') or die 'no login: ', $ftp->message;\n\
+             $ftp->binary; $ftp->get('shelf/big.bin', 'in/big.bin') or die $ftp->message; $ftp->quit;"
+        );
+        by_proxy(&["perl", "-e", &script], "", &[])
+    };
+    for kind in [1, 2, 3, 4, 7] {
+        visit(kind).unwrap_or_else(|fault| panic!("type {kind}: {fault}"));
+    }
+    for kind in [5, 6] {
+        let fault = visit(kind).expect_err("the server has no such user").to_string();
+        assert!(fault.contains("no login") || fault.contains("cannot locate user"), "type {kind}: {fault}");
     }
 }
 
