@@ -6,10 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ftpgate::addr::{Network, PortRange, PortRanges};
+use ftpgate::addr::{ClientAddr, Network, PortRange, PortRanges};
 use ftpgate::policy::{Advertise, Advertised, Datapath, Interception, Policy, ProxyVersion, Source, Stand};
 use ftpgate::rules::{self, Mistakes};
 use ftpgate::trial;
@@ -109,6 +110,8 @@ fn the_reference_means_what_its_comments_say() {
     assert_eq!(public.advertise, [Advertise { from: vec![Network::Any], advertised: told }]);
     let brings = |ip: &str| public.proxies.contains(ip.parse().unwrap());
     assert!(brings("10.0.0.5") && brings("10.0.0.6") && !brings("10.0.0.7"));
+    let checks = |ip: &str| public.is_checked_by(ClientAddr::new(SocketAddr::new(ip.parse().unwrap(), 40_000)));
+    assert!(checks("10.0.0.9") && !checks("10.0.0.5"));
     assert!(matches!(public.stand, Stand::Reverse { server } if server.to_string() == "10.0.2.2:21"));
     assert_eq!(outward.stand, Stand::Explicit);
     assert_eq!(lan.stand, Stand::Transparent { interception: Interception::Tproxy, source: Source::Client });

@@ -318,6 +318,7 @@ mod tests {
             stand,
             advertise: Vec::new(),
             proxies: Proxies::default(),
+            health_checks: Vec::new(),
         }
     }
 

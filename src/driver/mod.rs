@@ -4,6 +4,7 @@ mod budget;
 mod data;
 mod event_loop;
 mod explicit;
+mod health;
 mod limits;
 mod memory;
 mod origin;

@@ -8,13 +8,12 @@ use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::explicit;
 use super::origin::{self, Origin};
 use super::peer::Peer;
 use super::unreachable::{self, Unreachable};
-use super::{Allowed, Context, Phase, asker};
+use super::{Allowed, Context, Phase, asker, explicit, health};
 use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable};
-use crate::limits::{Arrival, Place, TurnedAway};
+use crate::limits::{Arrival, HealthCheck, Place, TurnedAway};
 use crate::net::{self, Accepted, Dialled, Shortage, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
 use crate::policy::{Advertised, Interception, Listener, Policy, Source, Stand};
@@ -77,6 +76,8 @@ pub enum Standing {
     Session(Place),
     /// A session, and whose will be known when its PROXY header has come.
     Unknown(Arrival),
+    /// No session: a host that only looks whether the gate is up.
+    Check(HealthCheck),
 }
 
 /// Takes note of a client that was just accepted; `None` where it is turned away. It has heard why then, for nothing is
@@ -84,14 +85,23 @@ pub enum Standing {
 pub fn receive(context: &Context, listener: &Listener, client: &TcpStream, from: SocketAddr) -> Option<Standing> {
     let limits = context.orders.borrow().policy.limits;
     let from = ClientAddr::new(SocketAddr::new(from.ip().to_canonical(), from.port()));
+    let is_brought = listener.proxies.contains(from.ip());
+    if !is_brought && listener.is_checked_by(from) {
+        return begin_check(context, listener, client, from).map(Standing::Check);
+    }
     let now = Instant::now();
     let standing = context.counts.arrive(&limits, now).and_then(|arrival| {
-        if listener.proxies.contains(from.ip()) {
+        if is_brought {
             return Ok(Standing::Unknown(arrival));
         }
         arrival.admit(&limits, from, now).map(Standing::Session)
     });
     standing.map_err(|refused| one_too_many(listener, client, from, &refused)).ok()
+}
+
+/// Takes note of a health check; one that there is no room for has heard so.
+fn begin_check(context: &Context, listener: &Listener, client: &TcpStream, from: ClientAddr) -> Option<HealthCheck> {
+    health::begin(context, listener, from.socket()).map_err(|reply| say_once(client, &reply)).ok()
 }
 
 /// Turns away a client that a limit keeps out. Nobody waits for it: what is sent now is all that it hears.
@@ -135,6 +145,12 @@ pub(super) async fn to_server(
     let destination = destination(listener, &client, &origin);
     let place = match standing {
         Standing::Session(place) => place,
+        Standing::Check(room) => return check(context, client, room).await,
+        // A balancer that asks for itself, or in the name of one that does.
+        Standing::Unknown(_) if listener.is_checked_by(origin.client) => {
+            let room = begin_check(context, listener, &client, origin.client)?;
+            return check(context, client, room).await;
+        }
         Standing::Unknown(arrival) => {
             let limits = context.orders.borrow().policy.limits;
             let admitted = arrival.admit(&limits, origin.client, Instant::now());
@@ -154,6 +170,13 @@ pub(super) async fn to_server(
             None
         }
     }
+}
+
+/// Answers a health check, which has no server.
+async fn check(context: &Context, client: TcpStream, room: HealthCheck) -> Option<Routed> {
+    // Boxed: few clients need it.
+    Box::pin(health::answer(context, client, room)).await;
+    None
 }
 
 async fn to_known_server(mut caller: Caller<'_>, destination: Destination) -> Option<Routed> {

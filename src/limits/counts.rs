@@ -66,7 +66,7 @@ impl Counts {
         Self(Arc::new(Mutex::new(Crowds::new(capacity.further_data()))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Crowds> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Crowds> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

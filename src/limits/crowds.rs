@@ -92,6 +92,8 @@ pub(super) struct Crowds {
     swept: Option<Instant>,
     /// How many `further_data` all clients may have, and each.
     pub(super) most_further_data: [u32; 2],
+    /// How many health checks are being answered.
+    pub(super) health_checks: usize,
 }
 
 impl Default for Crowds {
@@ -103,7 +105,7 @@ impl Default for Crowds {
 impl Crowds {
     /// Nobody yet; with these bounds of `further_data`.
     pub(super) fn new(most_further_data: [u32; 2]) -> Self {
-        Self { all: HashMap::new(), enough: FEW, swept: None, most_further_data }
+        Self { all: HashMap::new(), enough: FEW, swept: None, most_further_data, health_checks: 0 }
     }
 
     /// Those of this key; or where there are too many, those who share it.

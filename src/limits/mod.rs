@@ -4,6 +4,7 @@
 //! needs no timer; what is kept of client addresses is bounded.
 
 mod bucket;
+mod checks;
 mod counts;
 mod crowds;
 mod lines;
@@ -11,6 +12,7 @@ mod pace;
 mod tally;
 
 pub use bucket::{Bucket, Rate};
+pub use checks::HealthCheck;
 pub use counts::{Arrival, Counts, FurtherData, Place, TurnedAway};
 pub use lines::{LeftOut, LineKind, Lines, Whence};
 pub use pace::{Meter, Pace, Pacer, Reserved, SharedBucket, Terms};

@@ -19,9 +19,17 @@ pub struct Listener {
     pub advertise: Vec<Advertise>,
     /// Balancers, whose connections must begin with a PROXY header that names the client.
     pub proxies: Proxies,
+    /// Networks that only look whether the gate answers: what comes from there costs no session at a server.
+    pub health_checks: Vec<Network>,
 }
 
 impl Listener {
+    /// Whether what comes from this client is a health check.
+    #[must_use]
+    pub fn is_checked_by(&self, client: ClientAddr) -> bool {
+        self.health_checks.iter().any(|network| network.contains(client.ip()))
+    }
+
     /// What this client is told in 227; `None`: the address that it connected to.
     #[must_use]
     pub fn advertised_to(&self, client: ClientAddr) -> Option<&Advertised> {

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::limits::{LineKind, Tally};
 use crate::policy::Listener;
@@ -72,6 +72,11 @@ pub fn bad_proxy_header(listener: &str, from: SocketAddr, reason: &'static str, 
         // Balancers look like this whether the gate is up.
         info!(event = "bad_proxy_header", listener, %from, reason, "the connection ended before its PROXY header");
     }
+}
+
+/// A host of `health_checks_from` looks whether the gate is up.
+pub fn health_check(listener: &str, from: SocketAddr) {
+    debug!(event = "health_check", listener, %from, "health check");
 }
 
 /// New rules hold.

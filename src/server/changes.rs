@@ -134,12 +134,13 @@ fn rule_keys(old: &Rule, new: &Rule) -> Vec<&'static str> {
 }
 
 fn listener_keys(old: &Listener, new: &Listener) -> Vec<&'static str> {
-    let Listener { name: _, bind, stand, advertise, proxies } = new;
+    let Listener { name: _, bind, stand, advertise, proxies, health_checks } = new;
     differing([
         ("bind", old.bind == *bind),
         ("where it stands", old.stand == *stand),
         ("advertise", old.advertise == *advertise),
         ("proxy_from", old.proxies == *proxies),
+        ("health_checks_from", old.health_checks == *health_checks),
     ])
 }
 

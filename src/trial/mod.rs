@@ -215,6 +215,11 @@ impl Question<'_> {
                 "{ip} is a balancer in `proxy_from`; give --client the one that its PROXY header names"
             ));
         }
+        if self.listener.is_checked_by(self.client) {
+            return Some(format!(
+                "{ip} is in `health_checks_from`: the gate answers it itself, whatever the rules say"
+            ));
+        }
         match self.listener.advertised_to(self.client) {
             _ if silent => None,
             Some(Advertised::Name(name)) => Some(format!("{announced} stands for the address of {name}")),

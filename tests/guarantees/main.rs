@@ -4,6 +4,7 @@
 mod cut;
 mod exhaustion;
 mod floods;
+mod health;
 mod hidden;
 mod left;
 mod life;

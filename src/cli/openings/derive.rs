@@ -47,6 +47,7 @@ pub fn derive(policy: &Policy, told: &Told) -> Openings {
         if reached.iter().any(|reach| !reach.pairs.is_empty()) && (asks || listener.stand == Stand::Explicit) {
             server_side.extend(names(listener, told));
         }
+        client_side.extend(health_checks(listener, told));
     }
     let mut lines = [join(client_side, false), join(server_side, false)].concat();
     for (index, line) in lines.iter_mut().enumerate() {
@@ -193,6 +194,26 @@ impl Legs<'_> {
     fn may(&self, commands: &[(Verb, &[u8])]) -> bool {
         commands.iter().any(|(verb, name)| self.rule.commands.check(*verb, name, b"").is_ok())
     }
+}
+
+/// Hosts that only look whether the gate is up, whatever the rules say.
+fn health_checks(listener: &Listener, told: &Told) -> Option<Opening> {
+    let bind = listener.bind;
+    let family = Family::of(bind.ip());
+    let checkers = AddressSet::of(&listener.health_checks, family);
+    let hosts = if bind.ip().is_unspecified() { told.client_side.clone() } else { vec![bind.ip()] };
+    let gate = Addresses::plain(AddressSet::of_hosts(hosts, family));
+    (!checkers.is_empty()).then(|| Opening {
+        number: 0,
+        side: Side::Client,
+        direction: Direction::Inbound,
+        protocol: Protocol::Tcp,
+        from: End { role: Role::Checker, addresses: Addresses::plain(checkers), ports: None },
+        to: End { role: Role::Gate(Side::Client), addresses: gate, ports: one(bind.port()) },
+        purpose: Purpose::Control,
+        rules: Vec::new(),
+        listeners: vec![listener.name.clone()],
+    })
 }
 
 /// What the gate asks of its name servers, by UDP, and by TCP where an answer is long.

@@ -33,6 +33,7 @@ fn end(end: &End) -> Value {
     let role = match end.role {
         Role::Client => "client",
         Role::Balancer => "balancer",
+        Role::Checker => "health checker",
         Role::Gate(_) => "gate",
         Role::Server => "server",
         Role::NameServer => "name server",

@@ -104,6 +104,8 @@ pub enum Role {
     Client,
     /// Balancers in front of the gate, which bring clients.
     Balancer,
+    /// Hosts that send health checks.
+    Checker,
     /// The gate itself, at an address of this side.
     Gate(Side),
     /// Servers, or the gate in their name.

@@ -134,6 +134,21 @@ fn balancers_bring_clients() {
 }
 
 #[test]
+fn health_checks_come_whatever_the_rules_say() {
+    assert_derived(
+        "{ name: front, bind: '192.0.2.1:21', server: '10.0.2.2', health_checks_from: [10.0.0.8/31, '2001:db8::1'] }",
+        "{ name: a, from: 198.51.100.0/24, to: any, action: allow, inbound: '10001' }",
+        &[
+            "client 198.51.100.0/24 > 192.0.2.1:21 control (a)",
+            "client 198.51.100.0/24 > 192.0.2.1:10001 passive data (a)",
+            "client 10.0.0.8/31 > 192.0.2.1:21 control ()",
+            "server 10.0.2.1 > 10.0.2.2:21 control (a)",
+            "server 10.0.2.1 > 10.0.2.2:1024-65535 passive data (a)",
+        ],
+    );
+}
+
+#[test]
 fn what_several_rules_want_is_one_line() {
     let rules =
         "{ name: bridged, from: 198.51.100.0/25, to: any, action: allow, outbound: '40000', server_mode: passive }

@@ -105,7 +105,8 @@ pub(super) fn sentence(line: &Opening) -> String {
         (Side::Client, Purpose::Control) => match to {
             Role::Server => "Clients connect to the servers' own addresses; the gate on the way takes the connections.",
             _ if from == Role::Balancer => "Balancers bring clients' control connections, each with a PROXY header.",
-            Role::Client | Role::Balancer | Role::Gate(_) | Role::NameServer => {
+            _ if from == Role::Checker => "Health checks ask whether the gate is up.",
+            Role::Client | Role::Balancer | Role::Checker | Role::Gate(_) | Role::NameServer => {
                 "Clients open control connections to the gate."
             }
         }
@@ -152,6 +153,7 @@ const fn whose(role: Role) -> &'static str {
     match role {
         Role::Client => "clients",
         Role::Balancer => "balancers",
+        Role::Checker => "health-checkers",
         Role::Gate(Side::Client) => "gate-client-side",
         Role::Gate(Side::Server) => "gate-server-side",
         Role::Server => "servers",

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::super::place::{At, Fault, quoted};
 use super::super::schema;
 use super::ip::{nobodys, unmapped};
-use super::network::{proxies, socket};
+use super::network::{checkers, proxies, socket};
 use super::{advertise, fault, required};
 use crate::addr::ServerAddr;
 use crate::policy::{Interception, Listener, Proxies, Source, Stand};
@@ -38,8 +38,19 @@ pub(super) fn listener(written: schema::Listener, binds: &mut Binds, at: &At<'_>
     };
     let proxy_from = written.proxy_from.0.map(|list| proxies(&list, &at.key("proxy_from")));
     let proxies = proxy_from.unwrap_or_else(|| Some(Proxies::default()));
+    let health_checks = match written.health_checks_from.0 {
+        None => Some(Vec::new()),
+        Some(list) => checkers(&list, &at.key("health_checks_from")),
+    };
     let stand = server.or(transparent).or(explicit);
-    Some(Listener { name: name?.0, bind: bind?, stand: stand?, advertise: advertise?, proxies: proxies? })
+    Some(Listener {
+        name: name?.0,
+        bind: bind?,
+        stand: stand?,
+        advertise: advertise?,
+        proxies: proxies?,
+        health_checks: health_checks?,
+    })
 }
 
 /// The keys that say how a listener stands in front of its servers.
@@ -72,6 +83,10 @@ fn one_stand(at: &At<'_>) {
     if at.has("proxy_from") && transparent && !server {
         let help = "take it away: a connection that is intercepted comes from the client itself";
         at.key_itself("proxy_from").mistake("`proxy_from` does not go with `transparent`", help);
+    }
+    if at.has("health_checks_from") && transparent && !server {
+        let help = "take it away: a check that is intercepted asks for the server itself";
+        at.key_itself("health_checks_from").mistake("`health_checks_from` does not go with `transparent`", help);
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::super::place::{At, Fault, quoted};
-use super::super::schema::{Client, Many, Proxy};
+use super::super::schema::{Checker, Client, Many, Proxy};
 use super::ports::port;
 use super::{super::schema, fault};
 use crate::addr::Network;
@@ -23,27 +23,54 @@ pub(super) fn destinations(Many(list): &Many<schema::Destination>, at: &At<'_>) 
 
 /// The balancers of a listener.
 pub(super) fn proxies(Many(list): &Many<Proxy>, at: &At<'_>) -> Option<Proxies> {
-    if list.is_empty() {
-        at.mistake("this list is empty, which would be nobody", BALANCERS);
-        return None;
-    }
-    each(list, at, |Proxy(text)| proxy(text)).map(Proxies::new)
+    hosts(list, at, &BALANCERS, |Proxy(text)| text).map(Proxies::new)
 }
 
-const BALANCERS: &str = "name the balancers, such as \"10.0.0.5\"";
+/// Where a listener's health checks come from.
+pub(super) fn checkers(Many(list): &Many<Checker>, at: &At<'_>) -> Option<Vec<Network>> {
+    hosts(list, at, &CHECKERS, |Checker(text)| text)
+}
 
-fn proxy(text: &str) -> Result<Network, Fault> {
-    let network = portless(text, "balancers come from any");
+/// What a list of hosts is not to be, and what to write instead.
+struct Words {
+    /// Why they have no port.
+    portless: &'static str,
+    /// What it would mean if they were everybody.
+    everybody: &'static str,
+    help: &'static str,
+}
+
+const BALANCERS: Words = Words {
+    portless: "balancers come from any",
+    everybody: "every client could say that it is another",
+    help: "name the balancers, such as \"10.0.0.5\"",
+};
+const CHECKERS: Words = Words {
+    portless: "health checks come from any",
+    everybody: "no client would get a session",
+    help: "name the hosts that send health checks, such as \"10.0.0.5\"",
+};
+
+/// Networks that are not everybody's.
+fn hosts<W>(list: &[W], at: &At<'_>, words: &Words, text: impl Fn(&W) -> &str) -> Option<Vec<Network>> {
+    if list.is_empty() {
+        at.mistake("this list is empty, which would be nobody", words.help);
+        return None;
+    }
+    let read: Vec<_> =
+        list.iter().enumerate().map(|(index, one)| at.index(index).take(host(text(one), words))).collect();
+    read.into_iter().collect()
+}
+
+fn host(text: &str, words: &Words) -> Result<Network, Fault> {
     // What helps with clients leads astray here.
-    let network = network.map_err(|fault| match fault.help.contains("`any`") {
-        true => Fault::new(fault.message, BALANCERS),
+    let network = portless(text, words.portless).map_err(|fault| match fault.help.contains("`any`") {
+        true => Fault::new(fault.message, words.help),
         false => fault,
     })?;
     match network {
         Network::Net(net) if net.prefix_len() > 0 => Ok(network),
-        Network::Net(_) | Network::Any => {
-            fault(format!("with {} every client could say that it is another", quoted(text)), BALANCERS)
-        }
+        Network::Net(_) | Network::Any => fault(format!("with {} {}", quoted(text), words.everybody), words.help),
     }
 }
 

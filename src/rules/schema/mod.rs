@@ -13,9 +13,9 @@ use serde::Deserialize;
 pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
 pub use limits::{ClientLimits, Limits, RuleClientLimits, RuleLimits};
 pub use text::{
-    Advertise, Bind, Client, CommandName, Count, CountLimit, Destination, Duration, FtpLine, Hours, LineExpected,
-    ListenerName, Moment, Name, Pace, PathPattern, Phrase, Ports, Proxy, Server, Size, SourcePort, TimeLimit, Use,
-    User, Version,
+    Advertise, Bind, Checker, Client, CommandName, Count, CountLimit, Destination, Duration, FtpLine, Hours,
+    LineExpected, ListenerName, Moment, Name, Pace, PathPattern, Phrase, Ports, Proxy, Server, Size, SourcePort,
+    TimeLimit, Use, User, Version,
 };
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.
@@ -78,6 +78,10 @@ pub struct Listener {
     /// (version 1 or 2), which says who the client is; not with `transparent`.
     #[serde(default)]
     pub proxy_from: Written<Many<Proxy>>,
+    /// Where health checks come from: a network, an address, or a list of them. The gate greets them itself, answers QUIT
+    /// and NOOP, and asks no server; not with `transparent`.
+    #[serde(default)]
+    pub health_checks_from: Written<Many<Checker>>,
 }
 
 /// What the clients of a network are told. The first entry that a client is in holds; without one, it is told the
