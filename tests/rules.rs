@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ftpgate::addr::{ClientAddr, Network, PortRange, PortRanges};
+use ftpgate::addr::{ClientAddr, Network, PortRange, PortRanges, Side};
 use ftpgate::policy::{Advertise, Advertised, Datapath, Interception, Policy, ProxyVersion, Source, Stand};
 use ftpgate::rules::{self, Mistakes};
 use ftpgate::trial;
@@ -120,6 +120,9 @@ fn the_reference_means_what_its_comments_say() {
     assert_eq!(names, ["partners", "mainframe", "everyone-else"]);
     let partners = &policy.rules[0];
     let outbound = partners.outbound.as_ref().unwrap();
+    let has_data = |side, ip: &str| partners.data_peers.of(side).contains(ip.parse().unwrap());
+    assert!(has_data(Side::Client, "198.51.100.130") && has_data(Side::Server, "10.0.2.20"));
+    assert!(!has_data(Side::Server, "198.51.100.130") && !has_data(Side::Client, "10.0.2.20"));
     assert_eq!(partners.inbound.as_ref().unwrap().server_ports.to_string(), "30000-30999");
     assert_eq!((outbound.gate_ports.to_string().as_str(), outbound.source_port), ("20000-20099", Some(20)));
     assert_eq!((partners.datapath, partners.pinhole_timeout.as_secs()), (Datapath::Auto, 60));

@@ -1,14 +1,17 @@
 //! Data connections of a session: what it asks of the datapath, and what the datapath tells.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 
+use super::route::is_gate;
 use super::{Driver, Orders, Phase};
+use crate::addr::Side;
 use crate::limits::FurtherData;
 use crate::pinhole::{DataEvent, OpenError, PinholeGuard};
-use crate::session::{Carrier, Event, Input, Pinhole, PinholeId, Refusal};
+use crate::session::{Carrier, Event, Input, Leg, Pinhole, PinholeId, Refusal};
 
 /// Both ends of what the datapath tells one session.
 pub(super) type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::UnboundedReceiver<DataEvent>);
@@ -42,6 +45,9 @@ impl Driver {
         if further.is_none() && !self.guards.is_empty() {
             return Ok(Some(Input::PinholeFailed { id, refusal: Refusal::TooManyConnections }));
         }
+        if let Some(refusal) = self.leads_here(pinhole) {
+            return Ok(Some(Input::PinholeFailed { id, refusal }));
+        }
         let terms = self.terms();
         let (sender, _) = self.data.get_or_insert_with(mpsc::unbounded_channel);
         let now = Instant::now();
@@ -53,6 +59,21 @@ impl Driver {
         let answer =
             |[client_port, server_port]: [_; 2]| Input::PinholeOpened { id, client_port, server_port, carrier };
         Ok(opened.ports.map(answer))
+    }
+
+    /// Why a leg is not to be dialled: a peer named another address than its own, which the rule would have it use, and that
+    /// is this machine's.
+    fn leads_here(&self, pinhole: &Pinhole) -> Option<Refusal> {
+        let ends = self.session.ends();
+        let own = [(Side::Client, ends.client.ip()), (Side::Server, ends.server.ip())];
+        own.into_iter().find_map(|(side, peer)| {
+            let Leg::Dial { to, .. } = *pinhole.leg(side) else { return None };
+            let policy = Arc::clone(&self.context.orders.borrow().policy);
+            (to.ip() != peer && is_gate(&self.context, &policy, to.ip())).then(|| match side {
+                Side::Client => Refusal::ClientIsGate(to.ip()),
+                Side::Server => Refusal::ForeignServerAddress { named: to.ip(), peer },
+            })
+        })
     }
 
     pub(super) fn data_event(&mut self, event: DataEvent) {

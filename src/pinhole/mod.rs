@@ -201,6 +201,7 @@ impl Datapaths {
             (Datapath::Relay, _) => Err(WhyRelay::Rule),
             _ if !terms.is_none() => Err(WhyRelay::Limited),
             _ if has_header(pinhole, bindings) => Err(WhyRelay::ProxyHeader),
+            _ if !pinhole.data_peers.is_empty() => Err(WhyRelay::DataPeers),
             (Datapath::Auto | Datapath::Kernel, Some(Err(_)) | None) => Err(WhyRelay::NoKernel),
             (Datapath::Auto | Datapath::Kernel, Some(Ok(kernel))) => kernel.plan(pinhole).map(|plan| (kernel, plan)),
         };
@@ -273,8 +274,9 @@ impl Relay {
             Leg::Listen { ref ports, from, .. } => {
                 let socket = if binding.transparent { Socket::Transparent } else { Socket::Plain };
                 let proxies = bindings.proxies.as_ref().filter(|_| side == Side::Client);
-                let wanted =
-                    Wanted { at: binding.listen_at, socket, ports, rather: None, from, proxies, is_busy: None };
+                let data_peers = pinhole.data_peers.of(side);
+                let at = binding.listen_at;
+                let wanted = Wanted { at, socket, ports, rather: None, from, proxies, data_peers, is_busy: None };
                 let (reservation, arrival) = self.shared.ports.reserve(&wanted, pinhole.id, &events, &mut skipped)?;
                 Ok((Some(reservation), Approach::Arrives(arrival)))
             }

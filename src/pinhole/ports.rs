@@ -32,7 +32,7 @@ use self::turns::{InUse, Turns};
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
 use crate::net::{accept, listen_prepared, prepare_data, reset_on_close};
-use crate::policy::Proxies;
+use crate::policy::{Networks, Proxies};
 use crate::session::PinholeId;
 
 const BACKLOG: u32 = 256;
@@ -52,6 +52,8 @@ pub(super) struct Wanted<'a> {
     pub(super) from: IpAddr,
     /// Who may bring the peer's connection, with a PROXY header that names it.
     pub(super) proxies: Option<&'a Proxies>,
+    /// Who may connect in place of the peer.
+    pub(super) data_peers: &'a Networks,
     /// At which ports something is left of an earlier connection of the peer's: others are taken before them.
     pub(super) is_busy: Option<&'a dyn Fn(u16) -> bool>,
 }
@@ -153,6 +155,7 @@ struct Waiting {
     id: PinholeId,
     strangers: u8,
     proxies: Option<Proxies>,
+    data_peers: Networks,
     events: UnboundedSender<DataEvent>,
     taker: Taker,
     /// While the port waits for this peer.
@@ -178,7 +181,8 @@ impl Ports {
         let (arrived, arrival) = oneshot::channel();
         let taker = Taker::Relay(arrived);
         let proxies = wanted.proxies.cloned();
-        let waiting = Waiting { serial: 0, id, strangers: 0, proxies, events: events.clone(), taker, _in_use: None };
+        let (data_peers, events) = (wanted.data_peers.clone(), events.clone());
+        let waiting = Waiting { serial: 0, id, strangers: 0, proxies, data_peers, events, taker, _in_use: None };
         Ok((self.take(wanted, waiting, skipped)?, arrival))
     }
 
@@ -191,8 +195,8 @@ impl Ports {
         skipped: &mut Vec<u16>,
     ) -> Result<Reservation, OpenError> {
         let taker = Taker::Kernel;
-        let events = events.clone();
-        let waiting = Waiting { serial: 0, id, strangers: 0, proxies: None, events, taker, _in_use: None };
+        let (data_peers, events) = (Networks::default(), events.clone());
+        let waiting = Waiting { serial: 0, id, strangers: 0, proxies: None, data_peers, events, taker, _in_use: None };
         self.take(wanted, waiting, skipped)
     }
 
@@ -201,7 +205,7 @@ impl Ports {
         let count = wanted.ports.count();
         let start = random_below(count).map_err(|error| OpenError::at(SocketAddr::new(wanted.at, 0), error))?;
         let skipped_before = skipped.len();
-        let peer = Peer { from, proxies: wanted.proxies };
+        let peer = Peer { from, proxies: wanted.proxies, data_peers: wanted.data_peers };
         let is_busy = wanted.is_busy;
         let mut search = Search { ports: self, wanted, from, peer, is_busy, waiting: Some(waiting), skipped };
         if let Some(reservation) = search.anywhere(start)? {
@@ -291,7 +295,7 @@ impl Port {
         let may_bring = |waiting: &Waiting, by: Bringer| {
             waiting.serial <= by.serial && waiting.proxies.as_ref().is_some_and(|proxies| proxies.contains(by.ip))
         };
-        if let Entry::Occupied(waiting) = self.waiting.entry(arrived.from.ip())
+        if let Entry::Occupied(waiting) = self.waiting.entry(self.whose(arrived.from.ip()))
             && matches!(waiting.get().taker, Taker::Relay(_))
             && by.is_none_or(|by| may_bring(waiting.get(), by))
         {
@@ -304,6 +308,12 @@ impl Port {
             return;
         }
         self.turn_away(arrived.stream, arrived.from, port, None);
+    }
+
+    /// The peer that a connection from this address is of: no two that wait here may have it.
+    fn whose(&self, ip: IpAddr) -> IpAddr {
+        let has_it = |(from, waiting): (&IpAddr, &Waiting)| waiting.data_peers.contains(ip).then_some(*from);
+        if self.waiting.contains_key(&ip) { ip } else { self.waiting.iter().find_map(has_it).unwrap_or(ip) }
     }
 
     fn turn_away(&mut self, stream: TcpStream, from: SocketAddr, port: u16, fault: Option<&'static str>) {

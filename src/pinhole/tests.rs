@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::addr::{Network, PortRange, PortRanges, Side};
 use crate::net::{dial, listen, reset_on_close};
-use crate::policy::Datapath;
+use crate::policy::{DataPeers, Datapath, Networks};
 use crate::session::HowEnded;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -45,6 +45,7 @@ struct Lab {
     events: (UnboundedSender<DataEvent>, UnboundedReceiver<DataEvent>),
     terms: Terms,
     next: u64,
+    data_peers: DataPeers,
 }
 
 impl Lab {
@@ -55,7 +56,15 @@ impl Lab {
     fn with(relay: Relay) -> Self {
         let at = own_ip();
         let server = listen(SocketAddr::new(at, 0), false, 1024).unwrap();
-        Self { relay, at, server, events: unbounded_channel(), terms: Terms::default(), next: 1 }
+        Self {
+            relay,
+            at,
+            server,
+            events: unbounded_channel(),
+            terms: Terms::default(),
+            next: 1,
+            data_peers: DataPeers::default(),
+        }
     }
 
     fn listens(&self, from: IpAddr, ports: (u16, u16)) -> Leg {
@@ -72,6 +81,7 @@ impl Lab {
 
     /// The client's connection may come through `balancer`, with a header.
     fn open_behind(&mut self, balancer: Option<IpAddr>, client: Leg, server: Leg) -> Result<Opened, OpenError> {
+        let data_peers = self.data_peers.clone();
         let proxies = balancer.map(|ip| Proxies::new(vec![Network::Net(ip.into())]));
         let binding = LegBinding { listen_at: self.at, transparent: false };
         let id = PinholeId(self.next);
@@ -84,6 +94,7 @@ impl Lab {
             timeout: SOON,
             introduction: None,
             has_other: false,
+            data_peers,
         };
         let bindings = Bindings { client: binding, server: binding, proxies };
         self.relay.open(&pinhole, false, &bindings, self.terms.clone(), self.events.0.clone())
@@ -169,6 +180,29 @@ async fn a_stranger_is_reset_and_the_pinhole_stays() {
     let _client = lab.connect(local(1), port).await.unwrap();
     timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
     assert!(matches!(lab.event().await, DataEvent::Started { .. }));
+}
+
+/// A peer may have further addresses, where a rule names them.
+#[tokio::test]
+async fn another_address_of_the_peer_is_let_in_where_it_is_named() {
+    let mut lab = Lab::new();
+    let network = "127.0.2.0/28".parse().map(Network::Net).unwrap();
+    lab.data_peers = DataPeers { client: Networks::new(vec![network]), ..DataPeers::default() };
+    let one = (21002, 21002);
+    let _mine = lab.open(local(1), one).unwrap();
+    // Whose connection it would be could not be told.
+    assert!(matches!(lab.open(local(2), one), Err(OpenError::RangeFull { .. })));
+    lab.data_peers = DataPeers::default();
+    assert!(matches!(lab.open(Ipv4Addr::new(127, 0, 2, 3).into(), one), Err(OpenError::RangeFull { .. })));
+    let _other = lab.open(local(3), one).unwrap();
+    assert_eq!(lab.try_port(Ipv4Addr::new(127, 0, 2, 16).into(), 21002).await, RESET);
+    let from = Ipv4Addr::new(127, 0, 2, 5).into();
+    let client = lab.connect(from, 21002).await.unwrap();
+    timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+    let started = DataEvent::Started { id: PinholeId(1), peer: client.local_addr().unwrap() };
+    while lab.event().await != started {}
+    // Once.
+    assert_eq!(lab.try_port(from, 21002).await, RESET);
 }
 
 #[tokio::test]

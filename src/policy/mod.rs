@@ -5,6 +5,7 @@
 
 mod case;
 mod commands;
+mod data_peers;
 mod decide;
 mod doubts;
 mod glob;
@@ -17,6 +18,7 @@ mod table;
 
 pub use case::{Case, CaseLine, Expected};
 pub use commands::{CommandList, Commands, NotAllowed};
+pub use data_peers::{DataPeers, Networks};
 pub use decide::{Asker, Candidates, Decision, Denied};
 pub use doubts::Doubt;
 pub use glob::Globs;

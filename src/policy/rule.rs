@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::paths::PathRule;
-use super::{Asker, Commands, Globs, Hours, ProxyVersion, RuleLimits};
+use super::{Asker, Commands, DataPeers, Globs, Hours, ProxyVersion, RuleLimits};
 use crate::addr::{ClientAddr, Network, PortRanges, ServerAddr, is_dialable};
 
 /// One rule of the file.
@@ -46,6 +46,8 @@ pub struct Rule {
     pub at_session_end: AtSessionEnd,
     /// What becomes of peers that name other hosts' addresses.
     pub foreign_address: ForeignAddresses,
+    /// Where data may come from or go to beside the address of the control connection.
+    pub data_peers: DataPeers,
     /// The PROXY header that the server is sent first on every connection that we make to it; `None`: none.
     pub send_proxy: Option<ProxyVersion>,
     /// How much its clients may have.
@@ -77,6 +79,7 @@ impl Rule {
             pinhole_timeout: Self::PINHOLE_TIMEOUT,
             at_session_end: AtSessionEnd::Abort,
             foreign_address: ForeignAddresses::default(),
+            data_peers: DataPeers::default(),
             send_proxy: None,
             limits: RuleLimits::default(),
         }

@@ -260,7 +260,8 @@ impl SessionLog {
                 "the client named another address"),
             Event::Stranger { from, port, fault } => {
                 warn!(event = "stranger", session, %client, %from, port, reason = fault,
-                "somebody else came to the pinhole and was reset")
+                advice = "if this is the peer by another of its addresses (a balancer, several links, CGNAT), name their network in \
+                `data_peers` of the rule", "somebody else came to the pinhole and was reset")
             }
             Event::HalfOpen { from, port, why } => warn!(event = "half_open", session, %client, %from, port,
                 cause = names::half_open(*why), "a connection to the pinhole was not completed and did not use it"),

@@ -55,7 +55,7 @@ mod tests {
         let schema: serde_json::Value = serde_json::from_str(&crate::rules::json_schema()).unwrap();
         let maps = schema["$defs"].as_object().unwrap().values().chain([&schema]);
         let maps: Vec<_> = maps.filter_map(|map| map["properties"].as_object()).collect();
-        assert_eq!(maps.len(), 16);
+        assert_eq!(maps.len(), 17);
         for keys in maps {
             for key in keys.keys() {
                 let others: Vec<&str> = keys.keys().map(String::as_str).filter(|other| other != key).collect();

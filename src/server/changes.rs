@@ -108,6 +108,7 @@ fn rule_keys(old: &Rule, new: &Rule) -> Vec<&'static str> {
         pinhole_timeout,
         at_session_end,
         foreign_address,
+        data_peers,
         send_proxy,
         limits,
     } = new;
@@ -128,6 +129,7 @@ fn rule_keys(old: &Rule, new: &Rule) -> Vec<&'static str> {
         ("pinhole_timeout", old.pinhole_timeout == *pinhole_timeout),
         ("at_session_end", old.at_session_end == *at_session_end),
         ("foreign_address", old.foreign_address == *foreign_address),
+        ("data_peers", old.data_peers == *data_peers),
         ("send_proxy", old.send_proxy == *send_proxy),
         ("limits", old.limits == *limits),
     ])

@@ -155,16 +155,17 @@ impl Session {
         if named.is_ipv6() != peer.is_ipv6() {
             return Err(Refusal::WrongFamily { v6: peer.is_ipv6() });
         }
-        if named.ip() != peer && self.rule.foreign_address.client == ForeignAddress::Refuse {
+        let used = if self.may_have_data(Side::Client, named.ip()) { named.ip() } else { peer };
+        if named.ip() != used && self.rule.foreign_address.client == ForeignAddress::Refuse {
             return Err(Refusal::ForeignAddress { named: named.ip(), peer });
         }
         if !outbound.client_ports.contains(named.port()) {
             return Err(Refusal::ClientPort { port: named.port(), allowed: outbound.client_ports });
         }
-        if named.ip() != peer {
-            self.report(Event::ForeignAddress { by: Side::Client, named: named.ip(), used: peer });
+        if named.ip() != used {
+            self.report(Event::ForeignAddress { by: Side::Client, named: named.ip(), used });
         }
-        let at = SocketAddr::new(peer, named.port());
+        let at = SocketAddr::new(used, named.port());
         let wish = Wish::Waits { at, extended: command.verb == Verb::Eprt };
         self.negotiate(now, wish, said)
     }

@@ -12,7 +12,7 @@ use super::pinhole::{Carrier, Introduction, Leg, Pinhole, PinholeId};
 use super::refusal::Refusal;
 use super::story::Place;
 use super::{Action, Control, Session};
-use crate::addr::{PortRanges, Side};
+use crate::addr::{PortRanges, Side, is_dialable};
 use crate::ftp::host_port::{self, Malformed};
 use crate::ftp::redact::{excerpt, loggable_reply};
 use crate::ftp::reply::{self, Code};
@@ -219,8 +219,7 @@ impl Session {
         self.learn(&request);
         let texts: Vec<&[u8]> = lines.iter().map(|line| reply::text(line, code)).collect();
         let said = lines.last().cloned().unwrap_or_default();
-        let opened = self.server_port(code, &texts).and_then(|port| {
-            let to = SocketAddr::new(self.ends.server.ip(), port);
+        let opened = self.server_at(code, &texts).and_then(|to| {
             let server = Leg::Dial { to, from: self.ends.back.ip(), from_port: None };
             self.open(request, server, Some(excerpt(&said)))
         });
@@ -270,7 +269,17 @@ impl Session {
         };
         self.data.negotiation = Negotiation::Opening { id, request, told, to };
         let (datapath, timeout) = (self.rule.datapath, self.rule.pinhole_timeout);
-        self.act(Action::OpenPinhole(Pinhole { id, client, server, datapath, timeout, introduction, has_other }));
+        let data_peers = self.rule.data_peers.clone();
+        self.act(Action::OpenPinhole(Pinhole {
+            id,
+            client,
+            server,
+            datapath,
+            timeout,
+            introduction,
+            has_other,
+            data_peers,
+        }));
         Ok(())
     }
 
@@ -311,9 +320,19 @@ impl Session {
         Ok(Leg::Listen { at: self.ends.back.ip(), ports: outbound.gate_ports.clone(), from: self.ends.server.ip() })
     }
 
-    /// The port that the server names, where the rule allows it. Its address is not trusted: data goes to the peer of
-    /// the control connection.
-    fn server_port(&mut self, code: Code, texts: &[&[u8]]) -> Result<u16, Refusal> {
+    /// Whether this is another address of a peer, as the rule has it, that may be connected to for data. Whether it is the
+    /// gate's own the driver looks.
+    pub(super) fn may_have_data(&self, side: Side, ip: IpAddr) -> bool {
+        let own = match side {
+            Side::Client => self.ends.client.ip(),
+            Side::Server => self.ends.server.ip(),
+        };
+        self.rule.data_peers.of(side).contains(ip) && ip.is_ipv4() == own.is_ipv4() && is_dialable(ip)
+    }
+
+    /// Where data goes to: the port that the server names, where the rule allows it. Its address is not trusted: that of the
+    /// control connection is used, unless the rule names the other one among `data_peers`.
+    fn server_at(&mut self, code: Code, texts: &[&[u8]]) -> Result<SocketAddr, Refusal> {
         let (named, port) = if code.number() == 227 {
             let at = host_port::parse_227(texts).map_err(Refusal::MalformedReply)?;
             (Some(at.ip().to_owned().into()), at.port())
@@ -321,7 +340,8 @@ impl Session {
             let at = host_port::parse_229(texts).map_err(Refusal::MalformedReply)?;
             (at.address, at.port)
         };
-        let used = self.ends.server.ip();
+        let own = self.ends.server.ip();
+        let used = named.filter(|named| self.may_have_data(Side::Server, *named)).unwrap_or(own);
         if let Some(named) = named.filter(|named| *named != used) {
             // 0.0.0.0 is nobody's address: such a server names none.
             if self.rule.foreign_address.server == ForeignAddress::Refuse && !named.is_unspecified() {
@@ -332,7 +352,11 @@ impl Session {
         // A rule with no `inbound` may still have the server asked in this mode, for a client that waits.
         let inbound = self.rule.inbound.as_ref();
         let allowed = inbound.map_or_else(PortRanges::unreserved, |inbound| inbound.server_ports.clone());
-        if allowed.contains(port) { Ok(port) } else { Err(Refusal::ServerPort { port, allowed }) }
+        if allowed.contains(port) {
+            Ok(SocketAddr::new(used, port))
+        } else {
+            Err(Refusal::ServerPort { port, allowed })
+        }
     }
 
     /// The pinhole stands, and the legs that are listened for have these ports.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::addr::{PortRanges, Side};
-use crate::policy::{Datapath, Limit, ProxyVersion};
+use crate::policy::{DataPeers, Datapath, Limit, ProxyVersion};
 
 /// Names one pinhole within its session; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,8 @@ pub struct Pinhole {
     ///
     /// [`Refusal::ServerPortClosed`]: super::Refusal::ServerPortClosed
     pub has_other: bool,
+    /// Who may connect beside the one address that each leg is listened for.
+    pub data_peers: DataPeers,
 }
 
 impl Pinhole {
@@ -63,7 +65,7 @@ pub enum Leg {
         at: IpAddr,
         /// The ports that may be chosen from.
         ports: PortRanges,
-        /// The only address that may connect.
+        /// The only address that may connect, but for the pinhole's `data_peers`.
         from: IpAddr,
     },
     /// We connect to the peer.
@@ -156,6 +158,8 @@ pub enum WhyRelay {
     NoForwarding,
     /// A firewall on this machine would drop what is forwarded.
     Firewall,
+    /// Data may come from several addresses.
+    DataPeers,
     /// A PROXY header comes first, on one side or the other.
     ProxyHeader,
     /// A limit is to be kept to that the kernel cannot.
@@ -174,6 +178,7 @@ impl WhyRelay {
             Self::PeerIsHere => "peer_is_gate",
             Self::NoForwarding => "forwarding_off",
             Self::Firewall => "firewall",
+            Self::DataPeers => "data_peers",
             Self::ProxyHeader => "proxy_header",
             Self::Limited => "limited",
         }
@@ -190,6 +195,7 @@ impl WhyRelay {
             Self::PeerIsHere => "the client or the server is this machine",
             Self::NoForwarding => "this machine does not forward packets of this family",
             Self::Firewall => "a firewall on this machine drops what is forwarded",
+            Self::DataPeers => "the rule has `data_peers`, and the kernel takes data from one address alone",
             Self::ProxyHeader => "a PROXY header comes first, which takes the relay",
             Self::Limited => "there are limits on bytes or on stalls, which take the relay",
         }

@@ -288,7 +288,8 @@ impl Refusal {
             Self::ForeignAddress { named, peer } => {
                 format!(
                     "it named {named} but comes from {peer}: a bounce attempt, or a NAT between it and the gate \
-                    (then write `foreign_address: {{ client: use_peer }}`)"
+                    (then write `foreign_address: {{ client: use_peer }}`), or another address of its own (then name its network in \
+                    `data_peers`)"
                 )
             }
             Self::ClientIsGate(ip) if ip.is_loopback() => format!(
@@ -304,7 +305,10 @@ impl Refusal {
                 `169.254.0.0/16` or `fe80::/10` in the rule's `from`"
             ),
             Self::ForeignServerAddress { named, peer } => {
-                format!("the server named {named} but is {peer}; `foreign_address: use_peer` would use that")
+                format!(
+                    "the server named {named} but is {peer}; `foreign_address: use_peer` would use that, and with its network \
+                    in `data_peers` it would be used"
+                )
             }
             Self::AdvertiseUnknown => {
                 "the name in the listener's `advertise` has no address: is the name server up?".into()

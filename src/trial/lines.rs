@@ -202,7 +202,11 @@ fn opened(pinhole: &Pinhole) -> Input {
 
 fn pinhole_in_words(pinhole: &Pinhole) -> String {
     let words = |leg: &Leg, side: Side| match leg {
-        Leg::Listen { at, ports, from } => format!("the {side} ({from}) may connect to {at}, one of {ports}"),
+        Leg::Listen { at, ports, from } => {
+            let others = pinhole.data_peers.of(side);
+            let others = if others.is_empty() { "" } else { ", or another of its `data_peers`" };
+            format!("the {side} ({from}{others}) may connect to {at}, one of {ports}")
+        }
         Leg::Dial { to, from, from_port } => {
             let port = from_port.map(|port| format!(" port {port}")).unwrap_or_default();
             format!("the gate connects to the {side} at {to} from {from}{port}")

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::lab::{Family, poll};
-use crate::stage::{RULES, Stage, assert_closed, listener};
+use crate::stage::{RULES, Stage, accept, assert_closed, listener};
 use crate::talk::IO;
 
 /// The rules cannot tell: a NAT on the gate's machine leads the server's address back to the gate.
@@ -57,4 +57,25 @@ fn names_that_nobody_answers_for_take_no_descriptors() {
         client.stream.set_read_timeout(Some(IO * 4)).unwrap();
         client.expect_code("421");
     }
+}
+
+/// A rule may name a network of the server's, and the gate be in it: a server's word never leads the gate to itself.
+#[test]
+fn a_network_that_data_may_go_to_does_not_lead_to_the_gate() {
+    let rules = RULES.replace("    inbound:", "    data_peers: { server: \"10.2.0.0/24\" }\n    inbound:");
+    let stage = Stage::with(&listener("server: \"10.2.0.2:21\"", Family::V4), &rules);
+    let server = stage.listen("10.2.0.2:21");
+    let mut client = stage.ungreeted(Family::V4);
+    let mut server = accept(&server);
+    server.say("220 Ready");
+    client.expect("220 Ready");
+    for (named, code) in [("10,2,0,1", "425"), ("10,1,0,1", "227"), ("10,2,0,3", "227")] {
+        client.say("PASV");
+        server.expect("PASV");
+        server.say(&format!("227 Entering Passive Mode ({named},200,10)"));
+        client.expect_code(code);
+    }
+    // The gate's address on the other side is in no such network: the server's own is used.
+    stage.logged(&["event=\"foreign_server_address\"", "named=10.1.0.1", "used=10.2.0.2"]);
+    stage.logged(&["event=\"refused\"", "reason=\"foreign_server_address\"", "10.2.0.1"]);
 }

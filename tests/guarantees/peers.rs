@@ -41,6 +41,40 @@ fn a_stranger_is_reset_and_does_not_use_up_an_active_pinhole() {
     gate.assert_all_closed();
 }
 
+/// Balancers, clusters, CGNAT: a rule may name further addresses of the peers, each side's for itself.
+#[test]
+fn other_addresses_of_a_peer_are_let_in_where_the_rule_names_them() {
+    const CLIENTS: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 5);
+    const SERVERS: Ipv4Addr = Ipv4Addr::new(127, 0, 4, 5);
+    let gate = Gate::with(|rules| {
+        rules.rule = "    data_peers: { client: \"127.0.3.0/28\", server: \"127.0.4.0/28\" }\n";
+    });
+    let (mut client, mut server) = gate.session();
+    let (port, data) = client.passive(&mut server);
+    assert_shut_out(STRANGER, port);
+    assert_shut_out(SERVERS, port);
+    gate.logged(&["event=\"stranger\"", "data_peers"]);
+    nobody_came_to(&data);
+    let mut ours = dial(CLIENTS, port).unwrap();
+    let theirs = accept(&data);
+    assert_shut_out(CLIENT, port);
+    client.begin(&mut server, "STOR file");
+    ours.write_all(b"whole").unwrap();
+    drop(ours);
+    assert_eq!(all_of(theirs), b"whole");
+    client.complete(&mut server);
+    let (port, data) = client.active(&mut server);
+    assert_shut_out(CLIENTS, port);
+    client.begin(&mut server, "RETR file");
+    let mut theirs = dial(SERVERS, port).unwrap();
+    let ours = accept(&data);
+    theirs.write_all(&goods(1_000)).unwrap();
+    drop(theirs);
+    assert!(all_of(ours) == goods(1_000));
+    client.complete(&mut server);
+    gate.assert_all_closed();
+}
+
 #[test]
 fn a_pinhole_takes_one_connection() {
     let gate = Gate::start();

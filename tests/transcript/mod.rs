@@ -9,9 +9,9 @@ use ftpgate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, Network, PortRange, P
 use ftpgate::ftp::line::{LineFault, LineReader};
 use ftpgate::policy::paths::{PathRule, Uses};
 use ftpgate::policy::{
-    Asker, AtSessionEnd, Candidates, CommandList, Commands, Decision, Denied, ForeignAddress, ForeignAddresses,
-    GateLimits, Globs, Inbound, Limit, Outbound, Permission, Policy, Rule, RuleLimits, ServerMode, SessionLimits,
-    TimeLimit, Timeouts,
+    Asker, AtSessionEnd, Candidates, CommandList, Commands, DataPeers, Decision, Denied, ForeignAddress,
+    ForeignAddresses, GateLimits, Globs, Inbound, Limit, Networks, Outbound, Permission, Policy, Rule, RuleLimits,
+    ServerMode, SessionLimits, TimeLimit, Timeouts,
 };
 use ftpgate::session::{
     Action, Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
@@ -289,6 +289,10 @@ fn from(text: &str) -> Result<Vec<Network>, String> {
     text.split(',').map(one).collect()
 }
 
+fn networks(text: &str) -> Result<Networks, String> {
+    if text.is_empty() { Ok(Networks::default()) } else { from(text).map(Networks::new) }
+}
+
 /// `/in/**:upload+list;/out/**:download`
 fn paths(text: &str) -> Result<Vec<PathRule>, String> {
     let one = |entry: &str| {
@@ -364,6 +368,10 @@ fn rule(settings: &str) -> Result<Rule, String> {
             "refuse" => ForeignAddresses { client: ForeignAddress::Refuse, server: ForeignAddress::Refuse },
             "use_peer" => ForeignAddresses { client: ForeignAddress::UsePeer, server: ForeignAddress::UsePeer },
             _ => ForeignAddresses::default(),
+        },
+        data_peers: DataPeers {
+            client: networks(&get("client_data_peers", ""))?,
+            server: networks(&get("server_data_peers", ""))?,
         },
         users: Some(get("users", ""))
             .filter(|users| !users.is_empty())

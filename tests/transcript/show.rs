@@ -2,6 +2,8 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a transcript shows names as they are")]
 
+use ftpgate::addr::Side;
+use ftpgate::policy::Networks;
 use ftpgate::session::{Action, Event, Leg, Modes, Outcome};
 
 /// One line for an action; `None` for those that a transcript leaves out.
@@ -12,7 +14,14 @@ pub(super) fn action(action: &Action) -> Option<String> {
             format!("{to}{interrupt}: {}", escape(line)).trim_end().to_owned()
         }
         Action::OpenPinhole(pinhole) => {
-            format!("open {}: client {}; server {}", pinhole.id.0, leg(&pinhole.client), leg(&pinhole.server))
+            let legs = [("client", Side::Client), ("server", Side::Server)].map(|(name, side)| {
+                let others = match pinhole.leg(side) {
+                    Leg::Listen { .. } => others(pinhole.data_peers.of(side)),
+                    Leg::Dial { .. } => String::new(),
+                };
+                format!("{name} {}{others}", leg(pinhole.leg(side)))
+            });
+            format!("open {}: {}", pinhole.id.0, legs.join("; "))
         }
         Action::Dial(id, side) => format!("dial {} {side}", id.0),
         Action::Finish(id) => format!("finish {}", id.0),
@@ -32,6 +41,11 @@ fn modes(modes: Modes) -> String {
         return format!("{:?}", modes.client);
     }
     format!("{:?}-{:?}", modes.client, modes.server)
+}
+
+fn others(networks: &Networks) -> String {
+    let all: Vec<String> = networks.as_slice().iter().map(ToString::to_string).collect();
+    if all.is_empty() { String::new() } else { format!(" or {}", all.join(",")) }
 }
 
 fn leg(leg: &Leg) -> String {

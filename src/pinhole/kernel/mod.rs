@@ -39,6 +39,7 @@ use super::ports::{Ports, Socket, Wanted};
 use super::{DataEvent, OpenError};
 use crate::addr::{PortRanges, Side, is_dialable};
 use crate::net::Locals;
+use crate::policy::Networks;
 use crate::session::{Leg, Pinhole, WhyRelay};
 use changes::{Answer, Changes};
 use conntrack::{Conntrack, Flow, Sighting};
@@ -212,7 +213,8 @@ impl Kernel {
         // In transparent mode the peer goes to the very address that it is led to: to the same port, where it may.
         let rather = (at == to.ip()).then_some(to.port());
         let is_busy = |port| self.shared.flows().is_busy(&Entrance { from, at: SocketAddr::new(at, port) });
-        let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None, is_busy: Some(&is_busy) };
+        let (is_busy, data_peers): (Option<&dyn Fn(u16) -> bool>, _) = (Some(&is_busy), &Networks::default());
+        let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None, data_peers, is_busy };
         let reservation = ports.reserve_for_kernel(&wanted, pinhole.id, &events, skipped)?;
         let port = reservation.port();
         let (client_port, server_port, guard) = match comer {

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Arrived, Key, Port, Table, lock};
 use crate::net::proxy_header::{HeaderFault, ProxyHeader, take};
-use crate::policy::Proxies;
+use crate::policy::{Networks, Proxies};
 
 /// How many headers are waited for at one port.
 const MOST: usize = 64;
@@ -43,6 +43,8 @@ pub(super) struct Bringer {
 pub(super) struct Peer<'a> {
     pub(super) from: IpAddr,
     pub(super) proxies: Option<&'a Proxies>,
+    /// Who may connect in its place.
+    pub(super) data_peers: &'a Networks,
 }
 
 impl Peer<'_> {
@@ -51,10 +53,17 @@ impl Peer<'_> {
         self.proxies.is_some_and(|proxies| proxies.contains(ip))
     }
 
-    /// Whether one peer's own address is where the other one's balancer is: their connections look alike.
+    /// Whether connections of both may look alike: one peer's own address is where the other one's balancer is, or both may
+    /// come from one address.
     fn is_like(self, other: Self) -> bool {
         let hides = |one: Self, behind: Self| behind.is_brought_by(one.from) && !one.is_brought_by(one.from);
-        self.from == other.from || hides(self, other) || hides(other, self)
+        let stands_for = |one: Self, for_: Self| one.data_peers.contains(for_.from);
+        self.from == other.from
+            || hides(self, other)
+            || hides(other, self)
+            || stands_for(self, other)
+            || stands_for(other, self)
+            || self.data_peers.overlap(other.data_peers)
     }
 }
 
@@ -68,7 +77,11 @@ impl Readers {
 
 impl Port {
     fn peers(&self) -> impl Iterator<Item = Peer<'_>> {
-        self.waiting.iter().map(|(from, waiting)| Peer { from: *from, proxies: waiting.proxies.as_ref() })
+        self.waiting.iter().map(|(from, waiting)| Peer {
+            from: *from,
+            proxies: waiting.proxies.as_ref(),
+            data_peers: &waiting.data_peers,
+        })
     }
 
     /// Whether it can wait for this peer too.

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::super::place::{At, Fault, quoted};
-use super::super::schema::{Checker, Client, Many, Proxy};
+use super::super::schema::{Checker, Client, DataPeer, Many, Proxy};
 use super::ports::port;
 use super::{super::schema, fault};
 use crate::addr::Network;
-use crate::policy::{Destination, Proxies};
+use crate::policy::{Destination, Networks, Proxies};
 
 /// The clients of a rule.
 pub(super) fn clients(Many(list): &Many<Client>, at: &At<'_>) -> Option<Vec<Network>> {
@@ -31,6 +31,11 @@ pub(super) fn checkers(Many(list): &Many<Checker>, at: &At<'_>) -> Option<Vec<Ne
     hosts(list, at, &CHECKERS, |Checker(text)| text)
 }
 
+/// Further addresses of the clients or servers of a rule.
+pub(super) fn data_peers(Many(list): &Many<DataPeer>, at: &At<'_>) -> Option<Networks> {
+    hosts(list, at, &DATA_PEERS, |DataPeer(text)| text).map(Networks::new)
+}
+
 /// What a list of hosts is not to be, and what to write instead.
 struct Words {
     /// Why they have no port.
@@ -49,6 +54,12 @@ const CHECKERS: Words = Words {
     portless: "health checks come from any",
     everybody: "no client would get a session",
     help: "name the hosts that send health checks, such as \"10.0.0.5\"",
+};
+
+const DATA_PEERS: Words = Words {
+    portless: "ports are for `inbound` and `outbound` to say",
+    everybody: "anybody could take a peer's data",
+    help: "name the peers' other networks, such as \"10.0.2.0/28\"",
 };
 
 /// Networks that are not everybody's.

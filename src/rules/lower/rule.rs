@@ -7,8 +7,8 @@ use super::super::schema::{self, Many, Ports, PortsOr, ShortOr, Word, Written};
 use super::{limits, network, ports, required, wait, what, who};
 use crate::addr::PortRanges;
 use crate::policy::{
-    AtSessionEnd, Datapath, ForeignAddress, ForeignAddresses, GateLimits, Inbound, Outbound, Permission, ProxyVersion,
-    Rule, RuleLimits, ServerMode,
+    AtSessionEnd, DataPeers, Datapath, ForeignAddress, ForeignAddresses, GateLimits, Inbound, Networks, Outbound,
+    Permission, ProxyVersion, Rule, RuleLimits, ServerMode,
 };
 
 /// What one rule means; `listeners` are the names of those in the file, where they could be read.
@@ -44,6 +44,7 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
         let help = "take `datapath: kernel` away, or `send_proxy`";
         at.key("send_proxy").mistake("the kernel cannot send a header ahead of passive data connections", help);
     }
+    let data_peers = data_peers(written.data_peers.0, datapath, &at.key("data_peers"));
     let limits = limits::rule(written.limits, &at.key("limits"));
     let relays = limits.as_ref().and_then(RuleLimits::of_the_relay).filter(|_| datapath == Datapath::Kernel);
     if let Some(limit) = relays {
@@ -68,6 +69,7 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
         pinhole_timeout: timeout?,
         at_session_end: at_session_end(&written.at_session_end),
         send_proxy,
+        data_peers: data_peers?,
         foreign_address: foreign_addresses(written.foreign_address),
         limits: limits?,
         ..Rule::new(name?.0, permission?)
@@ -81,10 +83,11 @@ fn all<T>(written: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn ports_fit(permission: Option<Permission>, at: &At<'_>) {
-    let written: Vec<&str> = ["inbound", "outbound", "commands", "read_only", "paths", "send_proxy", "limits"]
-        .into_iter()
-        .filter(|key| at.has(key))
-        .collect();
+    let written: Vec<&str> =
+        ["inbound", "outbound", "commands", "read_only", "paths", "data_peers", "send_proxy", "limits"]
+            .into_iter()
+            .filter(|key| at.has(key))
+            .collect();
     match permission {
         Some(Permission::Deny) => {
             for key in written {
@@ -187,6 +190,24 @@ const fn foreign_address(written: schema::ForeignAddress) -> ForeignAddress {
         schema::ForeignAddress::Refuse => ForeignAddress::Refuse,
         schema::ForeignAddress::UsePeer => ForeignAddress::UsePeer,
     }
+}
+
+fn data_peers(written: Option<schema::DataPeers>, datapath: Datapath, at: &At<'_>) -> Option<DataPeers> {
+    let Some(written) = written else { return Some(DataPeers::default()) };
+    if at.lacks("client") && at.lacks("server") {
+        at.mistake("this names no networks", "write `client: NETWORKS`, `server: NETWORKS`, or both");
+        return None;
+    }
+    if datapath == Datapath::Kernel {
+        let help = "take it away, or write `datapath: auto`, and the relay moves the data";
+        at.mistake("the kernel takes data from one address alone", help);
+        return None;
+    }
+    let of = |list: Written<Many<_>>, key| {
+        list.0.map_or_else(|| Some(Networks::default()), |list| network::data_peers(&list, &at.key(key)))
+    };
+    let (client, server) = (of(written.client, "client"), of(written.server, "server"));
+    Some(DataPeers { client: client?, server: server? })
 }
 
 fn send_proxy(written: &Written<Word<schema::SendProxy>>) -> Option<ProxyVersion> {

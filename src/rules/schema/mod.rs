@@ -13,7 +13,7 @@ use serde::Deserialize;
 pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
 pub use limits::{ClientLimits, Limits, RuleClientLimits, RuleLimits};
 pub use text::{
-    Advertise, Bind, Checker, Client, CommandName, Count, CountLimit, Destination, Duration, FtpLine, Hours,
+    Advertise, Bind, Checker, Client, CommandName, Count, CountLimit, DataPeer, Destination, Duration, FtpLine, Hours,
     LineExpected, ListenerName, Moment, Name, Pace, PathPattern, Phrase, Ports, Proxy, Server, Size, SourcePort,
     TimeLimit, Use, User, Version,
 };
@@ -198,6 +198,10 @@ pub struct Rule {
     /// What becomes of a peer that names another host's address as its own. One word stands for both sides.
     #[serde(default)]
     pub foreign_address: Written<ShortOr<ForeignAddress, ForeignAddresses>>,
+    /// Networks in which peers have further addresses, from which data may come and to which it may go: none but that of the
+    /// control connection where nothing is written. Data goes through the relay then.
+    #[serde(default)]
+    pub data_peers: Written<DataPeers>,
     /// The version of the PROXY header that the server is sent first, on the control connection and on data connections
     /// that the gate makes to it (default: none).
     #[serde(default)]
@@ -386,6 +390,19 @@ pub enum ForeignAddress {
 
 impl Phrase for ForeignAddress {
     const PHRASE: &'static str = "`refuse` or `use_peer`";
+}
+
+/// Networks in which peers have further addresses for data.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `client:`, `server:`, or both")]
+#[schemars(extend("minProperties" = 1))]
+pub struct DataPeers {
+    /// Of clients: a network, an address, or a list of them.
+    #[serde(default)]
+    pub client: Written<Many<DataPeer>>,
+    /// Of servers: a network, an address, or a list of them.
+    #[serde(default)]
+    pub server: Written<Many<DataPeer>>,
 }
 
 /// What becomes of a peer that names another host's address, for each side.

@@ -129,6 +129,13 @@ text! {
     }
 }
 text! {
+    /// Further addresses of peers.
+    DataPeer, numbers: true, "a network or an address, or a list of them", {
+        "type": "string", "description": "A network such as \"10.0.0.0/28\", or an address.",
+        "pattern": "^[0-9A-Fa-f:.]+(/[0-9]+)?$"
+    }
+}
+text! {
     /// Servers.
     Destination, numbers: true, "a network or an address, with or without a port, a list of them, or `any`", {
         "type": "string",
