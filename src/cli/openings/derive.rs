@@ -68,18 +68,19 @@ impl Legs<'_> {
     fn client_side(&self, pairs: &[Pair]) -> Vec<Opening> {
         let mut lines = Vec::new();
         for (who, clients, role, fronts, port) in self.fronts(pairs) {
-            let client = |ports| End { role: who, addresses: Addresses::plain(clients.clone()), ports };
+            let client = End { role: who, addresses: Addresses::plain(clients.clone()), ports: None };
+            let with_others = if who == Role::Client { self.with_others(Side::Client, &clients) } else { clients };
+            let data = |ports| End { role: who, addresses: Addresses::plain(with_others.clone()), ports };
             let front = |ports| End { role, addresses: fronts.clone(), ports };
-            lines.push(self.line(Side::Client, Purpose::Control, client(None), front(one(port))));
+            lines.push(self.line(Side::Client, Purpose::Control, client, front(one(port))));
             if let Some(inbound) = self.rule.inbound.as_ref().filter(|_| self.client_is_passive()) {
                 let to = front(Some(inbound.gate_ports.clone()));
-                lines.push(self.line(Side::Client, Purpose::Passive { always: false }, client(None), to));
+                lines.push(self.line(Side::Client, Purpose::Passive { always: false }, data(None), to));
             }
             if let Some(outbound) =
                 self.rule.outbound.as_ref().filter(|_| self.client_is_active() && who == Role::Client)
             {
-                let (from, to) =
-                    (front(outbound.source_port.and_then(one)), client(Some(outbound.client_ports.clone())));
+                let (from, to) = (front(outbound.source_port.and_then(one)), data(Some(outbound.client_ports.clone())));
                 lines.push(self.line(Side::Client, Purpose::Active { always: false }, from, to));
             }
         }
@@ -91,6 +92,8 @@ impl Legs<'_> {
         let always = self.rule.server_mode != ServerMode::Same;
         for pair in pairs {
             let server = |ports| End { role: Role::Server, addresses: Addresses::plain(pair.to.clone()), ports };
+            let with_others = self.with_others(Side::Server, &pair.to);
+            let data = |ports| End { role: Role::Server, addresses: Addresses::plain(with_others.clone()), ports };
             let (role, backs) = if self.is_source_client() {
                 (Role::Client, pair.from.clone())
             } else {
@@ -102,16 +105,21 @@ impl Legs<'_> {
                 // A rule with no `inbound` may still have the server asked in this mode, for a client that waits.
                 let ports = self.rule.inbound.as_ref();
                 let ports = ports.map_or_else(PortRanges::unreserved, |inbound| inbound.server_ports.clone());
-                lines.push(self.line(Side::Server, Purpose::Passive { always }, back(None), server(Some(ports))));
+                lines.push(self.line(Side::Server, Purpose::Passive { always }, back(None), data(Some(ports))));
             }
             if let Some(outbound) = &self.rule.outbound
                 && self.server_is(ServerMode::Active, self.client_is_active())
             {
                 let to = back(Some(outbound.gate_ports.clone()));
-                lines.push(self.line(Side::Server, Purpose::Active { always }, server(None), to));
+                lines.push(self.line(Side::Server, Purpose::Active { always }, data(None), to));
             }
         }
         lines
+    }
+
+    /// These peers, and where else their data may come from or go to.
+    fn with_others(&self, side: Side, peers: &AddressSet) -> AddressSet {
+        peers.with(&AddressSet::of(self.rule.data_peers.of(side).as_slice(), peers.family()))
     }
 
     /// Clients, or the balancers that bring them, where they connect to, and the control port there.

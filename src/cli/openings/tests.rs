@@ -149,6 +149,23 @@ fn health_checks_come_whatever_the_rules_say() {
 }
 
 #[test]
+fn data_may_come_from_other_addresses_of_the_peers() {
+    assert_derived(
+        REVERSE,
+        "{ name: a, from: 198.51.100.0/25, to: any, action: allow, inbound: '10001', outbound: '40000', \
+         data_peers: { client: [198.51.100.128/25, '2001:db8::/64'], server: 10.0.2.16/29 } }",
+        &[
+            "client 198.51.100.0/25 > 192.0.2.1:21 control (a)",
+            "client 198.51.100.0/24 > 192.0.2.1:10001 passive data (a)",
+            "client 192.0.2.1 > 198.51.100.0/24:1024-65535 active data (a)",
+            "server 10.0.2.1 > 10.0.2.2:2100 control (a)",
+            "server 10.0.2.1 > 10.0.2.2, 10.0.2.16/29:1024-65535 passive data (a)",
+            "server 10.0.2.2, 10.0.2.16/29 > 10.0.2.1:40000 active data (a)",
+        ],
+    );
+}
+
+#[test]
 fn what_several_rules_want_is_one_line() {
     let rules =
         "{ name: bridged, from: 198.51.100.0/25, to: any, action: allow, outbound: '40000', server_mode: passive }
