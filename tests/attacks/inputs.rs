@@ -38,6 +38,10 @@ const VERBS: &[&[u8]] = &[
     b"RNFR",
     b"MLSD",
     b"TYPE I",
+    b"SPAS",
+    b"SPOR",
+    b"MODE B",
+    b"ERET P 0 9",
 ];
 
 const ADDRESSES: &[&[u8]] = &[
@@ -73,6 +77,8 @@ const GLUE: &[&[u8]] = &[
     b"\xff\xf2",
     b"\xff\xff",
     b"\xff\xfd\x06",
+    b"\xff\xfa",
+    b"\xff\xf0",
     b"\xff",
     b"\x0b",
     b"\x0c",

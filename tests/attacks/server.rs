@@ -88,7 +88,8 @@ pub fn forbidden(line: &[u8], gate_ports: &RangeInclusive<u16>) -> Option<String
         let is_bad = match verb {
             "PORT" => !is_ours(argument, gate_ports),
             "EPRT" => !is_ours_extended(argument, gate_ports),
-            "LPRT" | "LPSV" | "SPSV" | "CPSV" | "APSV" | "SSCN" | "AUTH" | "DELE" => true,
+            "LPRT" | "LPSV" | "SPSV" | "CPSV" | "APSV" | "SSCN" | "SPAS" | "SPOR" | "AUTH" | "DELE" => true,
+            "MODE" => argument.starts_with('B'),
             "PASV" => line != b"PASV",
             "EPSV" => line != b"EPSV" && line != b"EPSV ALL",
             "SITE" => ["CHMOD", "CPFR"].contains(&argument),

@@ -46,13 +46,7 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
     }
     let data_peers = data_peers(written.data_peers.0, datapath, &at.key("data_peers"));
     let limits = limits::rule(written.limits, &at.key("limits"));
-    let relays = limits.as_ref().and_then(RuleLimits::of_the_relay).filter(|_| datapath == Datapath::Kernel);
-    if let Some(limit) = relays {
-        let help = "take it away, or write `datapath: auto`, and the relay moves the data";
-        let message = format!("the kernel cannot keep to `{}`", limit.name());
-        at.key("limits").key_itself(limit.name()).mistake(message, help);
-        return None;
-    }
+    kernel_keeps_limits(datapath, limits.as_ref(), at)?;
     let timeout = wait::wait(written.pinhole_timeout.0, Rule::PINHOLE_TIMEOUT, &at.key("pinhole_timeout"));
     Some(Rule {
         listeners: all(of)?.unwrap_or_default(),
@@ -101,6 +95,16 @@ fn ports_fit(permission: Option<Permission>, at: &At<'_>) {
         ),
         Some(Permission::Allow) | None => {}
     }
+}
+
+/// What the rule itself limits, it must not ask the kernel to move.
+fn kernel_keeps_limits(datapath: Datapath, limits: Option<&RuleLimits>, at: &At<'_>) -> Option<()> {
+    let relays = limits.and_then(RuleLimits::of_the_relay).filter(|_| datapath == Datapath::Kernel);
+    let Some(limit) = relays else { return Some(()) };
+    let help = "take it away, or write `datapath: auto`, and the relay moves the data";
+    let message = format!("the kernel cannot keep to `{}`", limit.name());
+    at.key("limits").key_itself(limit.name()).mistake(message, help);
+    None
 }
 
 /// What the gate limits for all, a rule must not ask the kernel to move.
