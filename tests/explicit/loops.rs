@@ -69,12 +69,27 @@ fn a_network_that_data_may_go_to_does_not_lead_to_the_gate() {
     let mut server = accept(&server);
     server.say("220 Ready");
     client.expect("220 Ready");
-    for (named, code) in [("10,2,0,1", "425"), ("10,1,0,1", "227"), ("10,2,0,3", "227")] {
+    let data = stage.listen("10.2.0.2:51210");
+    let mut told = String::new();
+    for (named, code) in [("10,2,0,1", "425"), ("10,2,0,3", "227"), ("10,1,0,1", "227")] {
         client.say("PASV");
         server.expect("PASV");
         server.say(&format!("227 Entering Passive Mode ({named},200,10)"));
-        client.expect_code(code);
+        told = client.expect_code(code).lines.concat();
     }
+    let numbers: Vec<u16> = told.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
+    let [.., high, low] = numbers[..] else { panic!("{told}") };
+    let at = (crate::lab::net::Net::gate_address(Family::V4), high * 256 + low);
+    let ours = stage.net.client.run(move || std::net::TcpStream::connect(at)).unwrap();
+    let theirs = accept(&data);
+    client.say("RETR file");
+    server.expect("RETR file");
+    drop(theirs);
+    server.send(b"150 Here\r\n226 Done\r\n");
+    client.expect("150 Here");
+    client.expect("226 Done");
+    drop(ours);
+    stage.logged(&["event=\"transfer\"", "datapath=\"relay\"", "why=\"data_peers\""]);
     // The gate's address on the other side is in no such network: the server's own is used.
     stage.logged(&["event=\"foreign_server_address\"", "named=10.1.0.1", "used=10.2.0.2"]);
     stage.logged(&["event=\"refused\"", "reason=\"foreign_server_address\"", "10.2.0.1"]);
