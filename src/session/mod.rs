@@ -16,6 +16,7 @@ mod delivery;
 mod departure;
 mod directory;
 mod event;
+mod legs;
 mod limits;
 mod login;
 mod mode;
