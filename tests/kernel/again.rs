@@ -422,9 +422,9 @@ fn a_client_with_one_port_gets_every_file() {
         allow_ports_again(&stage);
         let (mut client, mut server) = stage.session();
         let own = SocketAddr::new(stage.client_ip(), 5000);
+        let data = listen(&stage.net.client, own);
         let mut closing = None;
         for round in 0..200 {
-            let data = listen(&stage.net.client, own);
             let at = stage.active_at(&mut client, &mut server, own);
             // The server closes when it is asked for the next one, or even later.
             let late = closing.take().filter(|_| round % 4 == 3);

@@ -19,6 +19,7 @@ const PROTOCOL_STATE: u16 = 4;
 const TIMEOUT: u16 = 7;
 const MARK: u16 = 8;
 const COUNTERS: [u16; 2] = [9, 10];
+const ID: u16 = 12;
 const MARK_MASK: u16 = 21;
 const LABELS: u16 = 22;
 
@@ -61,6 +62,8 @@ pub(super) enum TcpState {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sighting {
     pub(super) flow: Flow,
+    /// Tells it from another one at the same place; unknown where it was not seen.
+    pub(super) id: Option<u32>,
     /// Where it is led.
     pub(super) to: Option<SocketAddr>,
     pub(super) mark: Mark,
@@ -85,6 +88,7 @@ impl Sighting {
     pub(super) const fn of_the_gone(flow: Flow, has_used: bool) -> Self {
         Self {
             flow,
+            id: None,
             to: None,
             mark: Mark(if has_used { mark::OURS } else { mark::OURS | Mark::HALF_OPEN }),
             state: None,
@@ -116,6 +120,7 @@ pub(super) fn sighting(message: &Message<'_>) -> Option<Sighting> {
     let reply = find(attributes, &[REPLY]).and_then(|reply| read_flow(reply, message.family()));
     Some(Sighting {
         flow,
+        id: find(attributes, &[ID]).and_then(|id| id.first_chunk()).map(|id| u32::from_be_bytes(*id)),
         to: reply.map(|reply| reply.from),
         mark: Mark(mark),
         state,
@@ -206,7 +211,7 @@ impl Conntrack {
     pub(super) fn make_room(&mut self, between: &Flow) -> io::Result<()> {
         match self.look(between)? {
             Some(earlier) if earlier.is_over() || earlier.state == Some(TcpState::Closing) => {
-                self.delete(&earlier.flow)
+                self.delete(&earlier.flow, earlier.id)
             }
             Some(_) | None => Ok(()),
         }
@@ -215,7 +220,7 @@ impl Conntrack {
     /// Forgets a connection if it is as expected: meanwhile another one may have its place.
     pub(super) fn forget_if(&mut self, flow: &Flow, is_expected: impl FnOnce(&Sighting) -> bool) -> io::Result<()> {
         match self.look(flow)? {
-            Some(known) if is_expected(&known) => self.delete(flow),
+            Some(known) if is_expected(&known) => self.delete(flow, known.id),
             Some(_) | None => Ok(()),
         }
     }
@@ -246,9 +251,9 @@ impl Conntrack {
         self.ask(NEW, number::ACK, flow, |w| w.u32(TIMEOUT, seconds), |_| ())
     }
 
-    /// Forgets a connection.
-    pub(super) fn delete(&mut self, flow: &Flow) -> io::Result<()> {
-        self.ask(DELETE, number::ACK, flow, |_| (), |_| ())
+    /// Forgets a connection: this one where its id is known, and not another one that has taken its place.
+    pub(super) fn delete(&mut self, flow: &Flow, id: Option<u32>) -> io::Result<()> {
+        self.ask(DELETE, number::ACK, flow, |w| id.into_iter().for_each(|id| w.u32(ID, id)), |_| ())
     }
 
     fn ask(

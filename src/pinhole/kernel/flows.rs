@@ -59,6 +59,8 @@ pub(super) enum Task {
     Cut(Flow),
     /// It is to be remembered although nothing is said.
     Keep(Flow),
+    /// There is to be room for one between these two.
+    MakeRoom(Flow),
     /// One that is half open is to be forgotten, unless it is no more.
     ForgetHalfOpen(Flow),
     /// One that is over is to be forgotten, unless another one has its place by now.
@@ -155,13 +157,14 @@ impl Flows {
         None
     }
 
-    /// A connection that was cut. One that whoever came knows to be over is forgotten where its place is wanted: the same
-    /// peer may come from the same port.
+    /// A connection that was cut. It is forgotten when both sides know, or when the one that came does and its place is
+    /// wanted: the same peer may come from the same port.
     fn see_cut(&mut self, sighting: &Sighting) -> Option<Task> {
-        let flow = sighting.flow;
-        let is_wanted = sighting.mark.has(Mark::TOLD_ORIGINAL) && self.waiting_at(&flow.entrance()).is_some();
-        let is_over = sighting.is_gone || is_wanted;
-        (is_over && self.ended.remove(&flow) && !sighting.is_gone).then_some(Task::ForgetEnded(flow))
+        let (flow, mark) = (sighting.flow, sighting.mark);
+        let is_wanted = || mark.has(Mark::TOLD_REPLY) || self.waiting_at(&flow.entrance()).is_some();
+        let is_to_be_forgotten = mark.has(Mark::TOLD_ORIGINAL) && is_wanted();
+        let was_known = (sighting.is_gone || is_to_be_forgotten) && self.ended.remove(&flow);
+        (was_known && !sighting.is_gone).then_some(Task::ForgetEnded(flow))
     }
 
     /// A connection to a pinhole that waits has begun.
@@ -363,6 +366,7 @@ impl Flows {
         self.withdrawn.drain(..old);
         tasks.extend(self.ended.overdue(now).into_iter().map(Task::ForgetEnded));
         tasks.extend(self.lives.values().filter_map(|life| life.stage.half_closed()).map(Task::Keep));
+        tasks.extend(self.lives.values().filter_map(Life::wants_room).map(Task::MakeRoom));
         tasks
     }
 
@@ -401,6 +405,13 @@ impl Flows {
 }
 
 impl Life {
+    /// Between which two there has to be room for the connection: where the destination sees it come from a port that the
+    /// rule names, an earlier one may have it that was not over when the pinhole was opened. The SYN is sent again.
+    pub(super) fn wants_room(&self) -> Option<Flow> {
+        let seen_as = self.passage.seen_as.filter(|seen_as| seen_as.port() != 0)?;
+        (self.stage == Stage::Waiting).then_some(Flow { from: self.passage.to, at: seen_as })
+    }
+
     /// Tells the session, once, that somebody began a connection and did not complete it.
     fn tell_half_open(&mut self, flow: &Flow, why: WhyHalfOpen) {
         if self.half_open.tell() {

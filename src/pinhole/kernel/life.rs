@@ -103,6 +103,7 @@ mod tests {
     fn saw(state: TcpState, bits: u32) -> Sighting {
         Sighting {
             flow: flow(),
+            id: None,
             to: None,
             mark: Mark(OURS | bits),
             state: Some(state),

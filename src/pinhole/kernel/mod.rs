@@ -233,12 +233,9 @@ impl Kernel {
             closed_at_once: false,
             reservation: Some(reservation),
         };
-        if let Some(seen_as) = seen_as.filter(|seen_as| seen_as.port() != 0) {
-            // That there was none is the rule.
-            let _ = self.shared.conntrack().make_room(&Flow { from: to, at: seen_as });
-        }
+        let room = life.wants_room().map(Task::MakeRoom);
         let (serial, earlier) = self.shared.flows().add(life);
-        self.shared.do_all(earlier);
+        self.shared.do_all(earlier.into_iter().chain(room));
         let guard = Guard { shared: Arc::clone(&self.shared), serial };
         self.shared.changes.make(Change::Open(passage, pinhole.timeout), Some(answer));
         Ok(guard)
@@ -267,7 +264,11 @@ impl Shared {
                 match task {
                     // The port is free before anybody else has heard this, and may want it.
                     Task::Close(passage, _reservation) => self.changes.leave(Change::Close(passage), None),
-                    task @ (Task::Cut(_) | Task::Keep(_) | Task::ForgetHalfOpen(_) | Task::ForgetEnded(_)) => {
+                    task @ (Task::Cut(_)
+                    | Task::Keep(_)
+                    | Task::MakeRoom(_)
+                    | Task::ForgetHalfOpen(_)
+                    | Task::ForgetEnded(_)) => {
                         tasks.push(task);
                     }
                 }
@@ -349,6 +350,8 @@ impl Shared {
                     Ok(())
                 }
                 Task::Cut(flow) => self.conntrack().add_to_mark(&flow, mark::Mark::CUT),
+                // That there was none is the rule.
+                Task::MakeRoom(between) => self.conntrack().make_room(&between),
                 Task::Keep(flow) => self.conntrack().keep(&flow, KEPT_SECONDS),
                 Task::ForgetHalfOpen(flow) => self.conntrack().forget_if(&flow, |known| known.mark.is_half_open()),
                 Task::ForgetEnded(flow) => self.conntrack().forget_if(&flow, Sighting::is_over),
@@ -363,7 +366,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         for flow in self.flows().all() {
             // That there is none any more is as well.
-            let _ = self.conntrack().delete(&flow);
+            let _ = self.conntrack().delete(&flow, None);
         }
     }
 }
