@@ -144,7 +144,7 @@ fn the_end_of_a_download_is_not_held_for_ever() {
     let gate = Gate::start();
     let (mut client, mut server) = gate.session();
     let (ours, _) = done_too_soon(&mut client, &mut server);
-    client.stream.set_read_timeout(Some(3 * IO)).unwrap();
+    client.stream.set_read_timeout(Some(2 * IO)).unwrap();
     client.expect("226 Done");
     reset(ours);
     gate.logged(&["event=\"transfer\"", "outcome=\"cut_by_client\""]);

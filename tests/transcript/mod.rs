@@ -185,9 +185,12 @@ impl Player {
         let actions: Vec<Action> = std::iter::from_fn(|| self.session.poll_action()).collect();
         let mut done = Vec::new();
         for action in actions {
-            match action {
-                Action::Deliver(id) if !self.slow => done.extend(self.handle(Input::DataDelivered(id))),
-                action => done.extend(show::action(&action)),
+            if let Action::Deliver(id) = action
+                && !self.slow
+            {
+                done.extend(self.handle(Input::DataDelivered(id)));
+            } else {
+                done.extend(show::action(&action));
             }
         }
         done

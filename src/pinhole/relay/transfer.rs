@@ -28,7 +28,7 @@ const LASTS: Duration = Duration::from_secs(1);
 /// How long nothing may move once there is no control connection: keep-alive probes find a peer that is gone as soon.
 const LINGER: Duration = Duration::from_secs(120);
 /// How long the word that all was sent is held for a client that takes no more of it.
-const TAKES_NONE: Duration = Duration::from_secs(10);
+const TAKES_NONE: Duration = Duration::from_secs(3);
 /// How long for a server that has sent no more, nor its end: that may be on its way.
 const HAS_NONE: Duration = Duration::from_millis(500);
 const IDLE_LOOK: Duration = Duration::from_millis(20);
