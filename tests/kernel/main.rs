@@ -21,5 +21,6 @@ mod once;
 mod raw;
 mod related;
 mod stage;
+mod vanish;
 #[path = "../lab/talk.rs"]
 mod talk;
