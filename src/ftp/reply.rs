@@ -94,6 +94,14 @@ impl ReplyReader {
     }
 }
 
+/// The code of a line that has its text right behind it, as some servers write a reply (`226Transfer complete`): whether it
+/// is one, only what is waited for can tell.
+#[must_use]
+pub fn without_blank(line: &[u8]) -> Option<Code> {
+    let is_text = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'(' | b'"' | b':' | b'.' | b',');
+    Code::of(line).filter(|_| line.get(3).is_some_and(is_text))
+}
+
 /// The text of a reply's line: what follows the code and its separator, or all of a line that has none.
 #[must_use]
 pub fn text(line: &[u8], code: Code) -> &[u8] {
@@ -103,6 +111,7 @@ pub fn text(line: &[u8], code: Code) -> &[u8] {
     match line.get(3) {
         None => b"",
         Some(b' ' | b'-' | b'\t') => line.get(4..).unwrap_or_default(),
+        Some(_) if without_blank(line).is_some() => line.get(3..).unwrap_or_default(),
         Some(_) => line,
     }
 }
@@ -155,5 +164,15 @@ mod tests {
         assert_eq!(text(b"227-a", code(b"227")), b"a");
         assert_eq!(text(b"227", code(b"227")), b"");
         assert_eq!(text(b" 1,2", code(b"227")), b" 1,2");
+        assert_eq!(text(b"227(1,2", code(b"227")), b"(1,2");
+    }
+
+    #[test]
+    fn a_code_may_have_its_text_right_behind_it() {
+        assert_eq!(without_blank(b"226Transfer complete"), Some(code(b"226")));
+        assert_eq!(without_blank(b"227(1,2,3,4,5,6)"), Some(code(b"227")));
+        for line in [&b"226 x"[..], b"226", b"226-x", b"2261", b"22x", b"726Transfer"] {
+            assert_eq!(without_blank(line), None, "{}", line.escape_ascii());
+        }
     }
 }

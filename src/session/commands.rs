@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use super::answers::Answers;
 use super::event::Event;
 use super::negotiation::Wish;
 use super::pending::Expected;
@@ -74,7 +75,9 @@ impl Session {
                     self.directory.settle(now);
                 }
             }
-            Verb::Open | Verb::Site | Verb::Noop | Verb::Other => self.expect(now, Expected::plain()),
+            Verb::Open | Verb::Site | Verb::Noop | Verb::Other => {
+                self.expect(now, Expected::plain(Answers::of(&command)));
+            }
         }
         self.act(Action::Forward {
             to: Side::Server,
@@ -212,7 +215,8 @@ impl Session {
 
     /// The time up to which an ABOR that may have shared its transfer's reply holds up what the gate itself answers or asks.
     pub(super) fn abort_deadline(&self) -> Option<Instant> {
-        self.pending.held_until(self.waits_for_turn()).filter(|_| !self.replies.is_inside())
+        let until = self.pending.held_until(self.waits_for_turn(), !self.data.is_moving());
+        until.filter(|_| !self.replies.is_inside() && self.held.is_none())
     }
 
     /// What the gate itself answers or asks is held up no longer by such an ABOR.

@@ -274,6 +274,11 @@ impl Data {
         self.running.iter().any(|running| running.ending.reply.is_none() && came(running.id))
     }
 
+    /// Whether the data connection of the transfer that the server works at has come and gone, or cannot come any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.working().is_some_and(|running| !self.is_known(running.id))
+    }
+
     /// Whether a new negotiation replaces this connection: nothing will use it, or its transfer ended without it.
     fn is_stale(&self, connection: &Connection) -> bool {
         match self.running.iter().find(|running| running.id == connection.id) {
@@ -353,6 +358,18 @@ impl Session {
         } else if code.is_success() && self.data.both_come(id) {
             self.act(Action::Finish(id));
         }
+    }
+
+    /// The server has forgotten the transfer that it worked at: the client aborted it, and no final reply will come.
+    pub(super) fn transfer_forgotten(&mut self, now: Instant) {
+        let Some(index) = self.data.running.iter().position(|running| running.ending.reply.is_none()) else { return };
+        let Some(running) = self.data.running.get_mut(index) else { return };
+        running.ending.left = Some(Side::Client);
+        let id = running.id;
+        if self.data.forget(id).is_some() {
+            self.close_pinhole(id);
+        }
+        self.record(now, index);
     }
 
     pub(super) fn data_ended(&mut self, now: Instant, id: PinholeId, end: DataEnd) {

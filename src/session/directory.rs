@@ -98,10 +98,10 @@ impl Session {
         }
     }
 
-    /// The server answered CWD or CDUP.
-    pub(super) fn moved(&mut self, now: Instant, code: Code) {
+    /// The server answered CWD or CDUP. Where replies came out of order, that may have been another's answer.
+    pub(super) fn moved(&mut self, now: Instant, code: Code, unordered: bool) {
         self.directory.settled();
-        if code.is_success() {
+        if code.is_success() || unordered {
             self.find_directory(now);
         }
     }

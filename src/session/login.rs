@@ -133,13 +133,13 @@ impl Session {
             }
             Some(Expected::Moved) => self.directory.forget(),
             Some(Expected::LoggedOut) => self.logged_out(now),
+            Some(Expected::Transfer { .. }) => self.transfer_forgotten(now),
             Some(
                 Expected::Greeting
                 | Expected::Plain { .. }
                 | Expected::Directory
                 | Expected::Passive
                 | Expected::Active(_)
-                | Expected::Transfer { .. }
                 | Expected::Abort
                 | Expected::Status
                 | Expected::Features

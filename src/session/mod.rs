@@ -8,6 +8,7 @@
 //! 227. While a line is held, [`Session::wants`] is false for the side whose next lines would overtake it, and the
 //! driver does not read from it: TCP does the waiting.
 
+mod answers;
 mod ask;
 mod close;
 mod commands;
@@ -302,6 +303,7 @@ impl Session {
                 self.release_if_due(now);
             }
             Input::DataEnded(id, end) => {
+                self.pending.data_over(now);
                 self.data_ended(now, id, end);
                 self.release_if_due(now);
             }

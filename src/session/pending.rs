@@ -1,12 +1,16 @@
 //! Commands that wait for their replies, so that each reply finds its command.
 //!
-//! Replies come in the order of their commands, one final to each. Servers make exceptions: STAT is answered in the
-//! middle of a transfer, an ABOR that found nothing to abort may share the transfer's reply, and a transfer may end
-//! by two finals. What can only be one too many is nobody's: it must not become the answer to the next command.
+//! Replies come in the order of their commands, one final to each. Servers make exceptions: many answer other commands
+//! in the middle of a transfer, an ABOR may share the transfer's reply or have none, and a transfer may end by two
+//! finals. What can only be one too many is nobody's: it must not become the answer to the next command.
+//!
+//! In the middle of a transfer a reply goes to the command that can have it; see `answers.rs`. Where that leaves a
+//! choice, whatever is chosen, each final is taken by one command, so that the count is right again once all have theirs.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::answers::{Answers, is_transfers, is_transfers_only};
 use super::pinhole::PinholeId;
 use crate::ftp::reply::Code;
 
@@ -16,6 +20,8 @@ const MAX_PENDING: usize = 32;
 const MAX_OURS: usize = 160;
 /// How long after the end of its transfer an ABOR can still have an answer of its own, where more was asked since.
 const ABORT: Duration = Duration::from_secs(2);
+/// The same where the server has told of the transfer's end by a 1yz reply, as Pure-FTPd does.
+const ABORT_TOLD: Duration = Duration::from_millis(500);
 
 /// What is expected of the next final reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +29,7 @@ pub(super) enum Expected {
     /// The greeting.
     Greeting,
     /// An answer that passes as it is; `begun` once a 1yz reply was seen.
-    Plain { begun: bool },
+    Plain { begun: bool, answers: Answers },
     /// The answer to USER, PASS or ACCT.
     Login,
     /// The answer to CWD or CDUP.
@@ -53,8 +59,27 @@ pub(super) enum Expected {
 }
 
 impl Expected {
-    pub(super) const fn plain() -> Self {
-        Self::Plain { begun: false }
+    pub(super) const fn plain(answers: Answers) -> Self {
+        Self::Plain { begun: false, answers }
+    }
+
+    /// What this command is answered by where a reply may overtake that of a transfer; `None` for what nothing is.
+    const fn answers(&self) -> Option<Answers> {
+        match self {
+            Self::Plain { answers, .. } => Some(*answers),
+            Self::Login => Some(Answers::Only(&[230, 231, 232, 331, 332, 202])),
+            Self::Moved => Some(Answers::File(&[250, 200, 202])),
+            Self::LoggedOut => Some(Answers::Only(&[220])),
+            Self::Active(_) | Self::EpsvAll | Self::Abort => Some(Answers::Only(&[200])),
+            Self::Status => Some(Answers::File(&[211, 212, 213, 200])),
+            Self::Features => Some(Answers::Only(&[211])),
+            Self::Quit => Some(Answers::Only(&[221])),
+            Self::Greeting | Self::Directory | Self::Passive | Self::Transfer { .. } | Self::Ours(_) => None,
+        }
+    }
+
+    fn fits(&self, number: u16) -> bool {
+        self.answers().is_some_and(|answers| answers.fits(number))
     }
 }
 
@@ -79,16 +104,24 @@ pub(super) struct Pending {
     /// Since when the first one is the first.
     since: Option<Instant>,
     last: Last,
-    /// An ABOR was taken to share its transfer's reply, and might have an answer all the same.
-    passed_over: bool,
+    /// Commands that were taken to have no answer to come, such as an ABOR that shares its transfer's, and might have one
+    /// all the same.
+    passed_over: u8,
     /// An ABOR was answered by what may have been the answer to the command behind it, which then has none to come.
     unsure: bool,
+    /// A reply went to a command in the midst of the queue, or could have been another's: those that wait may have each
+    /// other's.
+    unordered: bool,
+    /// The server has told of an aborted transfer by a second 1yz reply.
+    told_twice: bool,
+    /// The server ends transfers by 226, and not by 250.
+    ends_by_226: bool,
 }
 
 impl Pending {
     /// Tells what was passed over for it, as [`Self::pass_over`] does.
     pub(super) fn push(&mut self, now: Instant, expected: Expected) -> Option<Expected> {
-        let overdue = self.queue.len() == 1 && self.abort_until().is_some_and(|until| until <= now);
+        let overdue = self.queue.len() == 1 && self.abort_until(false).is_some_and(|until| until <= now);
         // Its answer came with the transfer's, or the next one is for this ABOR as well as for that.
         let passed = if expected == Expected::Abort && overdue { self.pass_over(now) } else { None };
         self.queue.push_back(expected);
@@ -114,28 +147,80 @@ impl Pending {
         // An idle session holds no buffer.
         self.queue = VecDeque::new();
         self.since = None;
-        self.unsure = false;
+        (self.unsure, self.unordered, self.told_twice) = (false, false, false);
+    }
+
+    /// Whether replies may have gone to the wrong one of the commands that waited.
+    pub(super) const fn is_unordered(&self) -> bool {
+        self.unordered
     }
 
     /// The command that the reply with this code, now beginning, belongs to; `None` where it can only be one too many.
-    pub(super) fn position(&self, code: Code) -> Option<usize> {
+    /// `over`: the data connection of the first transfer has come and gone, or cannot come any more.
+    pub(super) fn position(&self, code: Code, over: bool) -> Option<usize> {
         let first = self.queue.front()?;
         let number = code.number();
-        if number == 421 {
-            return Some(0);
-        }
-        if *first == (Expected::Transfer { begun: true }) {
-            let overtakes = match number {
-                211..=213 | 500..=504 => Some(Expected::Status),
-                221 => Some(Expected::Quit),
-                _ => None,
-            };
-            let position = overtakes.and_then(|what| self.queue.iter().position(|expected| *expected == what));
-            if position.is_some() {
-                return position;
+        match first {
+            _ if number == 421 => Some(0),
+            Expected::Transfer { begun } if matches!(number, 227 | 229) => {
+                (!begun && self.last != Last::Passive).then_some(0)
             }
+            Expected::Transfer { begun } => Some(self.beside_transfer(*begun, number, over)),
+            _ => (!self.is_too_many(first, number)).then_some(0),
         }
-        (!self.is_too_many(first, number)).then_some(0)
+    }
+
+    /// The command that a reply belongs to which comes while a transfer waits for its own, and others behind it.
+    fn beside_transfer(&self, begun: bool, number: u16, over: bool) -> usize {
+        let fitting = self.queue.iter().position(|expected| expected.fits(number));
+        match fitting {
+            _ if number < 200 || is_transfers_only(number) => 0,
+            // It is refused, or had nothing to move.
+            _ if !begun && (number == 250 || number >= 400) => 0,
+            Some(index) if !is_transfers(number) => index,
+            // A server says that a transfer is done when it has closed its data connection.
+            Some(index) if !over || (number == 250 && self.ends_by_226) => index,
+            Some(_) => 0,
+            None if is_transfers(number) || over => 0,
+            None => self.queue.iter().position(|expected| expected.answers().is_some()).unwrap_or(0),
+        }
+    }
+
+    /// What the gate itself has to say to commands ahead of this one.
+    pub(super) fn take_ours_before(&mut self, index: usize) -> Vec<String> {
+        let mut ours = Vec::new();
+        let mut place = 0;
+        self.queue.retain_mut(|expected| {
+            place += 1;
+            match expected {
+                Expected::Ours(reply) if place <= index => {
+                    ours.push(std::mem::take(reply));
+                    false
+                }
+                _ => true,
+            }
+        });
+        ours
+    }
+
+    /// Whether this code, with no blank behind it, is an answer to the first command and not the beginning of some text.
+    pub(super) fn is_answer(&self, code: Code) -> bool {
+        let number = code.number();
+        match self.queue.front() {
+            Some(Expected::Greeting) => number == 220,
+            Some(Expected::Transfer { begun: false }) => matches!(number, 125 | 150) || is_transfers(number),
+            Some(Expected::Transfer { begun: true }) => {
+                let is_other = |expected: &Expected| expected.answers().is_some_and(|each| each.is_success(number));
+                is_transfers(number) || self.queue.iter().any(is_other)
+            }
+            Some(Expected::Directory) => number == 257,
+            // A port is taken from nothing that could be read in two ways.
+            Some(Expected::Passive | Expected::Ours(_)) | None => false,
+            Some(expected) => expected.answers().is_some_and(|answers| match answers {
+                Answers::File(_) => answers.is_success(number) || is_transfers(number),
+                Answers::Only(_) | Answers::Any => answers.is_success(number),
+            }),
+        }
     }
 
     /// Whether a reply with this code is for a command behind an ABOR: one that can have no such answer, or should have
@@ -146,7 +231,7 @@ impl Pending {
             225 | 226 | 421 | 426 => true,
             // One too many, of the transfer.
             125 | 150 => self.last == Last::Transfer,
-            _ if is_refusal(number) => self.abort_until().is_some_and(|until| now < until),
+            _ if is_refusal(number) => self.abort_until(false).is_some_and(|until| now < until),
             _ => false,
         };
         let is_past = match self.queue.front() {
@@ -163,11 +248,11 @@ impl Pending {
         match expected {
             Expected::Passive => of_transfer || number == 250,
             Expected::Active(_) if of_transfer => true,
-            Expected::Greeting | Expected::Ours(_) | Expected::Plain { begun: true } => false,
+            Expected::Greeting | Expected::Ours(_) | Expected::Plain { begun: true, .. } => false,
             _ if matches!(number, 227 | 229) => self.last == Last::Passive,
             Expected::Transfer { .. } => false,
             Expected::Abort => of_transfer && !ends_transfer && self.last == Last::Transfer,
-            Expected::Plain { begun: false }
+            Expected::Plain { begun: false, .. }
             | Expected::Login
             | Expected::Moved
             | Expected::Directory
@@ -176,7 +261,7 @@ impl Pending {
             | Expected::Status
             | Expected::Features
             | Expected::EpsvAll
-            | Expected::Quit => (of_transfer && self.last == Last::Transfer) || (ends_transfer && self.passed_over),
+            | Expected::Quit => (of_transfer && self.last == Last::Transfer) || (ends_transfer && self.passed_over > 0),
         }
     }
 
@@ -202,8 +287,11 @@ impl Pending {
 
     /// A 1yz reply came for this command.
     pub(super) fn begun(&mut self, index: usize) {
-        if let Some(Expected::Transfer { begun } | Expected::Plain { begun }) = self.queue.get_mut(index) {
-            *begun = true;
+        let aborted = self.is_aborted();
+        match self.queue.get_mut(index) {
+            Some(Expected::Transfer { begun }) => self.told_twice |= std::mem::replace(begun, true) && aborted,
+            Some(Expected::Plain { begun, .. }) => *begun = true,
+            _ => {}
         }
     }
 
@@ -211,12 +299,22 @@ impl Pending {
     pub(super) fn take(&mut self, now: Instant, index: usize, code: Code) -> Option<Expected> {
         let taken = self.queue.remove(index)?;
         let number = code.number();
-        self.passed_over &= !matches!(taken, Expected::Transfer { .. });
-        self.unsure |= taken == Expected::Abort && is_refusal(number);
+        let is_transfer = matches!(taken, Expected::Transfer { .. });
+        let could_be_others =
+            is_transfer && !is_transfers_only(number) && self.queue.iter().any(|each| each.answers().is_some());
+        self.unordered |= index > 0 || could_be_others;
+        if is_transfer {
+            self.passed_over = 0;
+            self.told_twice = false;
+            self.ends_by_226 = (self.ends_by_226 || number == 226) && (number != 250 || could_be_others);
+        }
+        self.unsure |= taken == Expected::Abort && index == 0 && is_refusal(number);
         let ended = code.is_success() || matches!(number, 425 | 426 | 451);
         self.last = match &taken {
+            // Its end may be still to come.
+            Expected::Transfer { .. } if could_be_others => Last::Other,
             Expected::Transfer { begun } if *begun || ended => Last::Transfer,
-            Expected::Plain { begun: true } | Expected::Abort => Last::Transfer,
+            Expected::Plain { begun: true, .. } | Expected::Abort => Last::Transfer,
             Expected::Passive if matches!(number, 227 | 229) => Last::Passive,
             Expected::Transfer { .. }
             | Expected::Plain { .. }
@@ -241,21 +339,37 @@ impl Pending {
     /// command behind it.
     pub(super) fn may_be_late(&mut self, code: Code) -> bool {
         let may_be = !code.is_preliminary() && !matches!(code.number(), 227 | 229);
-        may_be && std::mem::take(&mut self.passed_over)
+        let was_passed_over = may_be && self.passed_over > 0;
+        self.passed_over -= u8::from(was_passed_over);
+        was_passed_over
     }
 
-    /// Drops what is at the front and has no answer to come: ABORs that shared the reply before, and the command whose
-    /// answer was taken for that of one, which it tells.
+    /// Whether the transfer at the front is to be aborted, and nothing that waits was asked in between.
+    fn is_aborted(&self) -> bool {
+        matches!(self.queue.front(), Some(Expected::Transfer { .. })) && self.queue.get(1) == Some(&Expected::Abort)
+    }
+
+    /// Whether the transfer at the front and its ABOR have no answer to come: the server has answered what was asked after
+    /// them.
+    pub(super) fn is_past_transfer(&self, index: usize, over: bool) -> bool {
+        over && index > 1 && self.is_aborted()
+    }
+
+    /// Drops what is at the front and has no answer to come: ABORs that shared the reply before, a transfer with its ABORs
+    /// that the server has forgotten, and the command whose answer was taken for that of an ABOR. Tells of the one that was
+    /// no ABOR.
     pub(super) fn pass_over(&mut self, now: Instant) -> Option<Expected> {
         let mut passed = None;
-        if self.queue.front() != Some(&Expected::Abort) && std::mem::take(&mut self.unsure) {
+        let is_leftover = self.queue.front() != Some(&Expected::Abort) && std::mem::take(&mut self.unsure);
+        if is_leftover || self.is_aborted() {
             passed = self.queue.pop_front();
-            self.passed_over = true;
+            self.passed_over = self.passed_over.saturating_add(1);
         }
         while self.queue.front() == Some(&Expected::Abort) {
             self.queue.pop_front();
-            self.passed_over = true;
+            self.passed_over = self.passed_over.saturating_add(1);
         }
+        self.told_twice = false;
         self.changed(now);
         passed
     }
@@ -290,22 +404,33 @@ impl Pending {
         }
     }
 
-    /// Until when the ABOR at the front can have an answer of its own.
-    fn abort_until(&self) -> Option<Instant> {
+    /// Until when the ABOR at the front can have an answer of its own, or that of the transfer at the front.
+    fn abort_until(&self, over: bool) -> Option<Instant> {
         let first = self.queue.front();
-        self.since.filter(|_| first == Some(&Expected::Abort) || self.is_leftover()).map(|since| since + ABORT)
+        let is_aborted = over && self.is_aborted();
+        let wait = if is_aborted && self.told_twice { ABORT_TOLD } else { ABORT };
+        self.since
+            .filter(|_| first == Some(&Expected::Abort) || is_aborted || self.is_leftover())
+            .map(|since| since + wait)
     }
 
     /// The time up to which an ABOR's answer holds up an answer of the gate, or a question that waits for the queue to be empty.
-    pub(super) fn held_until(&self, has_question: bool) -> Option<Instant> {
-        let skipped = usize::from(self.is_leftover());
+    pub(super) fn held_until(&self, has_question: bool, over: bool) -> Option<Instant> {
+        let skipped = usize::from(self.is_leftover() || self.is_aborted());
         let next = self.queue.iter().skip(skipped).find(|expected| **expected != Expected::Abort);
         let is_held = match next {
             Some(Expected::Ours(_)) => true,
             Some(_) => false,
             None => has_question,
         };
-        self.abort_until().filter(|_| is_held)
+        self.abort_until(over).filter(|_| is_held)
+    }
+
+    /// The data connection of the transfer at the front is over: what has no answer to come is waited for from now on.
+    pub(super) fn data_over(&mut self, now: Instant) {
+        if self.is_aborted() {
+            self.since = Some(now);
+        }
     }
 
     /// The next answer of our own, where it is its turn.

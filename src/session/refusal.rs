@@ -346,7 +346,7 @@ impl Refusal {
                 such a word just there; then let the client change the directory first"
             ),
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
-            Self::UnaskedReply => "the server answered a command twice; the client was told once".into(),
+            Self::UnaskedReply => "the server sent a reply that no command waits for, mostly a second one: the client was not told".into(),
             Self::UserDenied => {
                 "no rule that allows is for this user; `ftpgate explain --user` shows how they were walked".into()
             }

@@ -50,7 +50,12 @@ impl Answering {
 
 impl Session {
     pub(super) fn server_line(&mut self, now: Instant, line: Vec<u8>) {
-        let part = self.replies.next_part(&line);
+        let mut part = self.replies.next_part(&line);
+        if part == Part::Stray
+            && let Some(code) = reply::without_blank(&line).filter(|code| self.pending.is_answer(*code))
+        {
+            part = Part::Only(code);
+        }
         let greeting = matches!(self.control, Control::Greeting { .. });
         if is_other_protocol(part, &line) {
             return self.close_with_421(now, CloseReason::NotFtp);
@@ -156,8 +161,17 @@ impl Session {
             self.passed_over(now, passed);
             self.send_ours(now);
         }
-        self.answering = match self.pending.position(code) {
-            Some(index) => Answering::Command(index),
+        let over = self.data.is_over();
+        let mut position = self.pending.position(code, over);
+        let stands_still = !self.data.is_moving();
+        if position.is_some_and(|index| self.pending.is_past_transfer(index, stands_still)) {
+            let passed = self.pending.pass_over(now);
+            self.passed_over(now, passed);
+            self.send_ours(now);
+            position = self.pending.position(code, over);
+        }
+        self.answering = match position {
+            Some(index) => Answering::Command(index - self.send_ours_before(index)),
             None if code.number() == 421 || self.pending.may_be_late(code) => Answering::Nobody,
             None => Answering::Dropped,
         };
@@ -166,6 +180,14 @@ impl Session {
         if self.answering.is_dropped() || !is_fit {
             self.report(Event::Refused { refusal, line: loggable_reply(line) });
         }
+    }
+
+    /// What we have to say to commands ahead of the one whose reply comes is said first. Tells how many there were.
+    fn send_ours_before(&mut self, index: usize) -> usize {
+        let ours = self.pending.take_ours_before(index);
+        let count = ours.len();
+        ours.into_iter().for_each(|reply| self.forward(Side::Client, reply.into_bytes()));
+        count
     }
 
     /// What the client can use through us, whatever the server knows.
@@ -235,8 +257,9 @@ impl Session {
             }
             return self.answer_ours(now);
         }
+        let unordered = self.pending.is_unordered() || index.is_some_and(|index| index > 0);
         let answered = index.and_then(|index| self.pending.take(now, index, code));
-        self.answered(now, answered, code, lines);
+        self.answered(now, answered, code, lines, unordered);
         if code.number() == 421 {
             self.pending.clear();
             self.control = Control::Leaving { until: now + LEAVE };
@@ -245,7 +268,7 @@ impl Session {
         self.end_if_drained(now);
     }
 
-    fn answered(&mut self, now: Instant, command: Option<Expected>, code: Code, lines: Vec<Vec<u8>>) {
+    fn answered(&mut self, now: Instant, command: Option<Expected>, code: Code, lines: Vec<Vec<u8>>, unordered: bool) {
         // A 227 or 229 that nobody asked for was swallowed; the command that it answered needs another answer.
         let swallowed = is_passive(code) && command != Some(Expected::Passive);
         if swallowed && command.as_ref().is_some_and(|command| *command != Expected::Directory) {
@@ -263,7 +286,7 @@ impl Session {
                 self.log_in(now);
             }
             Some(Expected::Login) => self.login_answered(now, code),
-            Some(Expected::Moved) => self.moved(now, code),
+            Some(Expected::Moved) => self.moved(now, code, unordered),
             Some(Expected::Directory) => {
                 self.directory_told(code, &lines);
                 if code.number() == 421 {
