@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::event::{Ending, Event, Transfer};
 use super::mode::{Mode, Modes};
 use super::negotiation::{Negotiation, Notations};
+use super::pending::Sign;
 use super::pinhole::{Carrier, DataEnd, HowEnded, PinholeId};
 use super::story::{Absence, Place, Story};
 use super::{Action, Control, Session};
@@ -274,9 +275,28 @@ impl Data {
         self.running.iter().any(|running| running.ending.reply.is_none() && came(running.id))
     }
 
-    /// Whether the data connection of the transfer that the server works at has come and gone, or cannot come any more.
-    pub(super) fn is_over(&self) -> bool {
-        self.working().is_some_and(|running| !self.is_known(running.id))
+    /// What the data connection of the transfer that the server works at says of whether it may have this final reply.
+    pub(super) fn sign_of_end(&self, code: Code) -> Sign {
+        let Some(running) = self.working() else { return Sign::None };
+        match running.ending.data.map(|data| data.how) {
+            _ if code.is_success() => self.sign_of_success(running),
+            // No file arrives whole that fails, and a connection that is missing has codes of its own.
+            Some(HowEnded::Complete) if running.way != Way::Upload => Sign::None,
+            Some(HowEnded::NotReached { .. }) => Sign::None,
+            Some(HowEnded::Complete | HowEnded::CutBy(_) | HowEnded::Limited(_) | HowEnded::Aborted) => Sign::Strong,
+            None if !self.is_known(running.id) => Sign::Weak,
+            None => Sign::None,
+        }
+    }
+
+    fn sign_of_success(&self, running: &Running) -> Sign {
+        match running.ending.data {
+            Some(_) => Sign::Strong,
+            None if !self.is_known(running.id) => Sign::Weak,
+            // It is held until the connection has come.
+            None if self.awaits_client() => Sign::Strong,
+            None => Sign::None,
+        }
     }
 
     /// Whether a new negotiation replaces this connection: nothing will use it, or its transfer ended without it.

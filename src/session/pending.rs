@@ -94,6 +94,17 @@ enum Last {
     Passive,
 }
 
+/// What the data connection of a transfer says of whether the server has ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It has not.
+    None,
+    /// It may have: nobody came.
+    Weak,
+    /// It has, or the reply is held until that is known: the data connection has come and gone, or is on its way.
+    Strong,
+}
+
 /// Bytes that the queue holds at most; no reply of our own is longer than [`MAX_OURS`].
 pub(super) const MAX_HELD: usize = MAX_PENDING * (size_of::<Expected>() + MAX_OURS);
 
@@ -109,6 +120,8 @@ pub(super) struct Pending {
     passed_over: u8,
     /// An ABOR was answered by what may have been the answer to the command behind it, which then has none to come.
     unsure: bool,
+    /// Commands that have taken what was no answer of theirs: as many finals may come to nobody.
+    spare: u8,
     /// A reply went to a command in the midst of the queue, or could have been another's: those that wait may have each
     /// other's.
     unordered: bool,
@@ -116,6 +129,8 @@ pub(super) struct Pending {
     told_twice: bool,
     /// The server ends transfers by 226, and not by 250.
     ends_by_226: bool,
+    /// The server answers other commands than STAT in the middle of a transfer.
+    at_once: bool,
 }
 
 impl Pending {
@@ -156,8 +171,8 @@ impl Pending {
     }
 
     /// The command that the reply with this code, now beginning, belongs to; `None` where it can only be one too many.
-    /// `over`: the data connection of the first transfer has come and gone, or cannot come any more.
-    pub(super) fn position(&self, code: Code, over: bool) -> Option<usize> {
+    /// `end`: what the data connection of the first transfer says of its end.
+    pub(super) fn position(&self, code: Code, end: Sign) -> Option<usize> {
         let first = self.queue.front()?;
         let number = code.number();
         match first {
@@ -165,23 +180,30 @@ impl Pending {
             Expected::Transfer { begun } if matches!(number, 227 | 229) => {
                 (!begun && self.last != Last::Passive).then_some(0)
             }
-            Expected::Transfer { begun } => Some(self.beside_transfer(*begun, number, over)),
-            _ => (!self.is_too_many(first, number)).then_some(0),
+            Expected::Transfer { begun } => Some(self.beside_transfer(*begun, number, end)),
+            _ if self.is_too_many(first, number) => None,
+            // Once replies came out of order, those that wait are looked through for the one that this fits.
+            _ if self.unordered && first.answers().is_some() && !first.fits(number) => {
+                Some(self.queue.iter().position(|expected| expected.fits(number)).unwrap_or(0))
+            }
+            _ => Some(0),
         }
     }
 
     /// The command that a reply belongs to which comes while a transfer waits for its own, and others behind it.
-    fn beside_transfer(&self, begun: bool, number: u16, over: bool) -> usize {
+    fn beside_transfer(&self, begun: bool, number: u16, end: Sign) -> usize {
         let fitting = self.queue.iter().position(|expected| expected.fits(number));
         match fitting {
             _ if number < 200 || is_transfers_only(number) => 0,
             // It is refused, or had nothing to move.
             _ if !begun && (number == 250 || number >= 400) => 0,
             Some(index) if !is_transfers(number) => index,
+            Some(index) if number == 250 && self.ends_by_226 => index,
+            Some(index) if (number >= 400 || end == Sign::Weak) && self.at_once => index,
             // A server says that a transfer is done when it has closed its data connection.
-            Some(index) if !over || (number == 250 && self.ends_by_226) => index,
+            Some(index) if end == Sign::None => index,
             Some(_) => 0,
-            None if is_transfers(number) || over => 0,
+            None if is_transfers(number) || end == Sign::Strong => 0,
             None => self.queue.iter().position(|expected| expected.answers().is_some()).unwrap_or(0),
         }
     }
@@ -300,13 +322,24 @@ impl Pending {
         let taken = self.queue.remove(index)?;
         let number = code.number();
         let is_transfer = matches!(taken, Expected::Transfer { .. });
-        let could_be_others =
-            is_transfer && !is_transfers_only(number) && self.queue.iter().any(|each| each.answers().is_some());
+        let could_have = |each: &Expected| each.fits(number) || (each.answers().is_some() && !is_transfers(number));
+        let could_be_others = is_transfer && !is_transfers_only(number) && self.queue.iter().any(could_have);
+        if self.unordered && !is_transfer && taken != Expected::Abort && matches!(number, 225 | 226 | 426) {
+            // It may be the transfer's after all. Where it was one too many, the command's own is to come.
+            self.spare = self.spare.saturating_add(1);
+            self.changed(now);
+            self.last = Last::Transfer;
+            return Some(taken);
+        }
         self.unordered |= index > 0 || could_be_others;
+        let overtakes =
+            index > 0 && matches!(self.queue.front(), Some(Expected::Transfer { .. })) && !is_transfers(number);
+        self.at_once |= overtakes && !matches!(taken, Expected::Status | Expected::Abort | Expected::Quit);
         if is_transfer {
-            self.passed_over = 0;
-            self.told_twice = false;
-            self.ends_by_226 = (self.ends_by_226 || number == 226) && (number != 250 || could_be_others);
+            (self.passed_over, self.spare, self.told_twice) = (0, 0, false);
+            let is_aborted = self.queue.front() == Some(&Expected::Abort);
+            self.ends_by_226 |= number == 226 && !is_aborted;
+            self.ends_by_226 &= number != 250 || could_be_others;
         }
         self.unsure |= taken == Expected::Abort && index == 0 && is_refusal(number);
         let ended = code.is_success() || matches!(number, 425 | 426 | 451);
@@ -339,8 +372,10 @@ impl Pending {
     /// command behind it.
     pub(super) fn may_be_late(&mut self, code: Code) -> bool {
         let may_be = !code.is_preliminary() && !matches!(code.number(), 227 | 229);
-        let was_passed_over = may_be && self.passed_over > 0;
-        self.passed_over -= u8::from(was_passed_over);
+        let count =
+            if self.queue.is_empty() && self.passed_over == 0 { &mut self.spare } else { &mut self.passed_over };
+        let was_passed_over = may_be && *count > 0;
+        *count -= u8::from(was_passed_over);
         was_passed_over
     }
 

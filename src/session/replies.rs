@@ -161,14 +161,14 @@ impl Session {
             self.passed_over(now, passed);
             self.send_ours(now);
         }
-        let over = self.data.is_over();
-        let mut position = self.pending.position(code, over);
+        let end = self.data.sign_of_end(code);
+        let mut position = self.pending.position(code, end);
         let stands_still = !self.data.is_moving();
         if position.is_some_and(|index| self.pending.is_past_transfer(index, stands_still)) {
             let passed = self.pending.pass_over(now);
             self.passed_over(now, passed);
             self.send_ours(now);
-            position = self.pending.position(code, over);
+            position = self.pending.position(code, end);
         }
         self.answering = match position {
             Some(index) => Answering::Command(index - self.send_ours_before(index)),

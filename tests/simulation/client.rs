@@ -49,6 +49,9 @@ pub(crate) struct Client {
     pub(crate) over: bool,
     framing: Framing,
     sent: VecDeque<Sent>,
+    /// The numbers of those commands.
+    numbers: VecDeque<u32>,
+    number: u32,
     targets: Vec<Target>,
     pipelines: bool,
     abort_until: Option<u64>,
@@ -68,6 +71,8 @@ impl Client {
             over: false,
             framing: Framing::default(),
             sent: VecDeque::from([Sent::Greeting]),
+            numbers: VecDeque::from([0]),
+            number: 0,
             targets: Vec::new(),
             pipelines: rng.u8(..3) == 0,
             abort_until: None,
@@ -101,24 +106,39 @@ impl Client {
         if self.sent.front() == Some(&Sent::Abort) {
             self.abort_until = None;
         }
-        let overtakes = self.sent.front() == Some(&Sent::Transfer) && matches!(code, 211..=213);
-        let status = self.sent.iter().position(|sent| overtakes && *sent == Sent::Status);
-        match self.sent.remove(status.unwrap_or(0)) {
+        let place = self.answered(code, line);
+        self.numbers.remove(place);
+        match self.sent.remove(place) {
             Some(Sent::Passive) => {
                 let port = wire::strict_227(line).map(|(_, port)| port).or_else(|| wire::strict_229(line));
                 self.negotiated(code, port);
             }
             Some(Sent::Active) => self.negotiated(code, None),
             Some(Sent::Transfer) => {
-                if let Some(target) = self.targets.iter_mut().find(|target| target.asked_for && !target.over) {
-                    target.over = true;
-                    target.comes &= code < 300;
-                }
+                self.transfer_over(code);
                 self.counts_abort = self.sent.front() == Some(&Sent::Abort);
             }
             Some(Sent::Quit) => self.over = true,
             Some(Sent::Greeting | Sent::Plain | Sent::Status | Sent::Abort) | None => {}
         }
+    }
+
+    fn transfer_over(&mut self, code: u16) {
+        if let Some(target) = self.targets.iter_mut().find(|target| target.asked_for && !target.over) {
+            target.over = true;
+            target.comes &= code < 300;
+        }
+    }
+
+    /// The command that a final reply is for: servers name it, and the gate does not end a transfer by what it refuses.
+    fn answered(&self, code: u16, line: &[u8]) -> usize {
+        let tagged = wire::tag(line).and_then(|tag| self.numbers.iter().position(|number| *number == tag));
+        let transfers = self.sent.front() == Some(&Sent::Transfer);
+        let is_full = line.ends_with(b"all ports are in use; try again later.");
+        let refused = transfers && (is_full || !matches!(code, 425 | 426 | 451));
+        let own = self.sent.iter().position(|sent| refused && *sent != Sent::Transfer);
+        let another = line.starts_with(b"425 Send").then(|| self.sent.iter().rposition(|sent| *sent == Sent::Transfer));
+        tagged.or(own).or(another.flatten()).unwrap_or(0)
     }
 
     fn negotiated(&mut self, code: u16, port: Option<u16>) {
@@ -140,6 +160,13 @@ impl Client {
         self.out.extend_from_slice(line);
         self.out.extend_from_slice(b"\r\n");
         self.sent.push_back(sent);
+        self.number += 1;
+        self.numbers.push_back(self.number);
+    }
+
+    fn drop_first(&mut self) {
+        self.sent.pop_front();
+        self.numbers.pop_front();
     }
 
     /// Does one thing, where there is one.
@@ -153,8 +180,13 @@ impl Client {
         }
         if self.abort_until.is_some_and(|until| until <= now) {
             self.abort_until = None;
+            // Its transfer has been forgotten too.
+            if self.sent.front() == Some(&Sent::Transfer) && self.sent.get(1) == Some(&Sent::Abort) {
+                self.drop_first();
+                self.transfer_over(499);
+            }
             if self.sent.front() == Some(&Sent::Abort) {
-                self.sent.pop_front();
+                self.drop_first();
             }
         }
         if self.over {
@@ -238,6 +270,12 @@ impl Client {
         }
         if transferring && !self.sent.contains(&Sent::Abort) && rng.u8(..24) == 0 {
             self.say(b"STAT", Sent::Status);
+            return true;
+        }
+        // Many keep the control connection alive so.
+        if transferring && !self.sent.contains(&Sent::Abort) && self.sent.len() < 5 && rng.u8(..12) == 0 {
+            let kept: [&[u8]; 8] = [b"NOOP", b"PWD", b"SIZE x", b"CWD x", b"TYPE I", b"XFOO", b"DELE x", b"AUTH TLS"];
+            self.say(kept[rng.usize(..kept.len())], Sent::Plain);
             return true;
         }
         let goes_on = self.sent.is_empty() || (self.pipelines && self.sent.len() < 6 && rng.u8(..4) == 0);

@@ -217,7 +217,7 @@ impl<'a> World<'a> {
             if let Some(script) = &mut self.script {
                 script.input(self.now, &input);
             }
-            self.oracle.hears(self.now, &input, self.server.shares)?;
+            self.oracle.hears(self.now, &input, &self.server)?;
             let is_timeout = matches!(input, Input::Timeout);
             self.session.handle(self.at(self.now), input);
             let mut action = self.session.poll_action();

@@ -7,6 +7,7 @@ use ftpgate::session::{HowEnded, PinholeId};
 
 use super::{Asked, Kind, Oracle, State, Verdict, no};
 use crate::cast::Manner;
+use crate::server::Heeds;
 use crate::wire::{self, Framed};
 
 /// How long the end of a transfer waits for the data connection.
@@ -68,7 +69,7 @@ impl Oracle {
             self.announced(code, line, is_servers)?;
         }
         let strict = self.manner != Manner::Wild;
-        let asked = self.take(tag, strict)?;
+        let asked = self.take(tag, code, line, strict)?;
         let Some(asked) = asked else { return no("a final reply too many") };
         let cut_off = line.ends_with(b"(cut off)");
         if strict && !is_servers && !cut_off {
@@ -97,9 +98,9 @@ impl Oracle {
     fn preliminary(&mut self, tag: Option<u32>) -> Verdict {
         let strict = self.manner != Manner::Wild;
         let Some(asked) = self.asked.iter_mut().find(|asked| asked.kind != Kind::Abort) else {
-            return if strict && !self.over { no("1yz and nothing was asked") } else { Ok(()) };
+            return if strict && !self.over && !self.has_forgotten { no("1yz and nothing was asked") } else { Ok(()) };
         };
-        if let Some(tag) = tag.filter(|tag| strict && *tag != asked.ordinal) {
+        if let Some(tag) = tag.filter(|tag| strict && !self.has_forgotten && *tag != asked.ordinal) {
             return no(format!("1yz of command {tag} where {} is answered", asked.ordinal));
         }
         if let Kind::Transfer { begun, .. } = &mut asked.kind {
@@ -109,7 +110,7 @@ impl Oracle {
     }
 
     /// The command that this final belongs to.
-    fn take(&mut self, tag: Option<u32>, strict: bool) -> Result<Option<Asked>, String> {
+    fn take(&mut self, tag: Option<u32>, code: u16, line: &[u8], strict: bool) -> Result<Option<Asked>, String> {
         if let Some(index) = self.late.iter().position(|late| Some(late.ordinal) == tag) {
             return Ok(Some(self.late.swap_remove(index)));
         }
@@ -118,7 +119,20 @@ impl Oracle {
             while strict && self.asked.front().is_some_and(|asked| asked.kind == Kind::Abort) {
                 self.late.extend(self.asked.pop_front());
             }
-            return Ok(self.asked.pop_front());
+            let own = if strict { self.refused_by_gate(code, line) } else { 0 };
+            let taken = self.asked.remove(own);
+            // A 250 that could be either's was told as the transfer's failure, for nothing has reached the client: the
+            // transfer's own final is then the other command's.
+            if let Some(Asked { ordinal, kind: Kind::Transfer { .. }, .. }) = taken
+                && self.heeds != Heeds::Late
+                && self.server_text.starts_with(b"250")
+                && let Some(said) = wire::tag(&self.server_text)
+                && let Some(other) = self.asked.iter_mut().find(|other| other.ordinal == said)
+            {
+                other.ordinal = ordinal;
+                self.swapped = true;
+            }
+            return Ok(taken);
         };
         loop {
             let Some(front) = self.asked.front() else { return Ok(None) };
@@ -127,18 +141,44 @@ impl Oracle {
             }
             let position = self.asked.iter().position(|asked| asked.ordinal == tag);
             match (front.kind, position) {
-                // STAT overtakes.
-                (Kind::Transfer { begun: true, .. }, Some(index))
-                    if self.asked.get(index).is_some_and(|asked| asked.kind == Kind::Status) =>
-                {
-                    return Ok(self.asked.remove(index));
-                }
+                (_, Some(index)) if self.may_overtake(index, code) => return Ok(self.asked.remove(index)),
                 // An ABOR that shared the transfer's reply.
                 (Kind::Abort, Some(_)) if self.shares => drop(self.asked.pop_front()),
                 // The second final of a transfer, where its ABOR has not been answered: nobody can tell.
                 (Kind::Abort, None) if self.manner == Manner::Odd => return Ok(self.asked.pop_front()),
                 _ => return no(format!("command {} gets the answer of {tag}", front.ordinal)),
             }
+        }
+    }
+
+    /// The command that the gate itself answers: the first one, or in the middle of a transfer the first that it has refused.
+    fn refused_by_gate(&self, code: u16, line: &[u8]) -> usize {
+        let front = self.asked.front().filter(|asked| matches!(asked.kind, Kind::Transfer { .. }));
+        let transfers = front.is_some();
+        // In place of what the server said to the transfer.
+        let replaces =
+            front.map(|front| front.ordinal) == wire::tag(&self.server_text) || self.server_text.starts_with(b"250");
+        let ends = matches!(code, 425 | 426 | 451) && replaces;
+        let refused = self.asked.iter().position(|asked| !asked.forwarded);
+        refused.filter(|_| transfers && !ends && !line.ends_with(b"(cut off)")).unwrap_or(0)
+    }
+
+    /// Whether the server may answer this command before those ahead of it, in the middle of a transfer.
+    fn may_overtake(&self, index: usize, code: u16) -> bool {
+        let Some(asked) = self.asked.get(index) else { return false };
+        let ahead = || self.asked.iter().take(index);
+        // What can be the answer to several is taken for one of them, and what the gate itself has to say waits.
+        let unsure = matches!(code, 250 | 450 | 550 | 500..=504) || self.heeds == Heeds::Some;
+        let is_transfers = |asked: &Asked| matches!(asked.kind, Kind::Transfer { .. } | Kind::Abort);
+        match self.heeds {
+            _ if self.swapped => true,
+            _ if !ahead().any(|asked| matches!(asked.kind, Kind::Transfer { .. })) && self.heeds != Heeds::Some => {
+                false
+            }
+            Heeds::Late => asked.kind == Kind::Status,
+            Heeds::AtOnce | Heeds::Some => ahead().all(|other| {
+                is_transfers(other) || (self.heeds == Heeds::Some && other.forwarded) || (unsure && !other.forwarded)
+            }),
         }
     }
 

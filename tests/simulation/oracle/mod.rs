@@ -14,6 +14,7 @@ use ftpgate::policy::{AtSessionEnd, Rule};
 use ftpgate::session::{Action, CloseReason, Event, HowEnded, Input, PinholeId, Refusal};
 
 use crate::cast::{Cast, Manner};
+use crate::server::{Heeds, Server};
 use crate::wire::{self, Framed, Framing};
 
 /// How many commands may wait for replies, and how many pinholes a session may have at a time.
@@ -88,6 +89,10 @@ pub(crate) struct Oracle {
     /// The final reply whose lines pass now has this number.
     tag: Option<u32>,
     shares: bool,
+    heeds: Heeds,
+    has_forgotten: bool,
+    /// The answer to one command was taken for a transfer's.
+    swapped: bool,
     /// ABORs that the gate took to share a reply.
     late: Vec<Asked>,
 }
@@ -128,14 +133,21 @@ impl Oracle {
             is_abandoned: false,
             tag: None,
             shares: false,
+            heeds: Heeds::Late,
+            has_forgotten: false,
+            swapped: false,
             late: Vec::new(),
         }
     }
 
     /// Takes note of what the session is about to hear.
-    pub(crate) fn hears(&mut self, now: u64, input: &Input, shares: bool) -> Verdict {
+    pub(crate) fn hears(&mut self, now: u64, input: &Input, server: &Server) -> Verdict {
         self.now = now;
-        self.shares = shares;
+        (self.shares, self.heeds) = (server.shares, server.heeds);
+        self.has_forgotten = !server.forgotten.is_empty();
+        if self.manner != Manner::Wild {
+            self.asked.retain(|asked| !server.forgotten.contains(&asked.ordinal));
+        }
         self.server_ended = None;
         self.client_line = None;
         match input {

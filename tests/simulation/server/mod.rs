@@ -12,6 +12,17 @@ use crate::datapath::{Datapath, Fin};
 use crate::wire;
 use transfer::Job;
 
+/// When a server answers the commands that come in the middle of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heeds {
+    /// When the transfer is over, but for STAT and ABOR.
+    Late,
+    /// At once.
+    AtOnce,
+    /// Some at once, others later.
+    Some,
+}
+
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) inbox: VecDeque<(u32, Vec<u8>)>,
@@ -24,6 +35,12 @@ pub(crate) struct Server {
     pub(crate) silent: bool,
     /// An ABOR shared its reply with the transfer's.
     pub(crate) shares: bool,
+    /// Commands that it has forgotten, for it aborted a transfer and said no more of it.
+    pub(crate) forgotten: Vec<u32>,
+    /// What it does with commands in the middle of a transfer.
+    pub(crate) heeds: Heeds,
+    /// The code by which it ends transfers.
+    done: u16,
     /// It does not mind that the gate will send no more.
     stubborn: bool,
     greeted: bool,
@@ -44,6 +61,9 @@ impl Server {
             deaf: false,
             silent: false,
             shares: false,
+            forgotten: Vec::new(),
+            heeds: [Heeds::Late, Heeds::AtOnce, Heeds::Some][rng.usize(..3)],
+            done: [226, 226, 250][rng.usize(..3)],
             stubborn: rng.u8(..4) == 0,
             greeted: false,
             listening: None,
@@ -96,7 +116,7 @@ impl Server {
             return true;
         }
         if self.job.is_some() {
-            return self.overtaking(cast, path, rng) || self.work(now, cast, path, rng);
+            return self.overtaking(now, cast, path, rng) || self.work(now, cast, path, rng);
         }
         match self.inbox.pop_front() {
             Some((ordinal, line)) => self.answer(now, ordinal, &line, cast, rng),
@@ -181,6 +201,12 @@ impl Server {
                     self.leave();
                 }
             }
+            "CWD" => self.reply([250, 250, 550][rng.usize(..3)], ordinal, "directory", rng),
+            "TYPE" => self.reply([200, 504][rng.usize(..2)], ordinal, "type", rng),
+            "NOOP" => self.reply([200, 200, 500][rng.usize(..3)], ordinal, "nothing", rng),
+            "PWD" => self.reply([257, 550][rng.usize(..2)], ordinal, "\"/\"", rng),
+            "SIZE" | "MDTM" => self.reply([213, 550][rng.usize(..2)], ordinal, "5", rng),
+            "DELE" => self.reply([250, 450, 550][rng.usize(..3)], ordinal, "gone", rng),
             "REIN" => self.reply([220, 502][rng.usize(..2)], ordinal, "anew", rng),
             "HOST" => self.reply([220, 504, 501][rng.usize(..3)], ordinal, "host", rng),
             _ => self.reply([200, 250, 257, 500, 550][rng.usize(..5)], ordinal, "fine", rng),

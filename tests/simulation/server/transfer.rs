@@ -4,7 +4,7 @@ use fastrand::Rng;
 use ftpgate::addr::Side;
 use ftpgate::session::PinholeId;
 
-use super::Server;
+use super::{Heeds, Server};
 use crate::cast::{Cast, Manner};
 use crate::datapath::{Datapath, Fin, Phase};
 use crate::wire;
@@ -35,7 +35,7 @@ impl Server {
                 self.reply(150, ordinal, "nothing", rng);
             }
             self.listening = None;
-            return self.reply(226, ordinal, "empty", rng);
+            return self.reply(self.done, ordinal, "empty", rng);
         }
         let passive = self.listening.is_some();
         self.job = Some(Job {
@@ -49,12 +49,17 @@ impl Server {
         });
     }
 
-    /// ABOR and STAT in the middle of a transfer.
-    pub(super) fn overtaking(&mut self, cast: &Cast, path: &mut Datapath, rng: &mut Rng) -> bool {
+    /// ABOR, STAT and others in the middle of a transfer.
+    pub(super) fn overtaking(&mut self, now: u64, cast: &Cast, path: &mut Datapath, rng: &mut Rng) -> bool {
         let verb = self.inbox.front().map(|(_, line)| wire::verb(line));
         let Some(job) = &self.job else { return false };
         let transfer = job.ordinal;
         match verb.as_deref() {
+            // It does not know it, and the transfer goes on.
+            Some("ABOR") if self.heeds == Heeds::AtOnce && job.begun && rng.u8(..6) == 0 => {
+                let Some((ordinal, _)) = self.inbox.pop_front() else { return false };
+                self.reply([500, 502][rng.usize(..2)], ordinal, "what?", rng);
+            }
             Some("STAT") if job.begun => {
                 let Some((ordinal, _)) = self.inbox.pop_front() else { return false };
                 self.reply([211, 213][rng.usize(..2)], ordinal, "status", rng);
@@ -68,24 +73,66 @@ impl Server {
                 }
                 self.listening = None;
                 self.offered = None;
-                let style = rng.u8(..5);
-                let first = [426, 226, 426, 226, 426][usize::from(style)];
-                self.reply(first, transfer, "aborted", rng);
-                match style {
-                    0 | 1 => self.reply(226, ordinal, "abort ok", rng),
-                    2 => self.reply(225, ordinal, "abort ok", rng),
-                    _ => self.shares = true,
-                }
-                self.extra(transfer, cast, rng);
+                self.aborts(transfer, ordinal, cast, rng);
             }
-            _ => return false,
+            Some(_) => return self.heeds(now, cast, rng),
+            None => return false,
         }
+        true
+    }
+
+    /// The transfer was aborted: the replies to it and to ABOR.
+    fn aborts(&mut self, transfer: u32, ordinal: u32, cast: &Cast, rng: &mut Rng) {
+        let style = rng.u8(..7);
+        if style < 5 {
+            let first = [426, 226, 426, 226, 426][usize::from(style)];
+            self.reply(first, transfer, "aborted", rng);
+        }
+        match style {
+            0 | 1 => self.reply(226, ordinal, "abort ok", rng),
+            2 => self.reply(225, ordinal, "abort ok", rng),
+            3 | 4 => self.shares = true,
+            _ => {
+                if style == 5 {
+                    self.reply(150, transfer, "0.000 seconds (measured here)", rng);
+                }
+                self.forgotten.extend([transfer, ordinal]);
+                return;
+            }
+        }
+        self.extra(transfer, cast, rng);
+    }
+
+    /// Answers a command that came in the middle of a transfer, where it does so.
+    fn heeds(&mut self, now: u64, cast: &Cast, rng: &mut Rng) -> bool {
+        const WAIT: [&str; 15] = [
+            "PASV", "EPSV", "PORT", "EPRT", "RETR", "STOR", "APPE", "STOU", "LIST", "NLST", "MLSD", "ABOR", "REIN",
+            "QUIT", "USER",
+        ];
+        let waits = |line: &[u8]| WAIT.contains(&wire::verb(line).as_str());
+        let heeded = self.inbox.iter().take_while(|(_, line)| !waits(line)).count();
+        let place = match self.heeds {
+            Heeds::Late => return false,
+            Heeds::AtOnce => 0,
+            Heeds::Some if rng.u8(..3) == 0 => rng.usize(..=heeded),
+            Heeds::Some => return false,
+        };
+        // Where it has not announced the transfer, a refusal would pass for the transfer's.
+        if place >= heeded || !self.job.as_ref().is_some_and(|job| job.begun) {
+            return false;
+        }
+        let Some((ordinal, line)) = self.inbox.remove(place) else { return false };
+        self.answer(now, ordinal, &line, cast, rng);
         true
     }
 
     /// A final too many, of the kind that follows transfers.
     fn extra(&mut self, ordinal: u32, cast: &Cast, rng: &mut Rng) {
         if cast.manner == Manner::Good || rng.u8(..3) > 0 {
+            return;
+        }
+        // Behind a 250 that another command may have had, nobody can tell.
+        if self.done == 250 {
             return;
         }
         self.reply([226, 426, 226, 225, 150][rng.usize(..5)], ordinal, "once more", rng);
@@ -115,7 +162,7 @@ impl Server {
             self.reply([125, 150][rng.usize(..2)], ordinal, "go", rng);
             return true;
         }
-        let done = [226, 250][rng.usize(..2)];
+        let done = self.done;
         let (upload, waits) = (job.upload, job.waits_for_end);
         let Some(hole) = path.hole(id) else {
             self.end(426, cast, rng);
