@@ -221,7 +221,8 @@ impl LineReader {
                 // An urgent byte may be lost on its way: the rest of a Telnet command then stands ahead of the verb, and
                 // no verb begins with such a byte.
                 let stray = bytes.iter().take_while(|byte| **byte >= SE).count();
-                bytes.drain(..stray);
+                let blanks = bytes.iter().skip(stray).take_while(|byte| **byte == b' ').count();
+                bytes.drain(..if stray > 0 { stray + blanks } else { 0 });
                 Ok(bytes)
             }
             Dialect::Replies => {
@@ -290,6 +291,7 @@ mod tests {
         let mut reader = LineReader::commands();
         assert_eq!(read(&mut reader, b"\xf2ABOR\r\n"), [ok("ABOR")]);
         assert_eq!(read(&mut reader, b"\xff\xff\xf4PORT 1\r\n"), [ok("PORT 1")]);
+        assert_eq!(read(&mut reader, b"\xf4 abor\r\n  abor\r\n"), [ok("abor"), ok("  abor")]);
         assert_eq!(read(&mut reader, b"\xff\xff\r\n \xf2ABOR\r\n"), [ok(""), ok(" \\xf2ABOR")]);
         assert_eq!(read(&mut LineReader::replies(), b"\xff\xff 1\r\n"), [ok("\\xff\\xff 1")]);
     }

@@ -215,13 +215,14 @@ impl Session {
                 self.directory.settle(now);
             }
         }
+        // Ahead of what may end the session: it is due to be told as it is.
+        if self.held.is_some_and(|(_, until)| until <= now) {
+            self.release(now);
+        }
         if self.limits_due(now) {
             return;
         }
         self.expire_pinholes(now);
-        if self.held.is_some_and(|(_, until)| until <= now) {
-            self.release(now);
-        }
         self.release_if_due(now);
         self.give_up_abort(now);
     }

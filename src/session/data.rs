@@ -282,10 +282,8 @@ impl Data {
             _ if code.is_success() => self.sign_of_success(running),
             // No file arrives whole that fails, and a connection that is missing has codes of its own.
             Some(HowEnded::Complete) if running.way != Way::Upload => Sign::None,
-            Some(HowEnded::NotReached { .. }) => Sign::None,
+            Some(HowEnded::NotReached { .. }) | None => Sign::None,
             Some(HowEnded::Complete | HowEnded::CutBy(_) | HowEnded::Limited(_) | HowEnded::Aborted) => Sign::Strong,
-            None if !self.is_known(running.id) => Sign::Weak,
-            None => Sign::None,
         }
     }
 
@@ -293,8 +291,7 @@ impl Data {
         match running.ending.data {
             Some(_) => Sign::Strong,
             None if !self.is_known(running.id) => Sign::Weak,
-            // It is held until the connection has come.
-            None if self.awaits_client() => Sign::Strong,
+            None if self.awaits_client() => Sign::Early,
             None => Sign::None,
         }
     }

@@ -70,7 +70,9 @@ impl Expected {
             Self::Login => Some(Answers::Only(&[230, 231, 232, 331, 332, 202])),
             Self::Moved => Some(Answers::File(&[250, 200, 202])),
             Self::LoggedOut => Some(Answers::Only(&[220])),
-            Self::Active(_) | Self::EpsvAll | Self::Abort => Some(Answers::Only(&[200])),
+            Self::Active(_) | Self::EpsvAll => Some(Answers::Only(&[200])),
+            // Whatever ends a transfer goes to the transfer first.
+            Self::Abort => Some(Answers::Only(&[])),
             Self::Status => Some(Answers::File(&[211, 212, 213, 200])),
             Self::Features => Some(Answers::Only(&[211])),
             Self::Quit => Some(Answers::Only(&[221])),
@@ -99,9 +101,11 @@ enum Last {
 pub(super) enum Sign {
     /// It has not.
     None,
+    /// Hardly: the data connection has yet to reach the client.
+    Early,
     /// It may have: nobody came.
     Weak,
-    /// It has, or the reply is held until that is known: the data connection has come and gone, or is on its way.
+    /// It has: the data connection has come and gone.
     Strong,
 }
 
@@ -120,15 +124,13 @@ pub(super) struct Pending {
     passed_over: u8,
     /// An ABOR was answered by what may have been the answer to the command behind it, which then has none to come.
     unsure: bool,
-    /// Commands that have taken what was no answer of theirs: as many finals may come to nobody.
-    spare: u8,
     /// A reply went to a command in the midst of the queue, or could have been another's: those that wait may have each
     /// other's.
     unordered: bool,
     /// The server has told of an aborted transfer by a second 1yz reply.
     told_twice: bool,
-    /// The server ends transfers by 226, and not by 250.
-    ends_by_226: bool,
+    /// The code by which the server ends transfers, where that is known: 226 or 250.
+    ends_by: Option<u16>,
     /// The server answers other commands than STAT in the middle of a transfer.
     at_once: bool,
 }
@@ -181,6 +183,7 @@ impl Pending {
                 (!begun && self.last != Last::Passive).then_some(0)
             }
             Expected::Transfer { begun } => Some(self.beside_transfer(*begun, number, end)),
+            _ if matches!(number, 225 | 226 | 426) && self.aborts_late() => self.abort(),
             _ if self.is_too_many(first, number) => None,
             // Once replies came out of order, those that wait are looked through for the one that this fits.
             _ if self.unordered && first.answers().is_some() && !first.fits(number) => {
@@ -188,6 +191,16 @@ impl Pending {
             }
             _ => Some(0),
         }
+    }
+
+    fn abort(&self) -> Option<usize> {
+        self.queue.iter().position(|expected| *expected == Expected::Abort)
+    }
+
+    /// Whether an ABOR waits behind others that were asked during its transfer, which has ended.
+    fn aborts_late(&self) -> bool {
+        let plain = |expected: &Expected| expected.answers().is_some();
+        self.last == Last::Transfer && self.abort().is_some_and(|index| self.queue.iter().take(index).all(plain))
     }
 
     /// The command that a reply belongs to which comes while a transfer waits for its own, and others behind it.
@@ -198,14 +211,21 @@ impl Pending {
             // It is refused, or had nothing to move.
             _ if !begun && (number == 250 || number >= 400) => 0,
             Some(index) if !is_transfers(number) => index,
-            Some(index) if number == 250 && self.ends_by_226 => index,
-            Some(index) if (number >= 400 || end == Sign::Weak) && self.at_once => index,
+            Some(index) if number == 250 && self.ends_by == Some(226) => index,
+            Some(index) if end == Sign::Early && self.ends_by != Some(250) => index,
+            Some(index) if number >= 400 && self.at_once => index,
+            Some(index) if end == Sign::Weak && self.at_once && self.ends_by != Some(250) => index,
             // A server says that a transfer is done when it has closed its data connection.
-            Some(index) if end == Sign::None => index,
+            Some(index) if end == Sign::None && !self.is_late(number) => index,
             Some(_) => 0,
             None if is_transfers(number) || end == Sign::Strong => 0,
             None => self.queue.iter().position(|expected| expected.answers().is_some()).unwrap_or(0),
         }
+    }
+
+    /// Whether this ends transfers at a server that is not known to answer others in their midst.
+    fn is_late(&self, number: u16) -> bool {
+        number == 250 && self.ends_by == Some(250) && !self.at_once
     }
 
     /// What the gate itself has to say to commands ahead of this one.
@@ -325,8 +345,7 @@ impl Pending {
         let could_have = |each: &Expected| each.fits(number) || (each.answers().is_some() && !is_transfers(number));
         let could_be_others = is_transfer && !is_transfers_only(number) && self.queue.iter().any(could_have);
         if self.unordered && !is_transfer && taken != Expected::Abort && matches!(number, 225 | 226 | 426) {
-            // It may be the transfer's after all. Where it was one too many, the command's own is to come.
-            self.spare = self.spare.saturating_add(1);
+            // It may be the transfer's after all.
             self.changed(now);
             self.last = Last::Transfer;
             return Some(taken);
@@ -336,10 +355,11 @@ impl Pending {
             index > 0 && matches!(self.queue.front(), Some(Expected::Transfer { .. })) && !is_transfers(number);
         self.at_once |= overtakes && !matches!(taken, Expected::Status | Expected::Abort | Expected::Quit);
         if is_transfer {
-            (self.passed_over, self.spare, self.told_twice) = (0, 0, false);
+            (self.passed_over, self.told_twice) = (0, false);
             let is_aborted = self.queue.front() == Some(&Expected::Abort);
-            self.ends_by_226 |= number == 226 && !is_aborted;
-            self.ends_by_226 &= number != 250 || could_be_others;
+            if matches!(number, 226 | 250) && !is_aborted && !could_be_others {
+                self.ends_by = Some(number);
+            }
         }
         self.unsure |= taken == Expected::Abort && index == 0 && is_refusal(number);
         let ended = code.is_success() || matches!(number, 425 | 426 | 451);
@@ -372,10 +392,8 @@ impl Pending {
     /// command behind it.
     pub(super) fn may_be_late(&mut self, code: Code) -> bool {
         let may_be = !code.is_preliminary() && !matches!(code.number(), 227 | 229);
-        let count =
-            if self.queue.is_empty() && self.passed_over == 0 { &mut self.spare } else { &mut self.passed_over };
-        let was_passed_over = may_be && *count > 0;
-        *count -= u8::from(was_passed_over);
+        let was_passed_over = may_be && self.passed_over > 0;
+        self.passed_over -= u8::from(was_passed_over);
         was_passed_over
     }
 

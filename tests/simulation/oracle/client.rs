@@ -71,6 +71,9 @@ impl Oracle {
         let strict = self.manner != Manner::Wild;
         let asked = self.take(tag, code, line, strict)?;
         let Some(asked) = asked else { return no("a final reply too many") };
+        let is_transfer = |other: &Asked| matches!(other.kind, Kind::Transfer { .. });
+        let transfers = is_transfer(&asked) || self.asked.iter().any(is_transfer);
+        self.doubtful = !self.asked.is_empty() && (self.doubtful || (transfers && matches!(code, 250 | 450 | 550)));
         let cut_off = line.ends_with(b"(cut off)");
         if strict && !is_servers && !cut_off {
             self.is_due(&asked, code)?;
@@ -123,7 +126,7 @@ impl Oracle {
             let taken = self.asked.remove(own);
             // A 250 that could be either's was told as the transfer's failure, for nothing has reached the client: the
             // transfer's own final is then the other command's.
-            if let Some(Asked { ordinal, kind: Kind::Transfer { .. }, .. }) = taken
+            if let Some(Asked { ordinal, kind: Kind::Transfer { .. }, forwarded: true }) = taken
                 && self.heeds != Heeds::Late
                 && self.server_text.starts_with(b"250")
                 && let Some(said) = wire::tag(&self.server_text)
@@ -145,7 +148,12 @@ impl Oracle {
                 // An ABOR that shared the transfer's reply.
                 (Kind::Abort, Some(_)) if self.shares => drop(self.asked.pop_front()),
                 // The second final of a transfer, where its ABOR has not been answered: nobody can tell.
-                (Kind::Abort, None) if self.manner == Manner::Odd => return Ok(self.asked.pop_front()),
+                (_, None) if self.manner == Manner::Odd && matches!(code, 225 | 226 | 426) => {
+                    let Some(abort) = self.asked.iter().position(|asked| asked.kind == Kind::Abort) else {
+                        return no(format!("a second answer of {tag}"));
+                    };
+                    return Ok(self.asked.remove(abort));
+                }
                 _ => return no(format!("command {} gets the answer of {tag}", front.ordinal)),
             }
         }
@@ -154,11 +162,11 @@ impl Oracle {
     /// The command that the gate itself answers: the first one, or in the middle of a transfer the first that it has refused.
     fn refused_by_gate(&self, code: u16, line: &[u8]) -> usize {
         let front = self.asked.front().filter(|asked| matches!(asked.kind, Kind::Transfer { .. }));
-        let transfers = front.is_some();
+        let transfers = front.is_some() || self.doubtful || self.heeds == Heeds::Some;
         // In place of what the server said to the transfer.
         let replaces =
             front.map(|front| front.ordinal) == wire::tag(&self.server_text) || self.server_text.starts_with(b"250");
-        let ends = matches!(code, 425 | 426 | 451) && replaces;
+        let ends = matches!(code, 425 | 426 | 451) && replaces && !line.starts_with(b"425 Send");
         let refused = self.asked.iter().position(|asked| !asked.forwarded);
         refused.filter(|_| transfers && !ends && !line.ends_with(b"(cut off)")).unwrap_or(0)
     }
@@ -168,7 +176,7 @@ impl Oracle {
         let Some(asked) = self.asked.get(index) else { return false };
         let ahead = || self.asked.iter().take(index);
         // What can be the answer to several is taken for one of them, and what the gate itself has to say waits.
-        let unsure = matches!(code, 250 | 450 | 550 | 500..=504) || self.heeds == Heeds::Some;
+        let unsure = self.doubtful || matches!(code, 250 | 450 | 550 | 500..=504) || self.heeds == Heeds::Some;
         let is_transfers = |asked: &Asked| matches!(asked.kind, Kind::Transfer { .. } | Kind::Abort);
         match self.heeds {
             _ if self.swapped => true,
@@ -241,6 +249,7 @@ impl Oracle {
         let now = self.now;
         let heard = self.server_final_at;
         let armed = self.armed;
+        let others = self.asked.iter().any(|asked| asked.forwarded && asked.kind == Kind::Other);
         let Some(hole) = self.hole(id) else { return no("the pinhole of a transfer is not known") };
         if code >= 300 {
             if !begun && armed.is_none() && !matches!(hole.state, State::Ended(_) | State::Closed) {
@@ -248,7 +257,8 @@ impl Oracle {
             }
             return Ok(());
         }
-        let reaches = hole.listens != [true, false];
+        // A 250 that may be another command's is not held where nothing is known of the server.
+        let reaches = hole.listens != [true, false] && !(code == 250 && others);
         match hole.state {
             State::Ended(HowEnded::NotReached { side: Side::Client, .. }) => {
                 no("success, and the client was not reached")

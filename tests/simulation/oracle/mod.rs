@@ -91,6 +91,8 @@ pub(crate) struct Oracle {
     shares: bool,
     heeds: Heeds,
     has_forgotten: bool,
+    /// A reply came that may have been a transfer's or another command's.
+    doubtful: bool,
     /// The answer to one command was taken for a transfer's.
     swapped: bool,
     /// ABORs that the gate took to share a reply.
@@ -135,6 +137,7 @@ impl Oracle {
             shares: false,
             heeds: Heeds::Late,
             has_forgotten: false,
+            doubtful: false,
             swapped: false,
             late: Vec::new(),
         }

@@ -54,6 +54,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(rng: &mut Rng) -> Self {
+        let heeds = [Heeds::Late, Heeds::AtOnce, Heeds::Some][rng.usize(..3)];
         Self {
             inbox: VecDeque::new(),
             out: Vec::new(),
@@ -62,8 +63,9 @@ impl Server {
             silent: false,
             shares: false,
             forgotten: Vec::new(),
-            heeds: [Heeds::Late, Heeds::AtOnce, Heeds::Some][rng.usize(..3)],
-            done: [226, 226, 250][rng.usize(..3)],
+            heeds,
+            // Those that end transfers by 250 are mainframes, which do one thing after the other.
+            done: if heeds == Heeds::Late { [226, 250][rng.usize(..2)] } else { 226 },
             stubborn: rng.u8(..4) == 0,
             greeted: false,
             listening: None,
