@@ -123,10 +123,12 @@ impl Session {
         }
     }
 
-    /// Where the client is not read before the server has answered, the server has to say something in time.
+    /// Where the client is not read before the server has answered, or the server has said 421, it has to say something in
+    /// time.
     pub(super) fn watch_server(&mut self, now: Instant, heard: bool) {
         let has_left = matches!(self.control, Control::ClientDone | Control::Abandoned);
-        let waits = has_left || (self.pending.is_full() && self.control != Control::Closed);
+        let is_owed = self.pending.is_full() || (self.said_421 && !self.pending.is_empty());
+        let waits = has_left || (is_owed && self.control != Control::Closed);
         if !waits {
             self.silence = None;
         } else if heard || self.silence.is_none() {
@@ -170,7 +172,8 @@ impl Session {
     }
 
     fn server_gone(&mut self, now: Instant) {
-        if matches!(self.control, Control::Leaving { .. } | Control::ClientDone | Control::Abandoned) {
+        let is_due = matches!(self.control, Control::Leaving { .. } | Control::ClientDone | Control::Abandoned);
+        if self.said_421 || is_due {
             return self.close(now, self.departure());
         }
         self.data.left_by(Side::Server);
@@ -190,10 +193,10 @@ impl Session {
                 return self.close_with_421(now, CloseReason::NoGreeting);
             }
             // A server that said goodbye in the middle of a transfer still ends it.
-            Control::Leaving { until } if until <= now && self.data.is_moving() => {
-                self.control = Control::Leaving { until: now + LEAVE };
+            Control::Leaving { until, otherwise } if until <= now && self.data.is_moving() => {
+                self.control = Control::Leaving { until: now + LEAVE, otherwise };
             }
-            Control::Leaving { until } if until <= now => return self.close(now, CloseReason::Ended),
+            Control::Leaving { until, otherwise } if until <= now => return self.close(now, otherwise),
             Control::Greeting { .. }
             | Control::Leaving { .. }
             | Control::Relaying

@@ -176,7 +176,7 @@ const MAX_FAULTS: u8 = 3;
 ///
 ///   Greeting --220--> Relaying --client's FIN--> ClientDone --all answered--> Closed
 ///      |                 |-- lost, its uploads run --> Abandoned --all answered--> Closed
-///      |                 |-- 221, 421 --> Leaving --server's FIN--> Closed
+///      |                 |-- 221 --> Leaving --server's FIN--> Closed
 ///      '-- client's FIN --> Closed
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Control {
@@ -188,9 +188,10 @@ enum Control {
     ClientDone,
     /// The client's connection is lost, but what it has sent for its uploads is still to reach the server.
     Abandoned,
-    /// The server said that it will close.
+    /// The server said that it will close. Where it does not, the session ends for this reason.
     Leaving {
         until: Instant,
+        otherwise: CloseReason,
     },
     Closed,
 }
@@ -207,6 +208,8 @@ pub struct Session {
     replies: ReplyReader,
     /// Whose the reply is that has begun.
     answering: Answering,
+    /// The last final reply was 421: the server goes, unless it says more.
+    said_421: bool,
     /// The lines of a reply that is looked at as a whole.
     collected: Vec<Vec<u8>>,
     /// The reply in `collected` waits for its data connection, until then at most.
@@ -244,6 +247,7 @@ impl Session {
             pending,
             replies: ReplyReader::default(),
             answering: Answering::default(),
+            said_421: false,
             collected: Vec::new(),
             held: None,
             data: Data::new(notations),
@@ -335,7 +339,7 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let control = match self.control {
-            Control::Greeting { until } | Control::Leaving { until } => Some(until),
+            Control::Greeting { until } | Control::Leaving { until, .. } => Some(until),
             Control::Relaying | Control::ClientDone | Control::Abandoned => None,
             Control::Closed => return None,
         };

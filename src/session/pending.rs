@@ -344,7 +344,7 @@ impl Pending {
         let is_transfer = matches!(taken, Expected::Transfer { .. });
         let could_have = |each: &Expected| each.fits(number) || (each.answers().is_some() && !is_transfers(number));
         let could_be_others = is_transfer && !is_transfers_only(number) && self.queue.iter().any(could_have);
-        if self.unordered && !is_transfer && taken != Expected::Abort && matches!(number, 225 | 226 | 426) {
+        if self.unordered && !is_transfer && taken != Expected::Abort && is_transfers_only(number) {
             // It may be the transfer's after all.
             self.changed(now);
             self.last = Last::Transfer;

@@ -260,10 +260,8 @@ impl Session {
         let unordered = self.pending.is_unordered() || index.is_some_and(|index| index > 0);
         let answered = index.and_then(|index| self.pending.take(now, index, code));
         self.answered(now, answered, code, lines, unordered);
-        if code.number() == 421 {
-            self.pending.clear();
-            self.control = Control::Leaving { until: now + LEAVE };
-        }
+        // Some say it to a command and go on.
+        self.said_421 = code.number() == 421;
         self.answer_ours(now);
         self.end_if_drained(now);
     }
@@ -278,7 +276,7 @@ impl Session {
         match command {
             Some(Expected::Greeting) => {
                 if !code.is_success() {
-                    self.control = Control::Leaving { until: now + LEAVE };
+                    self.control = Control::Leaving { until: now + LEAVE, otherwise: CloseReason::NoGreeting };
                     return;
                 }
                 self.control = Control::Relaying;
@@ -329,7 +327,9 @@ impl Session {
                 self.transfer_answered(now, code);
             }
             Some(Expected::EpsvAll) => self.epsv_all &= success,
-            Some(Expected::Quit) if success => self.control = Control::Leaving { until: now + LEAVE },
+            Some(Expected::Quit) if success => {
+                self.control = Control::Leaving { until: now + LEAVE, otherwise: CloseReason::Ended };
+            }
             Some(
                 Expected::Plain { .. }
                 | Expected::Abort
