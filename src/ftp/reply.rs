@@ -81,6 +81,18 @@ impl ReplyReader {
         }
     }
 
+    /// The code of a line in the middle that would be a whole reply, or the last line of one, outside of this.
+    #[must_use]
+    pub fn other_end(&self, line: &[u8]) -> Option<Code> {
+        let is_end = matches!(line.get(3), None | Some(b' ' | b'\t'));
+        Code::of(line).filter(|code| is_end && self.inside.is_some_and(|inside| inside != *code))
+    }
+
+    /// The reply that has begun has ended after all.
+    pub const fn end(&mut self) {
+        self.inside = None;
+    }
+
     /// The code of the reply that has begun and not ended.
     #[must_use]
     pub const fn inside(&self) -> Option<Code> {
@@ -144,6 +156,19 @@ mod tests {
                 Part::Only(code(b"200"))
             ]
         );
+    }
+
+    #[test]
+    fn a_reply_may_end_by_another_code() {
+        let mut reader = ReplyReader::default();
+        assert_eq!(reader.other_end(b"150 go"), None);
+        assert_eq!(reader.next_part(b"553-a"), Part::First(code(b"553")));
+        assert_eq!(reader.other_end(b"150 go"), Some(code(b"150")));
+        for line in [&b"150-go"[..], b" 150 go", b"553 b", b"150go", b""] {
+            assert_eq!(reader.other_end(line), None, "{}", line.escape_ascii());
+        }
+        reader.end();
+        assert_eq!(reader.next_part(b"226 done"), Part::Only(code(b"226")));
     }
 
     #[test]

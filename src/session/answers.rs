@@ -42,8 +42,8 @@ impl Answers {
     pub(super) fn fits(self, number: u16) -> bool {
         match self {
             _ if is_of_any(number) => true,
-            // What ends a transfer belongs to it.
-            Self::Any => !is_transfers_only(number) && number >= 200,
+            // What ends a transfer belongs to it, and a port to PASV.
+            Self::Any => !is_transfers_only(number) && number >= 200 && !matches!(number, 227 | 229),
             Self::Only(codes) => codes.contains(&number),
             Self::File(codes) => codes.contains(&number) || is_of_file(number),
         }

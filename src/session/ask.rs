@@ -38,6 +38,7 @@ impl Session {
 
     /// The server is not being read, so that its silence means nothing.
     pub fn server_unheard(&mut self, now: Instant) {
+        self.unheard_in_block(now);
         if self.quiet_at.is_some() {
             self.quiet_at = Some(now + QUIET);
         }

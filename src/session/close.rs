@@ -218,6 +218,7 @@ impl Session {
                 self.directory.settle(now);
             }
         }
+        self.end_block_if_due(now);
         // Ahead of what may end the session: it is due to be told as it is.
         if self.held.is_some_and(|(_, until)| until <= now) {
             self.release(now);

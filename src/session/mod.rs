@@ -10,6 +10,7 @@
 
 mod answers;
 mod ask;
+mod blocks;
 mod close;
 mod commands;
 mod data;
@@ -48,6 +49,7 @@ use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault, MAX_COMMAND};
 use crate::ftp::reply::{Code, ReplyReader};
 use crate::policy::{Candidates, Decision, Limit, Rule, Timeouts};
+use blocks::Ends as BlockEnds;
 use data::Data;
 use directory::Directory;
 use limits::Watch;
@@ -208,6 +210,8 @@ pub struct Session {
     replies: ReplyReader,
     /// Whose the reply is that has begun.
     answering: Answering,
+    /// Lines of it that may be its end.
+    block_ends: BlockEnds,
     /// The last final reply was 421: the server goes, unless it says more.
     said_421: bool,
     /// The lines of a reply that is looked at as a whole.
@@ -247,6 +251,7 @@ impl Session {
             pending,
             replies: ReplyReader::default(),
             answering: Answering::default(),
+            block_ends: BlockEnds::default(),
             said_421: false,
             collected: Vec::new(),
             held: None,
@@ -343,7 +348,7 @@ impl Session {
             Control::Relaying | Control::ClientDone | Control::Abandoned => None,
             Control::Closed => return None,
         };
-        let answers = self.abort_deadline().into_iter().chain(self.turn_deadline());
+        let answers = self.abort_deadline().into_iter().chain(self.turn_deadline()).chain(self.block_ends.deadline());
         let held = self.held.map(|(_, until)| until);
         let others = self.data.deadline().into_iter().chain(self.directory.deadline());
         let limits = self.limits_deadline();

@@ -213,7 +213,7 @@ impl Session {
             }
             return match self.in_other_words(request, code) {
                 Some(request) => self.queue(now, request),
-                None => lines.into_iter().for_each(|line| self.forward(Side::Client, line)),
+                None => self.forward_reply(lines),
             };
         }
         self.learn(&request);
@@ -360,7 +360,7 @@ impl Session {
             self.data.armed = Some(id);
             return match request.wish {
                 Wish::Connects { .. } => self.answer_client(&request, ports, &lines.concat()),
-                Wish::Waits { .. } => lines.into_iter().for_each(|line| self.forward(Side::Client, line)),
+                Wish::Waits { .. } => self.forward_reply(lines),
             };
         }
         if is_known && let Some(request) = self.in_other_words(request, code) {
@@ -370,7 +370,7 @@ impl Session {
             // It took the server longer to agree than the pinhole waits.
             self.forward(Side::Client, b"425 Can't open data connection.".to_vec());
         } else if !odd {
-            lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+            self.forward_reply(lines);
         }
         if self.data.forget(id).is_some() {
             self.close_pinhole(id);

@@ -73,10 +73,22 @@ impl Expected {
             Self::Active(_) | Self::EpsvAll => Some(Answers::Only(&[200])),
             // Whatever ends a transfer goes to the transfer first.
             Self::Abort => Some(Answers::Only(&[])),
-            Self::Status => Some(Answers::File(&[211, 212, 213, 200])),
+            Self::Status => Some(Answers::File(&[211, 212, 213])),
             Self::Features => Some(Answers::Only(&[211])),
             Self::Quit => Some(Answers::Only(&[221])),
             Self::Greeting | Self::Directory | Self::Passive | Self::Transfer { .. } | Self::Ours(_) => None,
+        }
+    }
+
+    /// Whether a reply to this may end by this code where it began by another.
+    pub(super) fn may_end_by(&self, number: u16) -> bool {
+        match self {
+            Self::Transfer { .. } => number < 200 || is_transfers(number) || number >= 500,
+            Self::Greeting => matches!(number, 120 | 220) || number >= 400,
+            // No port is taken from what could be read in two ways.
+            Self::Passive => number >= 400,
+            Self::Directory => number == 257 || number >= 400,
+            _ => self.fits(number),
         }
     }
 

@@ -103,6 +103,8 @@ pub enum Refusal {
     UnaskedPassiveReply,
     /// The server sent a reply to which there is no command: a second final for one transfer, mostly.
     UnaskedReply,
+    /// A reply of several lines ended by another code than it began with.
+    ReplyEnd,
     /// The rules deny the user that the client names.
     UserDenied,
     /// The client names a user of another rule while one is logged in: a server may say 230 and change nothing.
@@ -176,6 +178,7 @@ impl Refusal {
             Self::EmptyLine => "empty_line",
             Self::UnaskedPassiveReply => "unasked_passive_reply",
             Self::UnaskedReply => "unasked_reply",
+            Self::ReplyEnd => "reply_end",
             Self::UserDenied => "user_denied",
             Self::UserChange => "user_change",
             Self::NotLoggedIn => "not_logged_in",
@@ -246,7 +249,7 @@ impl Refusal {
                 format!("501 Some servers would begin a new command behind byte {at}; change the directory first.")
             }
             Self::Garbage | Self::EmptyLine => "500 This is not a command.".into(),
-            Self::UnaskedPassiveReply | Self::UnaskedReply => {
+            Self::UnaskedPassiveReply | Self::UnaskedReply | Self::ReplyEnd => {
                 "451 The server's answer does not fit the command.".into()
             }
             Self::UserDenied => "530 This user is not allowed here.".into(),
@@ -347,6 +350,7 @@ impl Refusal {
             ),
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
             Self::UnaskedReply => "the server sent a reply that no command waits for, mostly a second one: the client was not told".into(),
+            Self::ReplyEnd => "the server ended a reply of several lines by another code: it was taken for ended".into(),
             Self::UserDenied => {
                 "no rule that allows is for this user; `ftpgate explain --user` shows how they were walked".into()
             }

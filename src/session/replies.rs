@@ -67,6 +67,9 @@ impl Session {
             }
         }
         self.doubt_end(now, part);
+        if self.note_end(now, part, &line) {
+            return;
+        }
         match (part, self.expected()) {
             (Part::Stray, _) if greeting => return self.close_with_421(now, CloseReason::NotFtp),
             // "227(10,0,0,1,4,1)": no reply, but clients that look at three digits only would take it for one.
@@ -154,7 +157,7 @@ impl Session {
     }
 
     /// Finds the command that a reply, now beginning, is for.
-    fn find_command(&mut self, now: Instant, code: Code, line: &[u8]) {
+    pub(super) fn find_command(&mut self, now: Instant, code: Code, line: &[u8]) {
         while self.pending.is_past_abort(now, code) {
             // What we have to say to commands before that one comes before its reply.
             let passed = self.pending.pass_over(now);
@@ -230,6 +233,13 @@ impl Session {
         self.replies.inside().filter(|code| shown && !is_passive(*code))
     }
 
+    /// A reply that was looked at as a whole passes. No line of it may name a port: it may have ended by another code.
+    pub(super) fn forward_reply(&mut self, lines: Vec<Vec<u8>>) {
+        let names_port = |line: &Vec<u8>| matches!(line.as_slice(), [b'2', b'2', b'7' | b'9', ..]);
+        let told = lines.into_iter().filter(|line| !names_port(line));
+        told.for_each(|line| self.forward(Side::Client, line));
+    }
+
     fn collect(&mut self, now: Instant, line: Vec<u8>) {
         let bytes: usize = self.collected.iter().map(Vec::len).sum();
         if self.collected.len() >= MAX_LINES || bytes + line.len() > MAX_BYTES {
@@ -241,7 +251,7 @@ impl Session {
         self.collected.push(line);
     }
 
-    fn reply_ended(&mut self, now: Instant, code: Code) {
+    pub(super) fn reply_ended(&mut self, now: Instant, code: Code) {
         if self.control == Control::Closed {
             return;
         }
@@ -249,7 +259,7 @@ impl Session {
         let lines = std::mem::take(&mut self.collected);
         if code.is_preliminary() {
             if index.and_then(|index| self.pending.get(index)) != Some(&Expected::Directory) {
-                lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+                self.forward_reply(lines);
             }
             if let Some(index) = index {
                 self.pending.begun(index);
@@ -288,7 +298,7 @@ impl Session {
             Some(Expected::Directory) => {
                 self.directory_told(code, &lines);
                 if code.number() == 421 {
-                    lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+                    self.forward_reply(lines);
                 }
             }
             Some(Expected::LoggedOut) => {
@@ -323,7 +333,7 @@ impl Session {
                 self.transfer_answered(now, code);
             }
             Some(Expected::Transfer { .. }) => {
-                lines.into_iter().for_each(|line| self.forward(Side::Client, line));
+                self.forward_reply(lines);
                 self.transfer_answered(now, code);
             }
             Some(Expected::EpsvAll) => self.epsv_all &= success,

@@ -305,7 +305,8 @@ impl<'a> World<'a> {
         let waits = self.path.holes.iter().any(|hole| hole.phase != Phase::Over);
         // A server that said goodbye has a few seconds to close.
         let leaves = self.session.poll_timeout().is_some_and(|due| due <= self.at(self.now + 5));
-        if self.ended[0] && self.oracle.asked.is_empty() && !waits && !leaves {
+        // One that said 421 and went on may have said it to nothing.
+        if self.ended[0] && self.oracle.asked.is_empty() && !self.oracle.over && !waits && !leaves {
             return Err("the client has gone, has all its answers, and the session stays".into());
         }
         // The clock has whole seconds.

@@ -83,7 +83,7 @@ pub(crate) struct Oracle {
     pub(crate) records: u32,
     pub(crate) closed: Option<CloseReason>,
     pub(crate) completed: u32,
-    over: bool,
+    pub(crate) over: bool,
     /// The client is lost; what it uploads may go on.
     is_abandoned: bool,
     /// The final reply whose lines pass now has this number.
@@ -91,6 +91,8 @@ pub(crate) struct Oracle {
     shares: bool,
     heeds: Heeds,
     has_forgotten: bool,
+    /// A reply has ended by another code than it began with.
+    unframed: bool,
     /// A reply came that may have been a transfer's or another command's.
     doubtful: bool,
     /// The answer to one command was taken for a transfer's.
@@ -137,6 +139,7 @@ impl Oracle {
             shares: false,
             heeds: Heeds::Late,
             has_forgotten: false,
+            unframed: false,
             doubtful: false,
             swapped: false,
             late: Vec::new(),
@@ -280,6 +283,12 @@ impl Oracle {
                 self.records += 1;
                 if self.records > self.transfers { no("more records than transfers") } else { Ok(()) }
             }
+            Action::Report(Event::Refused { refusal: Refusal::ReplyEnd, .. }) => {
+                // Only a wild server's replies end so, and who counts what such a server owes?
+                (self.to_client, self.from_server) = (Framing::default(), Framing::default());
+                (self.over, self.unframed) = (true, true);
+                if self.manner == Manner::Wild { Ok(()) } else { no("a reply is cut short") }
+            }
             Action::Report(_) | Action::Remember(_) | Action::CloseWrite(_) => Ok(()),
             Action::Close(reason) => self.closes(*reason),
         }
@@ -295,7 +304,7 @@ impl Oracle {
             match hole.state {
                 State::Opening | State::Open => return no("a pinhole outlives its session"),
                 State::Started if cut => return no("a transfer outlives the rules"),
-                State::Started if !finish && self.manner != Manner::Wild => {
+                State::Started if !finish && !self.over && self.manner != Manner::Wild => {
                     let unanswered =
                         |asked: &Asked| matches!(asked.kind, Kind::Transfer { hole: Some(id), .. } if id == hole.id);
                     if self.asked.iter().any(unanswered) {
@@ -310,7 +319,8 @@ impl Oracle {
 
     /// Commands that nobody can have left unanswered any more.
     pub(crate) fn unanswered(&self) -> Option<&Asked> {
-        self.asked.iter().find(|asked| !(asked.kind == Kind::Abort && self.shares))
+        let owed = |asked: &&Asked| !self.over && !(asked.kind == Kind::Abort && self.shares);
+        self.asked.iter().find(owed)
     }
 }
 
