@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::answers::Answers;
 use super::event::Event;
+use super::login::Step;
 use super::negotiation::Wish;
 use super::pending::Expected;
 use super::refusal::Refusal;
@@ -68,7 +69,10 @@ impl Session {
                 self.await_logout(now);
             }
             Verb::User => return self.user(now, command.argument, &line.bytes),
-            Verb::Secret => self.await_login(now),
+            Verb::Secret => {
+                let is_account = command.name() == b"ACCT";
+                self.await_login(now, if is_account { Step::Account } else { Step::Pass });
+            }
             Verb::Change => {
                 self.expect(now, Expected::Moved);
                 if !self.rule.paths.is_empty() {
@@ -95,7 +99,7 @@ impl Session {
         self.user_named(&user)?;
         let told = if user == argument { said.to_vec() } else { [b"USER ", user.as_slice()].concat() };
         self.rewritten(Side::Client, said, &told);
-        self.await_login(now);
+        self.await_login(now, Step::User);
         self.forward(Side::Server, told);
         Ok(())
     }

@@ -25,6 +25,18 @@ pub(super) struct Login {
     user: Option<Box<[u8]>>,
     /// Who was named since, and the rule that would hold.
     trying: Option<Box<(Vec<u8>, Arc<Rule>)>>,
+    /// The server has asked for an account.
+    wants_account: bool,
+    /// The user was let in by USER alone and a code that may mean something else: a password that fails undoes it.
+    is_unsure: bool,
+}
+
+/// Which command of a login is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    User,
+    Pass,
+    Account,
 }
 
 impl Login {
@@ -58,6 +70,16 @@ impl Login {
     }
 }
 
+/// Whether the server lets the user in: it does by any 2yz (RFC 959 section 6) but those that are about something else.
+/// To ACCT that nobody asked for it may say that it is superfluous.
+fn lets_in(step: Step, code: Code, wants_account: bool) -> bool {
+    match code.number() {
+        230 | 232 => true,
+        200 | 202 | 220 | 231 => step != Step::Account || wants_account,
+        _ => false,
+    }
+}
+
 impl Session {
     /// The client names a user.
     pub(super) fn user_named(&mut self, user: &[u8]) -> Result<(), Refusal> {
@@ -77,8 +99,8 @@ impl Session {
     }
 
     /// USER, PASS or ACCT goes to the server: what the client may do next depends on the answer.
-    pub(super) fn await_login(&mut self, now: Instant) {
-        self.await_who(now, Expected::Login);
+    pub(super) fn await_login(&mut self, now: Instant, step: Step) {
+        self.await_who(now, Expected::Login(step));
     }
 
     /// REIN goes to the server.
@@ -98,10 +120,12 @@ impl Session {
     }
 
     /// The server answered USER, PASS or ACCT.
-    pub(super) fn login_answered(&mut self, now: Instant, code: Code) {
+    pub(super) fn login_answered(&mut self, now: Instant, step: Step, code: Code) {
         self.directory.settled();
+        let wants_account = std::mem::replace(&mut self.login.wants_account, code.number() == 332);
         match code.number() {
-            230 | 232 => {
+            _ if lets_in(step, code, wants_account) => {
+                self.login.is_unsure = step == Step::User && !matches!(code.number(), 230 | 232);
                 // Who was let in by USER already may be led elsewhere by PASS.
                 let Some(trying) = self.login.trying.take() else { return self.find_directory(now) };
                 let (user, rule) = *trying;
@@ -118,6 +142,9 @@ impl Session {
             421 => self.login.trying = None,
             _ => {
                 self.login.trying = None;
+                if std::mem::take(&mut self.login.is_unsure) {
+                    self.logged_out(now);
+                }
                 self.report(Event::LoginFailed);
                 self.count_failed_login(now);
             }
@@ -127,7 +154,7 @@ impl Session {
     /// The answer to a command went astray: whatever it was, nothing is gained by it.
     pub(super) fn passed_over(&mut self, now: Instant, command: Option<Expected>) {
         match command {
-            Some(Expected::Login) => {
+            Some(Expected::Login(_)) => {
                 self.login.trying = None;
                 self.directory.forget();
             }
@@ -155,6 +182,7 @@ impl Session {
     pub(super) fn logged_out(&mut self, now: Instant) {
         self.login.user = None;
         self.login.trying = None;
+        self.login.is_unsure = false;
         self.directory.forget();
         if self.login.is_decisive() {
             self.rule = Candidates::nobody();

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::answers::{Answers, is_transfers, is_transfers_only};
+use super::login::Step;
 use super::pinhole::PinholeId;
 use crate::ftp::reply::Code;
 
@@ -31,7 +32,7 @@ pub(super) enum Expected {
     /// An answer that passes as it is; `begun` once a 1yz reply was seen.
     Plain { begun: bool, answers: Answers },
     /// The answer to USER, PASS or ACCT.
-    Login,
+    Login(Step),
     /// The answer to CWD or CDUP.
     Moved,
     /// The answer to a PWD of our own, of which the client hears nothing.
@@ -67,7 +68,7 @@ impl Expected {
     const fn answers(&self) -> Option<Answers> {
         match self {
             Self::Plain { answers, .. } => Some(*answers),
-            Self::Login => Some(Answers::Only(&[230, 231, 232, 331, 332, 202])),
+            Self::Login(_) => Some(Answers::Only(&[230, 231, 232, 331, 332, 202, 220, 200])),
             Self::Moved => Some(Answers::File(&[250, 200, 202])),
             Self::LoggedOut => Some(Answers::Only(&[220])),
             Self::Active(_) | Self::EpsvAll => Some(Answers::Only(&[200])),
@@ -307,7 +308,7 @@ impl Pending {
             Expected::Transfer { .. } => false,
             Expected::Abort => of_transfer && !ends_transfer && self.last == Last::Transfer,
             Expected::Plain { begun: false, .. }
-            | Expected::Login
+            | Expected::Login(_)
             | Expected::Moved
             | Expected::Directory
             | Expected::LoggedOut
@@ -331,7 +332,7 @@ impl Pending {
 
     /// Whether an answer is to come that tells the directory, or after which it is asked for.
     pub(super) fn awaits_directory(&self) -> bool {
-        let asks = |expected: &Expected| matches!(expected, Expected::Directory | Expected::Moved | Expected::Login);
+        let asks = |expected: &Expected| matches!(expected, Expected::Directory | Expected::Moved | Expected::Login(_));
         self.queue.iter().any(asks)
     }
 
@@ -383,7 +384,7 @@ impl Pending {
             Expected::Passive if matches!(number, 227 | 229) => Last::Passive,
             Expected::Transfer { .. }
             | Expected::Plain { .. }
-            | Expected::Login
+            | Expected::Login(_)
             | Expected::Moved
             | Expected::Directory
             | Expected::LoggedOut
@@ -443,7 +444,7 @@ impl Pending {
     fn is_leftover(&self) -> bool {
         let plain = |first: &Expected| match first {
             Expected::Plain { .. }
-            | Expected::Login
+            | Expected::Login(_)
             | Expected::Moved
             | Expected::LoggedOut
             | Expected::Status

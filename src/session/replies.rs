@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::event::Event;
+use super::login::Step;
 use super::pending::Expected;
 use super::refusal::Refusal;
 use super::{Action, CloseReason, Control, Session};
@@ -107,14 +108,17 @@ impl Session {
                 Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code),
                 Some(Expected::Greeting),
             ) if self.logs_in() && (code.is_success() || code.is_preliminary()) => {}
-            (Part::Middle(_), Some(Expected::Features)) if is_any(&HIDDEN, &line) || is_any(&OWN, &line) => {}
+            (Part::First(code), Some(Expected::Features)) if is_hidden(&line, code) => {
+                self.forward(Side::Client, b"211-Features:".to_vec());
+            }
+            (Part::Middle(code), Some(Expected::Features)) if is_hidden(&line, code) => {}
             // Old servers leave the blank away that RFC 2389 section 3.2 wants ahead of each feature.
             (Part::Middle(code), Some(Expected::Features)) if is_bare(&line, code) => {
                 self.forward(Side::Client, [b" ", line.as_slice()].concat());
             }
             (Part::Last(code), Some(Expected::Features)) if code.number() == 211 => {
                 self.own_features();
-                self.forward(Side::Client, line);
+                self.forward(Side::Client, if is_hidden(&line, code) { b"211 End".to_vec() } else { line });
             }
             _ => self.forward(Side::Client, line),
         }
@@ -149,7 +153,7 @@ impl Session {
         let user = login.get(b"USER ".len()..).unwrap_or_default().to_vec();
         match self.user_named(&user) {
             Ok(()) => {
-                self.await_login(now);
+                self.await_login(now, Step::User);
                 self.forward(Side::Server, login);
             }
             Err(refusal) => self.refuse(now, refusal, &login),
@@ -293,7 +297,7 @@ impl Session {
                 self.login_begins(now);
                 self.log_in(now);
             }
-            Some(Expected::Login) => self.login_answered(now, code),
+            Some(Expected::Login(step)) => self.login_answered(now, step, code),
             Some(Expected::Moved) => self.moved(now, code, unordered),
             Some(Expected::Directory) => {
                 self.directory_told(code, &lines);
@@ -381,9 +385,11 @@ fn is_bare(line: &[u8], code: Code) -> bool {
     line.first().is_some_and(u8::is_ascii_alphanumeric) && reply::text(line, code).len() == line.len()
 }
 
-fn is_any(features: &[&[u8]], line: &[u8]) -> bool {
-    let line = line.trim_ascii().to_ascii_uppercase();
-    features.iter().any(|feature| {
+/// Whether a line of a list of features names one that does not hold through the gate, or one of the gate's own. Some
+/// servers write the code ahead of each.
+fn is_hidden(line: &[u8], code: Code) -> bool {
+    let line = reply::text(line, code).trim_ascii().to_ascii_uppercase();
+    HIDDEN.iter().chain(&OWN).any(|feature| {
         line.strip_prefix(*feature).is_some_and(|rest| rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric()))
     })
 }
