@@ -229,16 +229,19 @@ impl Pending {
             Some(index) if number >= 400 && self.at_once => index,
             Some(index) if end == Sign::Weak && self.at_once && self.ends_by != Some(250) => index,
             // A server says that a transfer is done when it has closed its data connection.
-            Some(index) if end == Sign::None && !self.is_late(number) => index,
+            Some(index) if end == Sign::None && !self.is_late(index, number) => index,
             Some(_) => 0,
             None if is_transfers(number) || end == Sign::Strong => 0,
             None => self.queue.iter().position(|expected| expected.answers().is_some()).unwrap_or(0),
         }
     }
 
-    /// Whether this ends transfers at a server that is not known to answer others in their midst.
-    fn is_late(&self, number: u16) -> bool {
-        number == 250 && self.ends_by == Some(250) && !self.at_once
+    /// Whether this may be the end of a transfer whose bytes are still on their way through the gate: the server ends
+    /// transfers by it, or may do so and the other command is not known to have such an answer.
+    fn is_late(&self, index: usize, number: u16) -> bool {
+        let answers = self.queue.get(index).and_then(Expected::answers);
+        let is_named = answers.is_some_and(|answers| answers.is_success(number));
+        number == 250 && !self.at_once && (self.ends_by == Some(250) || !is_named)
     }
 
     /// What the gate itself has to say to commands ahead of this one.

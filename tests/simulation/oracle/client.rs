@@ -179,6 +179,8 @@ impl Oracle {
         let is_transfers = |asked: &Asked| matches!(asked.kind, Kind::Transfer { .. } | Kind::Abort);
         match self.heeds {
             _ if self.swapped => true,
+            // One of several, of which an earlier one shared its transfer's reply.
+            _ if asked.kind == Kind::Abort && self.shares => true,
             _ if !ahead().any(|asked| matches!(asked.kind, Kind::Transfer { .. })) && self.heeds != Heeds::Some => {
                 false
             }
