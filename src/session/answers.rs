@@ -29,7 +29,7 @@ impl Answers {
             b"REST" => Self::Only(&[350]),
             b"PWD" | b"XPWD" => Self::File(&[257]),
             b"MKD" | b"XMKD" => Self::File(&[257, 250]),
-            b"RMD" | b"XRMD" | b"DELE" | b"RNTO" => Self::File(&[250, 200]),
+            b"RMD" | b"XRMD" | b"DELE" | b"RNTO" => Self::File(&[250]),
             b"RNFR" => Self::File(&[350]),
             b"SIZE" => Self::File(&[213]),
             b"MDTM" | b"MFMT" | b"MFCT" | b"MFF" => Self::File(&[213, 250, 253]),

@@ -29,6 +29,8 @@ pub(super) struct Login {
     wants_account: bool,
     /// The user was let in by USER alone and a code that may mean something else: a password that fails undoes it.
     is_unsure: bool,
+    /// The answer to REIN may have been another's: the server may know the old user still, and say 230 to a new one.
+    is_over: bool,
 }
 
 /// Which command of a login is answered.
@@ -87,7 +89,7 @@ impl Session {
         let rule = match &self.login.candidates {
             Some(candidates) => {
                 let rule = candidates.choose(user).map_err(|_| Refusal::UserDenied)?;
-                if is_in && rule != self.rule {
+                if self.login.is_over || (is_in && rule != self.rule) {
                     return Err(Refusal::UserChange);
                 }
                 rule
@@ -159,7 +161,7 @@ impl Session {
                 self.directory.forget();
             }
             Some(Expected::Moved) => self.directory.forget(),
-            Some(Expected::LoggedOut) => self.logged_out(now),
+            Some(Expected::LoggedOut) => self.logged_out_perhaps(now),
             Some(Expected::Transfer { .. }) => self.transfer_forgotten(now),
             Some(
                 Expected::Greeting
@@ -176,6 +178,12 @@ impl Session {
             )
             | None => {}
         }
+    }
+
+    /// REIN may have been answered or not: nobody is logged in, and nobody can be where the user decides.
+    pub(super) fn logged_out_perhaps(&mut self, now: Instant) {
+        self.logged_out(now);
+        self.login.is_over = true;
     }
 
     /// REIN: nobody is logged in.

@@ -69,7 +69,7 @@ impl Expected {
         match self {
             Self::Plain { answers, .. } => Some(*answers),
             Self::Login(_) => Some(Answers::Only(&[230, 231, 232, 331, 332, 202, 220, 200])),
-            Self::Moved => Some(Answers::File(&[250, 200, 202])),
+            Self::Moved => Some(Answers::File(&[250])),
             Self::LoggedOut => Some(Answers::Only(&[220])),
             Self::Active(_) | Self::EpsvAll => Some(Answers::Only(&[200])),
             // Whatever ends a transfer goes to the transfer first.

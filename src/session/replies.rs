@@ -307,8 +307,10 @@ impl Session {
             }
             Some(Expected::LoggedOut) => {
                 self.directory.settled();
-                if success {
-                    self.logged_out(now);
+                match (success, unordered) {
+                    (true, false) => self.logged_out(now),
+                    (true, true) => self.logged_out_perhaps(now),
+                    (false, _) => {}
                 }
             }
             Some(Expected::Passive) => self.asked(now, code, lines),
