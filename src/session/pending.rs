@@ -140,6 +140,8 @@ pub(super) struct Pending {
     /// A reply went to a command in the midst of the queue, or could have been another's: those that wait may have each
     /// other's.
     unordered: bool,
+    /// The code that a transfer has taken for its end, and that another command could have had.
+    doubted: Option<u16>,
     /// The server has told of an aborted transfer by a second 1yz reply.
     told_twice: bool,
     /// The code by which the server ends transfers, where that is known: 226 or 250.
@@ -178,6 +180,7 @@ impl Pending {
         self.queue = VecDeque::new();
         self.since = None;
         (self.unsure, self.unordered, self.told_twice) = (false, false, false);
+        self.doubted = None;
     }
 
     /// Whether replies may have gone to the wrong one of the commands that waited.
@@ -200,6 +203,8 @@ impl Pending {
             _ if self.is_too_many(first, number) => None,
             // Once replies came out of order, those that wait are looked through for the one that this fits.
             _ if self.unordered && first.answers().is_some() && !first.fits(number) => {
+                // The end of a transfer that has taken another's answer is that one's.
+                let number = self.doubted.filter(|_| is_transfers_only(number)).unwrap_or(number);
                 Some(self.queue.iter().position(|expected| expected.fits(number)).unwrap_or(0))
             }
             _ => Some(0),
@@ -218,7 +223,9 @@ impl Pending {
 
     /// The command that a reply belongs to which comes while a transfer waits for its own, and others behind it.
     fn beside_transfer(&self, begun: bool, number: u16, end: Sign) -> usize {
-        let fitting = self.queue.iter().position(|expected| expected.fits(number));
+        // Of an aborted transfer that it has told of already the server says no more.
+        let is_told = |expected: &Expected| self.told_twice && *expected == Expected::Abort;
+        let fitting = self.queue.iter().position(|expected| expected.fits(number) && !is_told(expected));
         match fitting {
             _ if number < 200 || is_transfers_only(number) => 0,
             // It is refused, or had nothing to move.
@@ -362,6 +369,7 @@ impl Pending {
         let could_be_others = is_transfer && !is_transfers_only(number) && self.queue.iter().any(could_have);
         if self.unordered && !is_transfer && taken != Expected::Abort && is_transfers_only(number) {
             // It may be the transfer's after all.
+            self.doubted = None;
             self.changed(now);
             self.last = Last::Transfer;
             return Some(taken);
@@ -372,6 +380,7 @@ impl Pending {
         self.at_once |= overtakes && !matches!(taken, Expected::Status | Expected::Abort | Expected::Quit);
         if is_transfer {
             (self.passed_over, self.told_twice) = (0, false);
+            self.doubted = could_be_others.then_some(number);
             let is_aborted = self.queue.front() == Some(&Expected::Abort);
             if matches!(number, 226 | 250) && !is_aborted && !could_be_others {
                 self.ends_by = Some(number);

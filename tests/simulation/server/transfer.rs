@@ -66,14 +66,15 @@ impl Server {
             }
             Some("ABOR") => {
                 let Some((ordinal, _)) = self.inbox.pop_front() else { return false };
-                let hole = job.hole;
+                let (hole, begun) = (job.hole, job.begun);
                 self.job = None;
                 if let Some(hole) = hole.and_then(|id| path.hole(id)) {
                     hole.fins[1] = Some(Fin::Reset);
                 }
                 self.listening = None;
                 self.offered = None;
-                self.aborts(transfer, ordinal, cast, rng);
+                let style = rng.u8(..if begun && hole.is_some() { 6 } else { 5 });
+                self.aborts(transfer, ordinal, style, cast, rng);
             }
             Some(_) => return self.heeds(now, cast, rng),
             None => return false,
@@ -82,8 +83,7 @@ impl Server {
     }
 
     /// The transfer was aborted: the replies to it and to ABOR.
-    fn aborts(&mut self, transfer: u32, ordinal: u32, cast: &Cast, rng: &mut Rng) {
-        let style = rng.u8(..7);
+    fn aborts(&mut self, transfer: u32, ordinal: u32, style: u8, cast: &Cast, rng: &mut Rng) {
         if style < 5 {
             let first = [426, 226, 426, 226, 426][usize::from(style)];
             self.reply(first, transfer, "aborted", rng);
@@ -93,9 +93,7 @@ impl Server {
             2 => self.reply(225, ordinal, "abort ok", rng),
             3 | 4 => self.shares = true,
             _ => {
-                if style == 5 {
-                    self.reply(150, transfer, "0.000 seconds (measured here)", rng);
-                }
+                self.reply(150, transfer, "0.000 seconds (measured here)", rng);
                 self.forgotten.extend([transfer, ordinal]);
                 return;
             }
