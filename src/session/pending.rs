@@ -89,7 +89,17 @@ impl Expected {
             // No port is taken from what could be read in two ways.
             Self::Passive => number >= 400,
             Self::Directory => number == 257 || number >= 400,
-            _ => self.fits(number),
+            Self::Plain { .. }
+            | Self::Login(_)
+            | Self::Moved
+            | Self::LoggedOut
+            | Self::Active(_)
+            | Self::Abort
+            | Self::Status
+            | Self::Features
+            | Self::EpsvAll
+            | Self::Quit
+            | Self::Ours(_) => self.fits(number),
         }
     }
 
@@ -193,22 +203,27 @@ impl Pending {
     pub(super) fn position(&self, code: Code, end: Sign) -> Option<usize> {
         let first = self.queue.front()?;
         let number = code.number();
-        match first {
-            _ if number == 421 => Some(0),
-            Expected::Transfer { begun } if matches!(number, 227 | 229) => {
-                (!begun && self.last != Last::Passive).then_some(0)
-            }
-            Expected::Transfer { begun } => Some(self.beside_transfer(*begun, number, end)),
-            _ if matches!(number, 225 | 226 | 426) && self.aborts_late() => self.abort(),
-            _ if self.is_too_many(first, number) => None,
-            // Once replies came out of order, those that wait are looked through for the one that this fits.
-            _ if self.unordered && first.answers().is_some() && !first.fits(number) => {
-                // The end of a transfer that has taken another's answer is that one's.
-                let number = self.doubted.filter(|_| is_transfers_only(number)).unwrap_or(number);
-                Some(self.queue.iter().position(|expected| expected.fits(number)).unwrap_or(0))
-            }
-            _ => Some(0),
+        if number == 421 {
+            return Some(0);
         }
+        if let Expected::Transfer { begun } = first {
+            // No transfer is answered by a port.
+            let is_odd = matches!(number, 227 | 229) && (*begun || self.last == Last::Passive);
+            return (!is_odd).then(|| self.beside_transfer(*begun, number, end));
+        }
+        if matches!(number, 225 | 226 | 426) && self.aborts_late() {
+            return self.abort();
+        }
+        if self.is_too_many(first, number) {
+            return None;
+        }
+        if !self.unordered || first.answers().is_none() || first.fits(number) {
+            return Some(0);
+        }
+        // Once replies came out of order, those that wait are looked through for the one that this fits; the end of a
+        // transfer that has taken another's answer is that one's.
+        let number = self.doubted.filter(|_| is_transfers_only(number)).unwrap_or(number);
+        Some(self.queue.iter().position(|expected| expected.fits(number)).unwrap_or(0))
     }
 
     fn abort(&self) -> Option<usize> {
@@ -257,13 +272,14 @@ impl Pending {
         let mut place = 0;
         self.queue.retain_mut(|expected| {
             place += 1;
-            match expected {
-                Expected::Ours(reply) if place <= index => {
-                    ours.push(std::mem::take(reply));
-                    false
-                }
-                _ => true,
+            let is_ahead = place <= index;
+            if let Expected::Ours(reply) = expected
+                && is_ahead
+            {
+                ours.push(std::mem::take(reply));
+                return false;
             }
+            true
         });
         ours
     }

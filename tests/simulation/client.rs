@@ -138,7 +138,8 @@ impl Client {
         let refused = transfers && (is_full || !matches!(code, 425 | 426 | 451));
         let own = self.sent.iter().position(|sent| refused && *sent != Sent::Transfer);
         let another = line.starts_with(b"425 Send").then(|| self.sent.iter().rposition(|sent| *sent == Sent::Transfer));
-        tagged.or(own).or(another.flatten()).unwrap_or(0)
+        let place = tagged.or(own);
+        place.or_else(|| another.flatten()).unwrap_or(0)
     }
 
     fn negotiated(&mut self, code: u16, port: Option<u16>) {

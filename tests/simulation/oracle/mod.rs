@@ -319,7 +319,7 @@ impl Oracle {
 
     /// Commands that nobody can have left unanswered any more.
     pub(crate) fn unanswered(&self) -> Option<&Asked> {
-        let owed = |asked: &&Asked| !self.over && !(asked.kind == Kind::Abort && self.shares);
+        let owed = |asked: &&Asked| !self.over && (asked.kind != Kind::Abort || !self.shares);
         self.asked.iter().find(owed)
     }
 }
