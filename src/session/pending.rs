@@ -328,7 +328,7 @@ impl Pending {
         let of_transfer = ends_transfer || matches!(number, 125 | 150);
         match expected {
             Expected::Passive => of_transfer || number == 250,
-            Expected::Active(_) if of_transfer => true,
+            Expected::Active(_) | Expected::Quit if of_transfer => true,
             Expected::Greeting | Expected::Ours(_) | Expected::Plain { begun: true, .. } => false,
             _ if matches!(number, 227 | 229) => self.last == Last::Passive,
             Expected::Transfer { .. } => false,

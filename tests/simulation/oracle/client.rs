@@ -151,7 +151,10 @@ impl Oracle {
                     let Some(abort) = self.asked.iter().position(|asked| asked.kind == Kind::Abort) else {
                         return no(format!("a second answer of {tag}"));
                     };
-                    return Ok(self.asked.remove(abort));
+                    let taken = self.asked.remove(abort);
+                    // Its own may still come.
+                    self.late.extend(taken.clone());
+                    return Ok(taken);
                 }
                 _ => return no(format!("command {} gets the answer of {tag}", front.ordinal)),
             }
