@@ -10,15 +10,19 @@ pub(super) enum Answers {
     Any,
     /// By one of these codes.
     Only(&'static [u16]),
+    /// As NOOP is; it came in the middle of a transfer, to keep the connection alive, and some servers throw it away then.
+    KeepAlive,
     /// By one of these; it names a file, which it may fail for.
     File(&'static [u16]),
 }
 
 impl Answers {
+    const NOOP: Self = Self::Only(&[200]);
+
     /// The answers to a command that passes as it is.
     pub(super) fn of(command: &Command<'_>) -> Self {
         if command.verb == Verb::Noop {
-            return Self::Only(&[200]);
+            return Self::NOOP;
         }
         match command.name().as_slice() {
             b"TYPE" | b"MODE" | b"STRU" | b"CLNT" | b"LANG" | b"ALLO" => Self::Only(&[200, 202]),
@@ -38,12 +42,18 @@ impl Answers {
         }
     }
 
+    /// The same command in the middle of a transfer.
+    pub(super) fn in_transfer(self) -> Self {
+        if self == Self::NOOP { Self::KeepAlive } else { self }
+    }
+
     /// Whether a final reply with this code may be the answer.
     pub(super) fn fits(self, number: u16) -> bool {
         match self {
             _ if is_of_any(number) => true,
             // What ends a transfer belongs to it, and a port to PASV.
             Self::Any => !is_transfers_only(number) && number >= 200 && !matches!(number, 227 | 229),
+            Self::KeepAlive => number == 200,
             Self::Only(codes) => codes.contains(&number),
             Self::File(codes) => codes.contains(&number) || is_of_file(number),
         }
@@ -53,6 +63,7 @@ impl Answers {
     pub(super) fn is_success(self, number: u16) -> bool {
         match self {
             Self::Any => false,
+            Self::KeepAlive => number == 200,
             Self::Only(codes) | Self::File(codes) => codes.contains(&number),
         }
     }

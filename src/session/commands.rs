@@ -226,7 +226,7 @@ impl Session {
     /// What the gate itself answers or asks is held up no longer by such an ABOR.
     pub(super) fn give_up_abort(&mut self, now: Instant) {
         if self.abort_deadline().is_some_and(|until| until <= now) {
-            let passed = self.pending.pass_over(now);
+            let passed = self.pending.give_up(now);
             self.passed_over(now, passed);
             self.send_ours(now);
         }

@@ -81,6 +81,11 @@ impl Expected {
         }
     }
 
+    /// Whether some servers have no answer of its own to this.
+    fn may_have_none(&self) -> bool {
+        matches!(self, Self::Abort | Self::Plain { begun: false, answers: Answers::KeepAlive })
+    }
+
     /// Whether a reply to this may end by this code where it began by another.
     pub(super) fn may_end_by(&self, number: u16) -> bool {
         match self {
@@ -162,7 +167,12 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Tells what was passed over for it, as [`Self::pass_over`] does.
-    pub(super) fn push(&mut self, now: Instant, expected: Expected) -> Option<Expected> {
+    pub(super) fn push(&mut self, now: Instant, mut expected: Expected) -> Option<Expected> {
+        if let Expected::Plain { answers, .. } = &mut expected
+            && self.awaits_transfer()
+        {
+            *answers = answers.in_transfer();
+        }
         let overdue = self.queue.len() == 1 && self.abort_until(false).is_some_and(|until| until <= now);
         // Its answer came with the transfer's, or the next one is for this ABOR as well as for that.
         let passed = if expected == Expected::Abort && overdue { self.pass_over(now) } else { None };
@@ -299,7 +309,7 @@ impl Pending {
             Some(Expected::Passive | Expected::Ours(_)) | None => false,
             Some(expected) => expected.answers().is_some_and(|answers| match answers {
                 Answers::File(_) => answers.is_success(number) || is_transfers(number),
-                Answers::Only(_) | Answers::Any => answers.is_success(number),
+                Answers::Only(_) | Answers::KeepAlive | Answers::Any => answers.is_success(number),
             }),
         }
     }
@@ -327,7 +337,7 @@ impl Pending {
         let ends_transfer = matches!(number, 225 | 226 | 426);
         let of_transfer = ends_transfer || matches!(number, 125 | 150);
         match expected {
-            Expected::Passive => of_transfer || number == 250,
+            Expected::Passive => of_transfer || number == 250 || (number == 200 && self.passed_over > 0),
             Expected::Active(_) | Expected::Quit if of_transfer => true,
             Expected::Greeting | Expected::Ours(_) | Expected::Plain { begun: true, .. } => false,
             _ if matches!(number, 227 | 229) => self.last == Last::Passive,
@@ -454,18 +464,31 @@ impl Pending {
     /// no ABOR.
     pub(super) fn pass_over(&mut self, now: Instant) -> Option<Expected> {
         let mut passed = None;
-        let is_leftover = self.queue.front() != Some(&Expected::Abort) && std::mem::take(&mut self.unsure);
+        let may_have_none = self.queue.front().is_some_and(Expected::may_have_none);
+        let is_leftover = !may_have_none && std::mem::take(&mut self.unsure);
         if is_leftover || self.is_aborted() {
             passed = self.queue.pop_front();
             self.passed_over = self.passed_over.saturating_add(1);
         }
-        while self.queue.front() == Some(&Expected::Abort) {
-            self.queue.pop_front();
-            self.passed_over = self.passed_over.saturating_add(1);
-        }
+        self.drop_front(|expected| *expected == Expected::Abort);
         self.told_twice = false;
         self.changed(now);
         passed
+    }
+
+    /// The same where time tells so: a NOOP that was thrown away in the middle of a transfer has no answer to come either.
+    pub(super) fn give_up(&mut self, now: Instant) -> Option<Expected> {
+        let passed = self.pass_over(now);
+        self.drop_front(Expected::may_have_none);
+        self.changed(now);
+        passed
+    }
+
+    fn drop_front(&mut self, has_none: impl Fn(&Expected) -> bool) {
+        while self.queue.front().is_some_and(&has_none) {
+            self.queue.pop_front();
+            self.passed_over = self.passed_over.saturating_add(1);
+        }
     }
 
     /// Whether the command at the front may have had its answer.
@@ -500,18 +523,16 @@ impl Pending {
 
     /// Until when the ABOR at the front can have an answer of its own, or that of the transfer at the front.
     fn abort_until(&self, over: bool) -> Option<Instant> {
-        let first = self.queue.front();
+        let may_have_none = self.queue.front().is_some_and(Expected::may_have_none);
         let is_aborted = over && self.is_aborted();
         let wait = if is_aborted && self.told_twice { ABORT_TOLD } else { ABORT };
-        self.since
-            .filter(|_| first == Some(&Expected::Abort) || is_aborted || self.is_leftover())
-            .map(|since| since + wait)
+        self.since.filter(|_| may_have_none || is_aborted || self.is_leftover()).map(|since| since + wait)
     }
 
     /// The time up to which an ABOR's answer holds up an answer of the gate, or a question that waits for the queue to be empty.
     pub(super) fn held_until(&self, has_question: bool, over: bool) -> Option<Instant> {
         let skipped = usize::from(self.is_leftover() || self.is_aborted());
-        let next = self.queue.iter().skip(skipped).find(|expected| **expected != Expected::Abort);
+        let next = self.queue.iter().skip(skipped).find(|expected| !expected.may_have_none());
         let is_held = match next {
             Some(Expected::Ours(_)) => true,
             Some(_) => false,
