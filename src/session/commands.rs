@@ -3,11 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::answers::Answers;
 use super::event::Event;
 use super::login::Step;
 use super::negotiation::Wish;
-use super::pending::Expected;
+use super::pending::{Answers, Expected};
 use super::refusal::Refusal;
 use super::{Action, CloseReason, MAX_FAULTS, Session};
 use crate::addr::Side;

@@ -8,7 +8,6 @@
 //! 227. While a line is held, [`Session::wants`] is false for the side whose next lines would overtake it, and the
 //! driver does not read from it: TCP does the waiting.
 
-mod answers;
 mod ask;
 mod blocks;
 mod close;

@@ -7,12 +7,18 @@
 //! In the middle of a transfer a reply goes to the command that can have it; see `answers.rs`. Where that leaves a
 //! choice, whatever is chosen, each final is taken by one command, so that the count is right again once all have theirs.
 
+mod answers;
+mod expected;
+mod position;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::answers::{Answers, is_transfers, is_transfers_only};
-use super::login::Step;
-use super::pinhole::PinholeId;
+pub(super) use answers::Answers;
+use answers::{is_transfers, is_transfers_only};
+pub(super) use expected::Expected;
+pub(super) use position::Sign;
+
 use crate::ftp::reply::Code;
 
 /// How many commands may wait before the client is no longer read.
@@ -24,95 +30,6 @@ const ABORT: Duration = Duration::from_secs(2);
 /// The same where the server has told of the transfer's end by a 1yz reply, as Pure-FTPd does.
 const ABORT_TOLD: Duration = Duration::from_millis(500);
 
-/// What is expected of the next final reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
-    /// The greeting.
-    Greeting,
-    /// An answer that passes as it is; `begun` once a 1yz reply was seen.
-    Plain { begun: bool, answers: Answers },
-    /// The answer to USER, PASS or ACCT.
-    Login(Step),
-    /// The answer to CWD or CDUP.
-    Moved,
-    /// The answer to a PWD of our own, of which the client hears nothing.
-    Directory,
-    /// The answer to REIN.
-    LoggedOut,
-    /// 227 or 229.
-    Passive,
-    /// The answer to PORT or EPRT.
-    Active(PinholeId),
-    /// The end of a transfer; `begun` once a 1yz reply was seen.
-    Transfer { begun: bool },
-    /// The answer to ABOR.
-    Abort,
-    /// The answer to STAT, which may overtake a transfer's.
-    Status,
-    /// The list of features, some of which are hidden.
-    Features,
-    /// The answer to EPSV ALL.
-    EpsvAll,
-    /// The answer to QUIT.
-    Quit,
-    /// An answer of our own, held until the earlier ones have passed.
-    Ours(String),
-}
-
-impl Expected {
-    pub(super) const fn plain(answers: Answers) -> Self {
-        Self::Plain { begun: false, answers }
-    }
-
-    /// What this command is answered by where a reply may overtake that of a transfer; `None` for what nothing is.
-    const fn answers(&self) -> Option<Answers> {
-        match self {
-            Self::Plain { answers, .. } => Some(*answers),
-            Self::Login(_) => Some(Answers::Only(&[230, 231, 232, 331, 332, 202, 220, 200])),
-            Self::Moved => Some(Answers::File(&[250])),
-            Self::LoggedOut => Some(Answers::Only(&[220])),
-            Self::Active(_) | Self::EpsvAll => Some(Answers::Only(&[200])),
-            // Whatever ends a transfer goes to the transfer first.
-            Self::Abort => Some(Answers::Only(&[])),
-            Self::Status => Some(Answers::File(&[211, 212, 213])),
-            Self::Features => Some(Answers::Only(&[211])),
-            Self::Quit => Some(Answers::Only(&[221])),
-            Self::Greeting | Self::Directory | Self::Passive | Self::Transfer { .. } | Self::Ours(_) => None,
-        }
-    }
-
-    /// Whether some servers have no answer of its own to this.
-    fn may_have_none(&self) -> bool {
-        matches!(self, Self::Abort | Self::Plain { begun: false, answers: Answers::KeepAlive })
-    }
-
-    /// Whether a reply to this may end by this code where it began by another.
-    pub(super) fn may_end_by(&self, number: u16) -> bool {
-        match self {
-            Self::Transfer { .. } => number < 200 || is_transfers(number) || number >= 500,
-            Self::Greeting => matches!(number, 120 | 220) || number >= 400,
-            // No port is taken from what could be read in two ways.
-            Self::Passive => number >= 400,
-            Self::Directory => number == 257 || number >= 400,
-            Self::Plain { .. }
-            | Self::Login(_)
-            | Self::Moved
-            | Self::LoggedOut
-            | Self::Active(_)
-            | Self::Abort
-            | Self::Status
-            | Self::Features
-            | Self::EpsvAll
-            | Self::Quit
-            | Self::Ours(_) => self.fits(number),
-        }
-    }
-
-    fn fits(&self, number: u16) -> bool {
-        self.answers().is_some_and(|answers| answers.fits(number))
-    }
-}
-
 /// What the last final reply was for, which says what can still come after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Last {
@@ -122,19 +39,6 @@ enum Last {
     Transfer,
     /// PASV or EPSV, and it named a port.
     Passive,
-}
-
-/// What the data connection of a transfer says of whether the server has ended it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
-    /// It has not.
-    None,
-    /// Hardly: the data connection has yet to reach the client.
-    Early,
-    /// It may have: nobody came.
-    Weak,
-    /// It has: the data connection has come and gone.
-    Strong,
 }
 
 /// Bytes that the queue holds at most; no reply of our own is longer than [`MAX_OURS`].
@@ -208,74 +112,6 @@ impl Pending {
         self.unordered
     }
 
-    /// The command that the reply with this code, now beginning, belongs to; `None` where it can only be one too many.
-    /// `end`: what the data connection of the first transfer says of its end.
-    pub(super) fn position(&self, code: Code, end: Sign) -> Option<usize> {
-        let first = self.queue.front()?;
-        let number = code.number();
-        if number == 421 {
-            return Some(0);
-        }
-        if let Expected::Transfer { begun } = first {
-            // No transfer is answered by a port.
-            let is_odd = matches!(number, 227 | 229) && (*begun || self.last == Last::Passive);
-            return (!is_odd).then(|| self.beside_transfer(*begun, number, end));
-        }
-        if matches!(number, 225 | 226 | 426) && self.aborts_late() {
-            return self.abort();
-        }
-        if self.is_too_many(first, number) {
-            return None;
-        }
-        if !self.unordered || first.answers().is_none() || first.fits(number) {
-            return Some(0);
-        }
-        // Once replies came out of order, those that wait are looked through for the one that this fits; the end of a
-        // transfer that has taken another's answer is that one's.
-        let number = self.doubted.filter(|_| is_transfers_only(number)).unwrap_or(number);
-        Some(self.queue.iter().position(|expected| expected.fits(number)).unwrap_or(0))
-    }
-
-    fn abort(&self) -> Option<usize> {
-        self.queue.iter().position(|expected| *expected == Expected::Abort)
-    }
-
-    /// Whether an ABOR waits behind others that were asked during its transfer, which has ended.
-    fn aborts_late(&self) -> bool {
-        let plain = |expected: &Expected| expected.answers().is_some();
-        self.last == Last::Transfer && self.abort().is_some_and(|index| self.queue.iter().take(index).all(plain))
-    }
-
-    /// The command that a reply belongs to which comes while a transfer waits for its own, and others behind it.
-    fn beside_transfer(&self, begun: bool, number: u16, end: Sign) -> usize {
-        // Of an aborted transfer that it has told of already the server says no more.
-        let is_told = |expected: &Expected| self.told_twice && *expected == Expected::Abort;
-        let fitting = self.queue.iter().position(|expected| expected.fits(number) && !is_told(expected));
-        match fitting {
-            _ if number < 200 || is_transfers_only(number) => 0,
-            // It is refused, or had nothing to move.
-            _ if !begun && (number == 250 || number >= 400) => 0,
-            Some(index) if !is_transfers(number) => index,
-            Some(index) if number == 250 && self.ends_by == Some(226) => index,
-            Some(index) if end == Sign::Early && self.ends_by != Some(250) => index,
-            Some(index) if number >= 400 && self.at_once => index,
-            Some(index) if end == Sign::Weak && self.at_once && self.ends_by != Some(250) => index,
-            // A server says that a transfer is done when it has closed its data connection.
-            Some(index) if end == Sign::None && !self.is_late(index, number) => index,
-            Some(_) => 0,
-            None if is_transfers(number) || end == Sign::Strong => 0,
-            None => self.queue.iter().position(|expected| expected.answers().is_some()).unwrap_or(0),
-        }
-    }
-
-    /// Whether this may be the end of a transfer whose bytes are still on their way through the gate: the server ends
-    /// transfers by it, or may do so and the other command is not known to have such an answer.
-    fn is_late(&self, index: usize, number: u16) -> bool {
-        let answers = self.queue.get(index).and_then(Expected::answers);
-        let is_named = answers.is_some_and(|answers| answers.is_success(number));
-        number == 250 && !self.at_once && (self.ends_by == Some(250) || !is_named)
-    }
-
     /// What the gate itself has to say to commands ahead of this one.
     pub(super) fn take_ours_before(&mut self, index: usize) -> Vec<String> {
         let mut ours = Vec::new();
@@ -292,68 +128,6 @@ impl Pending {
             true
         });
         ours
-    }
-
-    /// Whether this code, with no blank behind it, is an answer to the first command and not the beginning of some text.
-    pub(super) fn is_answer(&self, code: Code) -> bool {
-        let number = code.number();
-        match self.queue.front() {
-            Some(Expected::Greeting) => number == 220,
-            Some(Expected::Transfer { begun: false }) => matches!(number, 125 | 150) || is_transfers(number),
-            Some(Expected::Transfer { begun: true }) => {
-                let is_other = |expected: &Expected| expected.answers().is_some_and(|each| each.is_success(number));
-                is_transfers(number) || self.queue.iter().any(is_other)
-            }
-            Some(Expected::Directory) => number == 257,
-            // A port is taken from nothing that could be read in two ways.
-            Some(Expected::Passive | Expected::Ours(_)) | None => false,
-            Some(expected) => expected.answers().is_some_and(|answers| match answers {
-                Answers::File(_) => answers.is_success(number) || is_transfers(number),
-                Answers::Only(_) | Answers::KeepAlive | Answers::Any => answers.is_success(number),
-            }),
-        }
-    }
-
-    /// Whether a reply with this code is for a command behind an ABOR: one that can have no such answer, or should have
-    /// had it long ago.
-    pub(super) fn is_past_abort(&self, now: Instant, code: Code) -> bool {
-        let number = code.number();
-        let fits = match number {
-            225 | 226 | 421 | 426 => true,
-            // One too many, of the transfer.
-            125 | 150 => self.last == Last::Transfer,
-            _ if is_refusal(number) => self.abort_until(false).is_some_and(|until| now < until),
-            _ => false,
-        };
-        let is_past = match self.queue.front() {
-            Some(Expected::Abort) => !fits,
-            Some(_) | None => false,
-        };
-        is_past && self.queue.iter().any(|expected| !matches!(expected, Expected::Abort | Expected::Ours(_)))
-    }
-
-    /// Whether this command cannot have this answer, or not after what came before.
-    fn is_too_many(&self, expected: &Expected, number: u16) -> bool {
-        let ends_transfer = matches!(number, 225 | 226 | 426);
-        let of_transfer = ends_transfer || matches!(number, 125 | 150);
-        match expected {
-            Expected::Passive => of_transfer || number == 250 || (number == 200 && self.passed_over > 0),
-            Expected::Active(_) | Expected::Quit if of_transfer => true,
-            Expected::Greeting | Expected::Ours(_) | Expected::Plain { begun: true, .. } => false,
-            _ if matches!(number, 227 | 229) => self.last == Last::Passive,
-            Expected::Transfer { .. } => false,
-            Expected::Abort => of_transfer && !ends_transfer && self.last == Last::Transfer,
-            Expected::Plain { begun: false, .. }
-            | Expected::Login(_)
-            | Expected::Moved
-            | Expected::Directory
-            | Expected::LoggedOut
-            | Expected::Active(_)
-            | Expected::Status
-            | Expected::Features
-            | Expected::EpsvAll
-            | Expected::Quit => (of_transfer && self.last == Last::Transfer) || (ends_transfer && self.passed_over > 0),
-        }
     }
 
     /// Whether a transfer has not had its final reply.

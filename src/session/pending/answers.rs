@@ -5,7 +5,7 @@ use crate::ftp::command::{Command, Verb};
 
 /// What a command is answered by where it succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(in crate::session) enum Answers {
     /// Nobody knows: the gate does not know the command, or servers do not agree.
     Any,
     /// By one of these codes.
@@ -20,7 +20,7 @@ impl Answers {
     const NOOP: Self = Self::Only(&[200]);
 
     /// The answers to a command that passes as it is.
-    pub(super) fn of(command: &Command<'_>) -> Self {
+    pub(in crate::session) fn of(command: &Command<'_>) -> Self {
         if command.verb == Verb::Noop {
             return Self::NOOP;
         }
