@@ -62,7 +62,10 @@ impl Pending {
     fn beside_transfer(&self, begun: bool, number: u16, end: Sign) -> usize {
         // Of an aborted transfer that it has told of already the server says no more.
         let is_told = |expected: &Expected| self.told_twice && *expected == Expected::Abort;
-        let fitting = self.queue.iter().position(|expected| expected.fits(number) && !is_told(expected));
+        let fits = |expected: &&Expected| expected.fits(number) && !is_told(expected);
+        let tells = |expected: &Expected| expected.answers().is_some_and(|each| each.is_success(number));
+        let named = if is_telling(number) { self.queue.iter().position(tells) } else { None };
+        let fitting = named.or_else(|| self.queue.iter().position(|expected| fits(&expected)));
         match fitting {
             _ if number < 200 || is_transfers_only(number) => 0,
             // It is refused, or had nothing to move.
@@ -149,4 +152,9 @@ impl Pending {
             | Expected::Quit => (of_transfer && self.last == Last::Transfer) || (ends_transfer && self.passed_over > 0),
         }
     }
+}
+
+/// Codes that say what was asked.
+const fn is_telling(number: u16) -> bool {
+    matches!(number, 211..=215 | 221 | 257 | 350)
 }
