@@ -18,19 +18,23 @@ const SILENCE: Duration = Duration::from_secs(1);
 const MAX_ENDS: usize = 4;
 
 /// The last lines of the reply that has begun, which look like ends of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     codes: [Option<Code>; MAX_ENDS],
-    until: Option<Instant>,
+    until: Instant,
 }
 
 impl Ends {
-    pub(super) const fn deadline(&self) -> Option<Instant> {
+    const fn new(until: Instant) -> Self {
+        Self { codes: [None; MAX_ENDS], until }
+    }
+
+    pub(super) const fn deadline(&self) -> Instant {
         self.until
     }
 
     fn push(&mut self, now: Instant, code: Code) {
-        self.until = Some(now + SILENCE);
+        self.until = now + SILENCE;
         match self.codes.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(code),
             None => {
@@ -47,34 +51,31 @@ impl Session {
         let code = if matches!(part, Part::Middle(_)) { self.replies.other_end(line) } else { None };
         let Some(code) = code else {
             // The reply goes on, or has ended as it should.
-            self.block_ends = Ends::default();
+            self.block_ends = None;
             return false;
         };
-        let has_ended = self.block_ends.until.is_some();
+        let has_ended = self.block_ends.is_some();
         if has_ended && is_passive(code) {
             // No PASV is asked for in the middle of a reply.
             self.report(Event::Refused { refusal: Refusal::UnaskedPassiveReply, line: loggable_reply(line) });
             return true;
         }
         if has_ended || self.expected().is_some_and(|expected| expected.may_end_by(code.number())) {
-            self.block_ends.push(now, code);
+            self.block_ends.get_or_insert_with(|| Box::new(Ends::new(now))).push(now, code);
         }
         false
     }
 
     /// The server is not being read, so that its silence means nothing.
     pub(super) fn unheard_in_block(&mut self, now: Instant) {
-        if self.block_ends.until.is_some() {
-            self.block_ends.until = Some(now + SILENCE);
+        if let Some(ends) = &mut self.block_ends {
+            ends.until = now + SILENCE;
         }
     }
 
     /// The server has been silent: the reply ended by another code. The client has seen the lines.
     pub(super) fn end_block_if_due(&mut self, now: Instant) {
-        if self.block_ends.until.is_none_or(|until| now < until) {
-            return;
-        }
-        let ends = std::mem::take(&mut self.block_ends);
+        let Some(ends) = self.block_ends.take_if(|ends| ends.until <= now) else { return };
         let began = self.replies.inside().map_or(0, Code::number);
         self.replies.end();
         let mut codes = ends.codes.into_iter().flatten();

@@ -193,10 +193,13 @@ impl Session {
                 return self.close_with_421(now, CloseReason::NoGreeting);
             }
             // A server that said goodbye in the middle of a transfer still ends it.
-            Control::Leaving { until, otherwise } if until <= now && self.data.is_moving() => {
-                self.control = Control::Leaving { until: now + LEAVE, otherwise };
+            Control::Leaving { until } if until <= now && self.data.is_moving() => {
+                self.control = Control::Leaving { until: now + LEAVE };
             }
-            Control::Leaving { until, otherwise } if until <= now => return self.close(now, otherwise),
+            Control::Leaving { until } if until <= now => {
+                let reason = if self.is_greeted { CloseReason::Ended } else { CloseReason::NoGreeting };
+                return self.close(now, reason);
+            }
             Control::Greeting { .. }
             | Control::Leaving { .. }
             | Control::Relaying

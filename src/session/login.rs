@@ -25,6 +25,11 @@ pub(super) struct Login {
     user: Option<Box<[u8]>>,
     /// Who was named since, and the rule that would hold.
     trying: Option<Box<(Vec<u8>, Arc<Rule>)>>,
+}
+
+/// What was seen of the login; it lies beside the session's other marks, for its size.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
     /// The server has asked for an account.
     wants_account: bool,
     /// The user was let in by USER alone and a code that may mean something else: a password that fails undoes it.
@@ -89,7 +94,7 @@ impl Session {
         let rule = match &self.login.candidates {
             Some(candidates) => {
                 let rule = candidates.choose(user).map_err(|_| Refusal::UserDenied)?;
-                if self.login.is_over || (is_in && rule != self.rule) {
+                if self.login_marks.is_over || (is_in && rule != self.rule) {
                     return Err(Refusal::UserChange);
                 }
                 rule
@@ -124,10 +129,10 @@ impl Session {
     /// The server answered USER, PASS or ACCT.
     pub(super) fn login_answered(&mut self, now: Instant, step: Step, code: Code) {
         self.directory.settled();
-        let wants_account = std::mem::replace(&mut self.login.wants_account, code.number() == 332);
+        let wants_account = std::mem::replace(&mut self.login_marks.wants_account, code.number() == 332);
         match code.number() {
             _ if lets_in(step, code, wants_account) => {
-                self.login.is_unsure = step == Step::User && !matches!(code.number(), 230 | 232);
+                self.login_marks.is_unsure = step == Step::User && !matches!(code.number(), 230 | 232);
                 // Who was let in by USER already may be led elsewhere by PASS.
                 let Some(trying) = self.login.trying.take() else { return self.find_directory(now) };
                 let (user, rule) = *trying;
@@ -144,7 +149,7 @@ impl Session {
             421 => self.login.trying = None,
             _ => {
                 self.login.trying = None;
-                if std::mem::take(&mut self.login.is_unsure) {
+                if std::mem::take(&mut self.login_marks.is_unsure) {
                     self.logged_out(now);
                 }
                 self.report(Event::LoginFailed);
@@ -183,14 +188,14 @@ impl Session {
     /// REIN may have been answered or not: nobody is logged in, and nobody can be where the user decides.
     pub(super) fn logged_out_perhaps(&mut self, now: Instant) {
         self.logged_out(now);
-        self.login.is_over = true;
+        self.login_marks.is_over = true;
     }
 
     /// REIN: nobody is logged in.
     pub(super) fn logged_out(&mut self, now: Instant) {
         self.login.user = None;
         self.login.trying = None;
-        self.login.is_unsure = false;
+        self.login_marks.is_unsure = false;
         self.directory.forget();
         if self.login.is_decisive() {
             self.rule = Candidates::nobody();

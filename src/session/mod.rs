@@ -52,7 +52,7 @@ use blocks::Ends as BlockEnds;
 use data::Data;
 use directory::Directory;
 use limits::Watch;
-use login::Login;
+use login::{Login, Marks};
 use pending::{Expected, Pending};
 use replies::Answering;
 
@@ -189,10 +189,9 @@ enum Control {
     ClientDone,
     /// The client's connection is lost, but what it has sent for its uploads is still to reach the server.
     Abandoned,
-    /// The server said that it will close. Where it does not, the session ends for this reason.
+    /// The server said that it will close.
     Leaving {
         until: Instant,
-        otherwise: CloseReason,
     },
     Closed,
 }
@@ -210,7 +209,10 @@ pub struct Session {
     /// Whose the reply is that has begun.
     answering: Answering,
     /// Lines of it that may be its end.
-    block_ends: BlockEnds,
+    block_ends: Option<Box<BlockEnds>>,
+    /// The server has let the session begin.
+    is_greeted: bool,
+    login_marks: Marks,
     /// The last final reply was 421: the server goes, unless it says more.
     said_421: bool,
     /// The lines of a reply that is looked at as a whole.
@@ -250,7 +252,9 @@ impl Session {
             pending,
             replies: ReplyReader::default(),
             answering: Answering::default(),
-            block_ends: BlockEnds::default(),
+            block_ends: None,
+            is_greeted: false,
+            login_marks: Marks::default(),
             said_421: false,
             collected: Vec::new(),
             held: None,
@@ -343,11 +347,15 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let control = match self.control {
-            Control::Greeting { until } | Control::Leaving { until, .. } => Some(until),
+            Control::Greeting { until } | Control::Leaving { until } => Some(until),
             Control::Relaying | Control::ClientDone | Control::Abandoned => None,
             Control::Closed => return None,
         };
-        let answers = self.abort_deadline().into_iter().chain(self.turn_deadline()).chain(self.block_ends.deadline());
+        let answers = self
+            .abort_deadline()
+            .into_iter()
+            .chain(self.turn_deadline())
+            .chain(self.block_ends.as_ref().map(|ends| ends.deadline()));
         let held = self.held.map(|(_, until)| until);
         let others = self.data.deadline().into_iter().chain(self.directory.deadline());
         let limits = self.limits_deadline();

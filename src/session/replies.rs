@@ -290,10 +290,11 @@ impl Session {
         match command {
             Some(Expected::Greeting) => {
                 if !code.is_success() {
-                    self.control = Control::Leaving { until: now + LEAVE, otherwise: CloseReason::NoGreeting };
+                    self.control = Control::Leaving { until: now + LEAVE };
                     return;
                 }
                 self.control = Control::Relaying;
+                self.is_greeted = true;
                 self.login_begins(now);
                 self.log_in(now);
             }
@@ -344,7 +345,7 @@ impl Session {
             }
             Some(Expected::EpsvAll) => self.epsv_all &= success,
             Some(Expected::Quit) if success => {
-                self.control = Control::Leaving { until: now + LEAVE, otherwise: CloseReason::Ended };
+                self.control = Control::Leaving { until: now + LEAVE };
             }
             Some(
                 Expected::Plain { .. }
