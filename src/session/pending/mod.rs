@@ -12,6 +12,7 @@ mod expected;
 mod position;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 pub(super) use answers::Answers;
@@ -27,6 +28,8 @@ const MAX_PENDING: usize = 32;
 const MAX_OURS: usize = 160;
 /// How long after the end of its transfer an ABOR can still have an answer of its own, where more was asked since.
 const ABORT: Duration = Duration::from_secs(2);
+/// The same for a NOOP that was sent in the middle of a transfer: a slow server may have an answer yet.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The same where the server has told of the transfer's end by a 1yz reply, as Pure-FTPd does.
 const ABORT_TOLD: Duration = Duration::from_millis(500);
 
@@ -39,6 +42,26 @@ enum Last {
     Transfer,
     /// PASV or EPSV, and it named a port.
     Passive,
+}
+
+/// What is known of the server, in one byte: the code by which it ends transfers, and whether it answers other commands
+/// than STAT in their midst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Habits(u8);
+
+impl Habits {
+    const AT_ONCE: u8 = 1;
+    const ENDS_BY_226: u8 = 2;
+    const ENDS_BY_250: u8 = 4;
+
+    const fn set_end(&mut self, number: u16) {
+        let end = if number == 226 { Self::ENDS_BY_226 } else { Self::ENDS_BY_250 };
+        self.0 = (self.0 & Self::AT_ONCE) | end;
+    }
+
+    const fn has(self, habit: u8) -> bool {
+        self.0 & habit != 0
+    }
 }
 
 /// Bytes that the queue holds at most; no reply of our own is longer than [`MAX_OURS`].
@@ -60,13 +83,10 @@ pub(super) struct Pending {
     /// other's.
     unordered: bool,
     /// The code that a transfer has taken for its end, and that another command could have had.
-    doubted: Option<u16>,
+    doubted: Option<NonZeroU16>,
     /// The server has told of an aborted transfer by a second 1yz reply.
     told_twice: bool,
-    /// The code by which the server ends transfers, where that is known: 226 or 250.
-    ends_by: Option<u16>,
-    /// The server answers other commands than STAT in the middle of a transfer.
-    at_once: bool,
+    habits: Habits,
 }
 
 impl Pending {
@@ -177,13 +197,15 @@ impl Pending {
         self.unordered |= index > 0 || could_be_others;
         let overtakes =
             index > 0 && matches!(self.queue.front(), Some(Expected::Transfer { .. })) && !is_transfers(number);
-        self.at_once |= overtakes && !matches!(taken, Expected::Status | Expected::Abort | Expected::Quit);
+        if overtakes && !matches!(taken, Expected::Status | Expected::Abort | Expected::Quit) {
+            self.habits.0 |= Habits::AT_ONCE;
+        }
         if is_transfer {
             (self.passed_over, self.told_twice) = (0, false);
-            self.doubted = could_be_others.then_some(number);
+            self.doubted = NonZeroU16::new(number).filter(|_| could_be_others);
             let is_aborted = self.queue.front() == Some(&Expected::Abort);
             if matches!(number, 226 | 250) && !is_aborted && !could_be_others {
-                self.ends_by = Some(number);
+                self.habits.set_end(number);
             }
         }
         self.unsure |= taken == Expected::Abort && index == 0 && is_refusal(number);
@@ -299,7 +321,12 @@ impl Pending {
     fn abort_until(&self, over: bool) -> Option<Instant> {
         let may_have_none = self.queue.front().is_some_and(Expected::may_have_none);
         let is_aborted = over && self.is_aborted();
-        let wait = if is_aborted && self.told_twice { ABORT_TOLD } else { ABORT };
+        let is_noop = may_have_none && self.queue.front() != Some(&Expected::Abort);
+        let wait = match (is_noop, is_aborted && self.told_twice) {
+            (true, _) => KEEP_ALIVE,
+            (false, true) => ABORT_TOLD,
+            (false, false) => ABORT,
+        };
         self.since.filter(|_| may_have_none || is_aborted || self.is_leftover()).map(|since| since + wait)
     }
 

@@ -1,9 +1,10 @@
 //! Which command a reply is for.
 
+use std::num::NonZeroU16;
 use std::time::Instant;
 
 use super::answers::{Answers, is_transfers, is_transfers_only};
-use super::{Expected, Last, Pending, is_refusal};
+use super::{Expected, Habits, Last, Pending, is_refusal};
 use crate::ftp::reply::Code;
 
 /// What the data connection of a transfer says of whether the server has ended it.
@@ -44,7 +45,7 @@ impl Pending {
         }
         // Once replies came out of order, those that wait are looked through for the one that this fits; the end of a
         // transfer that has taken another's answer is that one's.
-        let number = self.doubted.filter(|_| is_transfers_only(number)).unwrap_or(number);
+        let number = self.doubted.filter(|_| is_transfers_only(number)).map_or(number, NonZeroU16::get);
         Some(self.queue.iter().position(|expected| expected.fits(number)).unwrap_or(0))
     }
 
@@ -71,10 +72,14 @@ impl Pending {
             // It is refused, or had nothing to move.
             _ if !begun && (number == 250 || number >= 400) => 0,
             Some(index) if !is_transfers(number) => index,
-            Some(index) if number == 250 && self.ends_by == Some(226) => index,
-            Some(index) if end == Sign::Early && self.ends_by != Some(250) => index,
-            Some(index) if number >= 400 && self.at_once => index,
-            Some(index) if end == Sign::Weak && self.at_once && self.ends_by != Some(250) => index,
+            Some(index) if number == 250 && self.habits.has(Habits::ENDS_BY_226) => index,
+            Some(index) if end == Sign::Early && !self.habits.has(Habits::ENDS_BY_250) => index,
+            Some(index) if number >= 400 && self.habits.has(Habits::AT_ONCE) => index,
+            Some(index)
+                if end == Sign::Weak && self.habits.has(Habits::AT_ONCE) && !self.habits.has(Habits::ENDS_BY_250) =>
+            {
+                index
+            }
             // A server says that a transfer is done when it has closed its data connection.
             Some(index) if end == Sign::None && !self.is_late(index, number) => index,
             Some(_) => 0,
@@ -88,7 +93,7 @@ impl Pending {
     fn is_late(&self, index: usize, number: u16) -> bool {
         let answers = self.queue.get(index).and_then(Expected::answers);
         let is_named = answers.is_some_and(|answers| answers.is_success(number));
-        number == 250 && !self.at_once && (self.ends_by == Some(250) || !is_named)
+        number == 250 && !self.habits.has(Habits::AT_ONCE) && (self.habits.has(Habits::ENDS_BY_250) || !is_named)
     }
 
     /// Whether this code, with no blank behind it, is an answer to the first command and not the beginning of some text.

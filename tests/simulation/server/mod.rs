@@ -111,9 +111,9 @@ impl Server {
             self.greet(now, rng);
             return true;
         }
-        // ABOR is answered at once, or with its transfer.
+        // ABOR is answered at once, or with its transfer; NOOP soon.
         let next = self.inbox.front().map(|(_, line)| wire::verb(line));
-        if rng.u8(..40) == 0 && next.is_some_and(|verb| verb != "ABOR") {
+        if rng.u8(..40) == 0 && next.is_some_and(|verb| !matches!(verb.as_str(), "ABOR" | "NOOP")) {
             self.late_until = now + [1, 3, 20][rng.usize(..3)];
             return true;
         }
