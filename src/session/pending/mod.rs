@@ -185,7 +185,9 @@ impl Pending {
         let taken = self.queue.remove(index)?;
         let number = code.number();
         let is_transfer = matches!(taken, Expected::Transfer { .. });
-        let could_have = |each: &Expected| each.fits(number) || (each.answers().is_some() && !is_transfers(number));
+        let unordered = self.unordered;
+        let could_have =
+            |each: &Expected| each.fits(number) || (each.answers().is_some() && (unordered || !is_transfers(number)));
         let could_be_others = is_transfer && !is_transfers_only(number) && self.queue.iter().any(could_have);
         if self.unordered && !is_transfer && taken != Expected::Abort && is_transfers_only(number) {
             // It may be the transfer's after all.
