@@ -254,8 +254,11 @@ impl Session {
         }
         let moving = match (reason, self.rule.at_session_end) {
             (CloseReason::Denied | CloseReason::Shutdown, _) => Moving::Ends,
-            // In order; or the client is gone, and what it had to send is all that is left.
-            (CloseReason::Ended, _) | (_, AtSessionEnd::Finish) => Moving::GoesOn,
+            (_, AtSessionEnd::Finish) => Moving::GoesOn,
+            // The server has said goodbye; or the client is gone, and what it had to send is all that is left.
+            (CloseReason::Ended, _) if self.said_421 || matches!(self.control, Control::Leaving { .. }) => {
+                Moving::GoesOn
+            }
             (CloseReason::ClientGone, AtSessionEnd::Abort) if self.control == Control::Abandoned => Moving::GoesOn,
             (_, AtSessionEnd::Abort) => Moving::EndsUnlessAnswered,
         };
