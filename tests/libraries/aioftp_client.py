@@ -33,6 +33,11 @@ async def listing(client):
     assert any(NAME in str(path) for path, _ in await client.list("inbox")), "the name is not listed"
 
 
+async def read_until(client, code):
+    while (await client.parse_response())[0] != code:
+        pass
+
+
 async def keepalive(client):
     sent, taken = 0, 0
     stream = await client.download_stream("shelf/big.bin")
@@ -42,9 +47,10 @@ async def keepalive(client):
             await client.stream.write(b"NOOP\r\n")
             sent += 1
     stream.close()
-    # Some servers do not know NOOP in the middle of a transfer.
-    answers = [(await client.parse_response())[0] for _ in range(sent + 1)]
-    assert "226" in answers, answers
+    # Some servers do not know NOOP in the middle of a transfer, or take two for one.
+    await read_until(client, "226")
+    await client.stream.write(b"SYST\r\n")
+    await read_until(client, "215")
     assert taken == 8 << 20, f"{taken} bytes"
 
 
@@ -53,15 +59,13 @@ async def abort(client):
     await stream.read(65536)
     await client.abort()
     stream.close()
-    # What is left to be said of the transfer.
-    try:
-        await asyncio.wait_for(client.parse_response(), 1)
-    except asyncio.TimeoutError:
-        pass
+    # What is left to be said of the transfer comes first.
+    await client.stream.write(b"SYST\r\n")
+    await read_until(client, "215")
 
 
 async def main():
-    client = aioftp.Client(encoding="cp1251", socket_timeout=15)
+    client = aioftp.Client(encoding="cp1251", socket_timeout=8)
     await client.connect(host, 21)
     await client.login(user, password)
     await {"names": names, "listing": listing, "keepalive": keepalive, "abort": abort}[scenario](client)

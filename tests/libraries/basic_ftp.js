@@ -11,7 +11,7 @@ function check(holds, what) {
 }
 
 async function session() {
-  const client = new Client(15000);
+  const client = new Client(8000);
   client.ftp.verbose = true;
   client.ftp.encoding = "latin1";
   await client.access({ host, user, password });

@@ -10,7 +10,7 @@ NAME = "объятия яя яэх.txt".encode("cp1251").decode("latin-1")
 
 
 def session():
-    ftp = ftplib.FTP(timeout=15, encoding="latin-1")
+    ftp = ftplib.FTP(timeout=8, encoding="latin-1")
     ftp.set_debuglevel(1)
     ftp.connect(host)
     ftp.login(user, password)
@@ -36,6 +36,11 @@ def listing(ftp):
     assert NAME in "\n".join(ftp.nlst("inbox")), "the name is not listed"
 
 
+def read_until(ftp, code):
+    while ftp.getmultiline()[:3] != code:
+        pass
+
+
 def keepalive(ftp):
     ftp.voidcmd("TYPE I")
     sent, taken = 0, 0
@@ -45,9 +50,10 @@ def keepalive(ftp):
             if taken // (2 << 20) > sent:
                 ftp.putcmd("NOOP")
                 sent += 1
-    # Some servers do not know NOOP in the middle of a transfer.
-    answers = [ftp.getmultiline()[:3] for _ in range(sent + 1)]
-    assert "226" in answers, answers
+    # Some servers do not know NOOP in the middle of a transfer, or take two for one.
+    read_until(ftp, "226")
+    ftp.putcmd("SYST")
+    read_until(ftp, "215")
     assert taken == 8 << 20, f"{taken} bytes"
 
 
@@ -57,23 +63,14 @@ def abort(ftp):
     data.recv(65536)
     data.close()
     ftp.abort()
-    # What is left to be said of the transfer.
-    ftp.sock.settimeout(1)
-    try:
-        ftp.getmultiline()
-    except OSError:
-        pass
-    ftp.sock.settimeout(15)
+    # What is left to be said of the transfer comes first.
+    ftp.putcmd("SYST")
+    read_until(ftp, "215")
 
 
 ftp = session()
 {"names": names, "listing": listing, "keepalive": keepalive, "abort": abort}[scenario](ftp)
 # The session goes on as if nothing had been.
-if scenario != "abort":
-    assert ftp.pwd()
-    assert len(fetch(ftp, "shelf/small/01.txt")) == 600
-    ftp.quit()
-else:
-    again = session()
-    assert len(fetch(again, "shelf/small/01.txt")) == 600
-    assert ftp.sendcmd("PWD")
+assert ftp.pwd()
+assert len(fetch(ftp, "shelf/small/01.txt")) == 600
+ftp.quit()
