@@ -77,6 +77,8 @@ pub(super) struct Pending {
     /// Commands that were taken to have no answer to come, such as an ABOR that shares its transfer's, and might have one
     /// all the same.
     passed_over: u8,
+    /// One of them may be answered by 200, as a NOOP is and an ABOR is not.
+    passed_noop: bool,
     /// An ABOR was answered by what may have been the answer to the command behind it, which then has none to come.
     unsure: bool,
     /// A reply went to a command in the midst of the queue, or could have been another's: those that wait may have each
@@ -203,7 +205,7 @@ impl Pending {
             self.habits.0 |= Habits::AT_ONCE;
         }
         if is_transfer {
-            (self.passed_over, self.told_twice) = (0, false);
+            (self.passed_over, self.passed_noop, self.told_twice) = (0, false, false);
             self.doubted = NonZeroU16::new(number).filter(|_| could_be_others);
             let is_aborted = self.queue.front() == Some(&Expected::Abort);
             if matches!(number, 226 | 250) && !is_aborted && !could_be_others {
@@ -243,6 +245,7 @@ impl Pending {
         let may_be = !code.is_preliminary() && !matches!(code.number(), 227 | 229);
         let was_passed_over = may_be && self.passed_over > 0;
         self.passed_over -= u8::from(was_passed_over);
+        self.passed_noop &= self.passed_over > 0;
         was_passed_over
     }
 
@@ -266,7 +269,7 @@ impl Pending {
         let is_leftover = !may_have_none && std::mem::take(&mut self.unsure);
         if is_leftover || self.is_aborted() {
             passed = self.queue.pop_front();
-            self.passed_over = self.passed_over.saturating_add(1);
+            self.count_passed(passed.as_ref());
         }
         self.drop_front(|expected| *expected == Expected::Abort);
         self.told_twice = false;
@@ -284,9 +287,14 @@ impl Pending {
 
     fn drop_front(&mut self, has_none: impl Fn(&Expected) -> bool) {
         while self.queue.front().is_some_and(&has_none) {
-            self.queue.pop_front();
-            self.passed_over = self.passed_over.saturating_add(1);
+            let passed = self.queue.pop_front();
+            self.count_passed(passed.as_ref());
         }
+    }
+
+    fn count_passed(&mut self, passed: Option<&Expected>) {
+        self.passed_over = self.passed_over.saturating_add(1);
+        self.passed_noop |= passed.is_some_and(|expected| expected.fits(200));
     }
 
     /// Whether the command at the front may have had its answer.

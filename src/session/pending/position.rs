@@ -139,7 +139,7 @@ impl Pending {
         let ends_transfer = matches!(number, 225 | 226 | 426);
         let of_transfer = ends_transfer || matches!(number, 125 | 150);
         match expected {
-            Expected::Passive => of_transfer || number == 250 || (number == 200 && self.passed_over > 0),
+            Expected::Passive => of_transfer || number == 250 || (number == 200 && self.passed_noop),
             Expected::Active(_) | Expected::Quit if of_transfer => true,
             Expected::Greeting | Expected::Ours(_) | Expected::Plain { begun: true, .. } => false,
             _ if matches!(number, 227 | 229) => self.last == Last::Passive,
