@@ -64,7 +64,11 @@ impl Data {
 impl Session {
     /// The control connection is over. What is waited for is closed.
     pub(super) fn end_data(&mut self, now: Instant, moving: Moving) {
-        if let Negotiation::Opening { id, .. } = std::mem::take(&mut self.data.negotiation) {
+        // Where the session goes on, what is on its way is closed when it stands.
+        let is_opening = matches!(self.data.negotiation, Negotiation::Opening { .. });
+        if !(is_opening && moving == Moving::EndsUnlessUploaded)
+            && let Negotiation::Opening { id, .. } = std::mem::take(&mut self.data.negotiation)
+        {
             self.close_pinhole(id);
         }
         let data = &self.data;

@@ -286,6 +286,9 @@ impl Session {
     /// The pinhole stands, and the legs that are listened for have these ports.
     pub(super) fn pinhole_opened(&mut self, now: Instant, id: PinholeId, ports: [Option<u16>; 2], carrier: Carrier) {
         let Some((request, told, to)) = self.take_opening(id) else { return self.close_pinhole(id) };
+        if self.control == Control::Abandoned {
+            return self.close_pinhole(id);
+        }
         let modes = Modes { client: request.wish.mode(), server: request.server };
         let has_ports = (modes.client == Mode::Active || ports[0].is_some())
             && (modes.server == Mode::Passive || ports[1].is_some());
@@ -314,7 +317,9 @@ impl Session {
     }
 
     pub(super) fn pinhole_failed(&mut self, now: Instant, id: PinholeId, refusal: Refusal) {
-        let Some((request, told, _)) = self.take_opening(id) else { return };
+        let Some((request, told, _)) = self.take_opening(id).filter(|_| self.control != Control::Abandoned) else {
+            return;
+        };
         if matches!(refusal, Refusal::ServerPortClosed(_)) && self.can_change(&request) {
             self.report(Event::Refused { refusal, line: loggable_reply(told.as_deref().unwrap_or_default()) });
             return self.queue(now, request.changed());
