@@ -31,14 +31,14 @@ impl Data {
     }
 
     /// How long the end of a transfer is held for a connection that has yet to reach the client: a server that has
-    /// nothing to send may have made none, but where we dial it will come or fail.
+    /// nothing to send may have made none, but where we dial it will come or fail, or its pinhole expires.
     pub(super) fn hold_until(&self, now: Instant) -> Instant {
         if self.delivering().is_some() {
             return now + DELIVERY;
         }
         let id = self.dialling();
         let dialled = self.connections.iter().find(|connection| Some(connection.id) == id);
-        dialled.and_then(|connection| connection.until).unwrap_or(now + HOLD)
+        dialled.and_then(|connection| connection.until).map_or(now, |until| until.max(now)) + HOLD
     }
 
     /// Whether the server may have come to the pinhole of the transfer that it works at, and the client not heard of it.
