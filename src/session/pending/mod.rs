@@ -79,6 +79,9 @@ pub(super) struct Pending {
     passed_over: u8,
     /// One of them may be answered by 200, as a NOOP is and an ABOR is not.
     passed_noop: bool,
+    /// An ABOR was answered by what may have been a second end of its transfer: its own answer, where one comes, is one too
+    /// many. How many commands that were asked before it still wait; what was asked after it is answered later.
+    late_abort: Option<u8>,
     /// An ABOR was answered by what may have been the answer to the command behind it, which then has none to come.
     unsure: bool,
     /// A reply went to a command in the midst of the queue, or could have been another's: those that wait may have each
@@ -186,6 +189,7 @@ impl Pending {
     pub(super) fn take(&mut self, now: Instant, index: usize, code: Code) -> Option<Expected> {
         let taken = self.queue.remove(index)?;
         let number = code.number();
+        self.watch_for_abort(&taken, index, number);
         let is_transfer = matches!(taken, Expected::Transfer { .. });
         let unordered = self.unordered;
         let could_have =
@@ -239,9 +243,24 @@ impl Pending {
         Some(taken)
     }
 
+    /// Whether the answer to an ABOR is still to come after this reply, though it may have been that.
+    fn watch_for_abort(&mut self, taken: &Expected, index: usize, number: u16) {
+        self.late_abort = match taken {
+            Expected::Abort if self.last == Last::Transfer && matches!(number, 225 | 226 | 426) => {
+                let is_servers = |expected: &&Expected| !matches!(expected, Expected::Ours(_));
+                u8::try_from(self.queue.iter().take(index).filter(is_servers).count()).ok()
+            }
+            Expected::Transfer { .. } => None,
+            _ => self.late_abort.and_then(|ahead| ahead.checked_sub(1)),
+        };
+    }
+
     /// A final reply came that no command waits for: true where it may be that of an ABOR that was passed over, or of a
     /// command behind it.
     pub(super) fn may_be_late(&mut self, code: Code) -> bool {
+        if matches!(code.number(), 225 | 226 | 426) && self.late_abort.take().is_some() {
+            return false;
+        }
         let may_be = !code.is_preliminary() && !matches!(code.number(), 227 | 229);
         let was_passed_over = may_be && self.passed_over > 0;
         self.passed_over -= u8::from(was_passed_over);

@@ -40,13 +40,36 @@ impl Pending {
         if self.is_too_many(first, number) {
             return None;
         }
-        if !self.unordered || first.answers().is_none() || first.fits(number) {
+        if !self.unordered || first.answers().is_none() {
+            return Some(0);
+        }
+        if is_telling(number)
+            && let Some(named) = self.named(number)
+        {
+            return Some(named);
+        }
+        if first.fits(number) {
             return Some(0);
         }
         // Once replies came out of order, those that wait are looked through for the one that this fits; the end of a
         // transfer that has taken another's answer is that one's.
         let number = self.doubted.filter(|_| is_transfers_only(number)).map_or(number, NonZeroU16::get);
-        Some(self.queue.iter().position(|expected| expected.fits(number)).unwrap_or(0))
+        Some(self.fitting(|expected| expected.fits(number)).unwrap_or(0))
+    }
+
+    /// The first command that this can be the answer to. A port is not agreed on before what was asked ahead of it has its
+    /// answer: servers take commands that negotiate in their turn.
+    fn fitting(&self, fits: impl Fn(&Expected) -> bool) -> Option<usize> {
+        let index = self.queue.iter().position(fits)?;
+        let is_ahead = |expected: &Expected| expected.answers().is_some() && *expected != Expected::Abort;
+        let overtakes =
+            matches!(self.queue.get(index), Some(Expected::Active(_))) && self.queue.iter().take(index).any(is_ahead);
+        (!overtakes).then_some(index)
+    }
+
+    /// The command that is known to succeed by this code.
+    fn named(&self, number: u16) -> Option<usize> {
+        self.fitting(|expected| expected.answers().is_some_and(|each| each.is_success(number)))
     }
 
     fn abort(&self) -> Option<usize> {
@@ -63,10 +86,9 @@ impl Pending {
     fn beside_transfer(&self, begun: bool, number: u16, end: Sign) -> usize {
         // Of an aborted transfer that it has told of already the server says no more.
         let is_told = |expected: &Expected| self.told_twice && *expected == Expected::Abort;
-        let fits = |expected: &&Expected| expected.fits(number) && !is_told(expected);
-        let tells = |expected: &Expected| expected.answers().is_some_and(|each| each.is_success(number));
-        let named = if is_telling(number) { self.queue.iter().position(tells) } else { None };
-        let fitting = named.or_else(|| self.queue.iter().position(|expected| fits(&expected)));
+        let fits = |expected: &Expected| expected.fits(number) && !is_told(expected);
+        let named = if is_telling(number) { self.named(number) } else { None };
+        let fitting = named.or_else(|| self.fitting(fits));
         match fitting {
             _ if number < 200 || is_transfers_only(number) => 0,
             // It is refused, or had nothing to move.
@@ -129,7 +151,12 @@ impl Pending {
         };
         let is_past = match self.queue.front() {
             Some(Expected::Abort) => !fits,
-            Some(_) | None => false,
+            // Its answer was taken for that of an ABOR, and this is the next one's.
+            Some(first) => {
+                let is_leftover = self.is_leftover() && !first.may_have_none();
+                is_leftover && !first.fits(number) && self.queue.get(1).is_some_and(|next| next.fits(number))
+            }
+            None => false,
         };
         is_past && self.queue.iter().any(|expected| !matches!(expected, Expected::Abort | Expected::Ours(_)))
     }
@@ -154,7 +181,10 @@ impl Pending {
             | Expected::Status
             | Expected::Features
             | Expected::EpsvAll
-            | Expected::Quit => (of_transfer && self.last == Last::Transfer) || (ends_transfer && self.passed_over > 0),
+            | Expected::Quit => {
+                (of_transfer && self.last == Last::Transfer)
+                    || (ends_transfer && (self.passed_over > 0 || self.late_abort == Some(0)))
+            }
         }
     }
 }
