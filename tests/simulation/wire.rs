@@ -64,6 +64,11 @@ pub(crate) fn tag(line: &[u8]) -> Option<u32> {
     word.strip_prefix('c')?.parse().ok()
 }
 
+/// Whether a simulated server tells by this 1yz reply that a transfer was aborted.
+pub(crate) fn is_measured(text: &[u8]) -> bool {
+    text.ends_with(b"(measured here)\n")
+}
+
 /// The verb of a command, in capitals, as the laxest server finds it: some take quotation marks away, and Telnet commands.
 pub(crate) fn verb(line: &[u8]) -> String {
     let plain: Vec<u8> = line.iter().copied().filter(|byte| *byte < 0xf0).collect();

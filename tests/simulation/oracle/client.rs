@@ -77,6 +77,12 @@ impl Oracle {
         if strict && !is_servers && !cut_off {
             self.is_due(&asked, code)?;
         }
+        let may_be_others = |other: &Asked| other.forwarded && other.kind == Kind::Other;
+        if self.asked.is_empty() {
+            self.untold = None;
+        } else if is_transfer(&asked) && code == 250 && self.asked.iter().any(may_be_others) {
+            self.untold = Some(asked.clone());
+        }
         match asked.kind {
             Kind::Passive { extended } => {
                 if (200..300).contains(&code) && code != if extended { 229 } else { 227 } && strict {
@@ -123,18 +129,18 @@ impl Oracle {
             }
             let own = if strict { self.refused_by_gate(code, line) } else { 0 };
             let taken = self.asked.remove(own);
-            // A 250 that could be either's was told as the transfer's failure, for nothing has reached the client: the
+            // What could be either's was told as the transfer's failure, for nothing has reached the client: the
             // transfer's own final is then the other command's.
             if let Some(Asked { ordinal, kind: Kind::Transfer { .. }, forwarded: true }) = taken
                 && self.heeds != Heeds::Late
-                && self.server_text.starts_with(b"250")
+                && self.may_be_transfers()
                 && let Some(said) = wire::tag(&self.server_text)
                 && let Some(other) = self.asked.iter_mut().find(|other| other.ordinal == said)
             {
                 other.ordinal = ordinal;
-                self.swapped = true;
+                (self.swapped, self.doubtful) = (true, true);
             }
-            return Ok(taken);
+            return Ok(self.told_late(taken, code));
         };
         loop {
             let Some(front) = self.asked.front() else { return Ok(None) };
@@ -151,14 +157,21 @@ impl Oracle {
                     let Some(abort) = self.asked.iter().position(|asked| asked.kind == Kind::Abort) else {
                         return no(format!("a second answer of {tag}"));
                     };
-                    let taken = self.asked.remove(abort);
-                    // Its own may still come.
-                    self.late.extend(taken.clone());
-                    return Ok(taken);
+                    return Ok(self.asked.remove(abort));
                 }
                 _ => return no(format!("command {} gets the answer of {tag}", front.ordinal)),
             }
         }
+    }
+
+    /// A transfer's 250 may have been another command's, which then had its answer: what the gate says in place of that
+    /// other's is for the transfer, of which nothing has reached the client.
+    fn told_late(&mut self, taken: Option<Asked>, code: u16) -> Option<Asked> {
+        let is_others = |asked: &Asked| asked.forwarded && !matches!(asked.kind, Kind::Transfer { .. });
+        if matches!(code, 425 | 426 | 451) && taken.as_ref().is_some_and(is_others) && self.untold.is_some() {
+            return self.untold.take();
+        }
+        taken
     }
 
     /// The command that the gate itself answers: the first one, or in the middle of a transfer the first that it has refused.
@@ -166,11 +179,16 @@ impl Oracle {
         let front = self.asked.front().filter(|asked| matches!(asked.kind, Kind::Transfer { .. }));
         let transfers = front.is_some() || self.doubtful || self.heeds == Heeds::Some;
         // In place of what the server said to the transfer.
-        let replaces =
-            front.map(|front| front.ordinal) == wire::tag(&self.server_text) || self.server_text.starts_with(b"250");
+        let replaces = front.map(|front| front.ordinal) == wire::tag(&self.server_text) || self.may_be_transfers();
         let ends = matches!(code, 425 | 426 | 451) && replaces && !line.starts_with(b"425 Send");
         let refused = self.asked.iter().position(|asked| !asked.forwarded);
         refused.filter(|_| transfers && !ends && !line.ends_with(b"(cut off)")).unwrap_or(0)
+    }
+
+    /// Whether the server's reply, to whatever it is, can be taken for a transfer's: it is what ends transfers, or the
+    /// command that it is for has been taken to be answered by such a reply.
+    fn may_be_transfers(&self) -> bool {
+        self.doubtful || self.server_text.starts_with(b"250")
     }
 
     /// Whether the server may answer this command before those ahead of it, in the middle of a transfer.
@@ -184,6 +202,8 @@ impl Oracle {
             _ if self.swapped => true,
             // One of several, of which an earlier one shared its transfer's reply.
             _ if asked.kind == Kind::Abort && self.shares => true,
+            // The 226 may be that of the transfer of which it has said nothing but 1yz.
+            _ if asked.kind == Kind::Abort && self.has_forgotten => ahead().all(|other| !other.forwarded),
             _ if !ahead().any(|asked| matches!(asked.kind, Kind::Transfer { .. })) && self.heeds != Heeds::Some => {
                 false
             }
@@ -264,7 +284,7 @@ impl Oracle {
         // A 250 that may be another command's is not held where nothing is known of the server.
         let reaches = hole.listens != [true, false] && !(code == 250 && others);
         match hole.state {
-            State::Ended(HowEnded::NotReached { side: Side::Client, .. }) => {
+            State::Ended(HowEnded::NotReached { side: Side::Client, .. }) if !(code == 250 && others) => {
                 no("success, and the client was not reached")
             }
             State::Ended(_) | State::Started => {

@@ -90,6 +90,7 @@ pub(crate) struct Oracle {
     tag: Option<u32>,
     shares: bool,
     heeds: Heeds,
+    /// The server has told of an aborted transfer by 1yz, and says no more of it.
     has_forgotten: bool,
     /// A reply has ended by another code than it began with.
     unframed: bool,
@@ -97,6 +98,8 @@ pub(crate) struct Oracle {
     doubtful: bool,
     /// The answer to one command was taken for a transfer's.
     swapped: bool,
+    /// A transfer whose 250 was told while another command waited that may have such an answer.
+    untold: Option<Asked>,
     /// ABORs that the gate took to share a reply.
     late: Vec<Asked>,
 }
@@ -142,6 +145,7 @@ impl Oracle {
             unframed: false,
             doubtful: false,
             swapped: false,
+            untold: None,
             late: Vec::new(),
         }
     }
@@ -150,16 +154,12 @@ impl Oracle {
     pub(crate) fn hears(&mut self, now: u64, input: &Input, server: &Server) -> Verdict {
         self.now = now;
         (self.shares, self.heeds) = (server.shares, server.heeds);
-        self.has_forgotten = !server.forgotten.is_empty();
-        if self.manner != Manner::Wild {
-            self.asked.retain(|asked| !server.forgotten.contains(&asked.ordinal));
-        }
         self.server_ended = None;
         self.client_line = None;
         match input {
             Input::ClientLine(line) => self.client(line),
             Input::BadLine(Side::Client, _) => self.ask(Kind::Other),
-            Input::ServerLine(line) => self.server(line),
+            Input::ServerLine(line) => self.server(line, &server.forgotten),
             Input::PinholeOpened { id, client_port, server_port, .. } => {
                 if let Some(hole) = self.hole(*id)
                     && hole.state == State::Opening
@@ -222,7 +222,7 @@ impl Oracle {
         self.client_line = Some(line.bytes.clone());
     }
 
-    fn server(&mut self, line: &Line) {
+    fn server(&mut self, line: &Line, forgotten: &[[u32; 2]]) {
         let framed = self.from_server.next(&line.bytes);
         if let Framed::Begin(_) | Framed::Whole(_) = framed {
             self.server_text.clear();
@@ -232,11 +232,22 @@ impl Oracle {
         self.server_text.push(b'\n');
         if let Framed::End(code) | Framed::Whole(code) = framed {
             self.server_ended = Some(code);
+            self.forget(code, wire::tag(&line.bytes), forgotten);
         }
         if self.pool.len() > 128 {
             self.pool.pop_front();
         }
         self.pool.push_back(line.bytes.clone());
+    }
+
+    /// The server tells by a 1yz reply that a transfer is aborted, and answers neither that nor its ABOR.
+    fn forget(&mut self, code: u16, tag: Option<u32>, forgotten: &[[u32; 2]]) {
+        let told = forgotten.iter().find(|[transfer, _]| code == 150 && Some(*transfer) == tag);
+        let Some(told) = told.filter(|_| wire::is_measured(&self.server_text)) else { return };
+        self.has_forgotten = true;
+        if self.manner != Manner::Wild {
+            self.asked.retain(|asked| !told.contains(&asked.ordinal));
+        }
     }
 
     /// The number that the server is given with a line of the gate's.

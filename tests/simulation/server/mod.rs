@@ -36,7 +36,7 @@ pub(crate) struct Server {
     /// An ABOR shared its reply with the transfer's.
     pub(crate) shares: bool,
     /// Commands that it has forgotten, for it aborted a transfer and said no more of it.
-    pub(crate) forgotten: Vec<u32>,
+    pub(crate) forgotten: Vec<[u32; 2]>,
     /// What it does with commands in the middle of a transfer.
     pub(crate) heeds: Heeds,
     /// The code by which it ends transfers.

@@ -94,7 +94,7 @@ impl Server {
             3 | 4 => self.shares = true,
             _ => {
                 self.reply(150, transfer, "0.000 seconds (measured here)", rng);
-                self.forgotten.extend([transfer, ordinal]);
+                self.forgotten.push([transfer, ordinal]);
                 return;
             }
         }
