@@ -245,13 +245,14 @@ impl Pending {
 
     /// Whether the answer to an ABOR is still to come after this reply, though it may have been that.
     fn watch_for_abort(&mut self, taken: &Expected, index: usize, number: u16) {
-        self.late_abort = match taken {
-            Expected::Abort if self.last == Last::Transfer && matches!(number, 225 | 226 | 426) => {
-                let is_servers = |expected: &&Expected| !matches!(expected, Expected::Ours(_));
-                u8::try_from(self.queue.iter().take(index).filter(is_servers).count()).ok()
-            }
-            Expected::Transfer { .. } => None,
-            _ => self.late_abort.and_then(|ahead| ahead.checked_sub(1)),
+        let may_be_transfers = self.last == Last::Transfer && matches!(number, 225 | 226 | 426);
+        self.late_abort = if *taken == Expected::Abort && may_be_transfers {
+            let is_servers = |expected: &&Expected| !matches!(expected, Expected::Ours(_));
+            u8::try_from(self.queue.iter().take(index).filter(is_servers).count()).ok()
+        } else if matches!(taken, Expected::Transfer { .. }) {
+            None
+        } else {
+            self.late_abort.and_then(|ahead| ahead.checked_sub(1))
         };
     }
 

@@ -180,7 +180,8 @@ impl Oracle {
         let transfers = front.is_some() || self.doubtful || self.heeds == Heeds::Some;
         // In place of what the server said to the transfer.
         let replaces = front.map(|front| front.ordinal) == wire::tag(&self.server_text) || self.may_be_transfers();
-        let ends = matches!(code, 425 | 426 | 451) && replaces && !line.starts_with(b"425 Send");
+        let refuses = line.starts_with(b"425 Send") || line.ends_with(b"all ports are in use; try again later.");
+        let ends = matches!(code, 425 | 426 | 451) && replaces && !refuses;
         let refused = self.asked.iter().position(|asked| !asked.forwarded);
         refused.filter(|_| transfers && !ends && !line.ends_with(b"(cut off)")).unwrap_or(0)
     }
