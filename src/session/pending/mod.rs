@@ -44,8 +44,8 @@ enum Last {
     Passive,
 }
 
-/// What is known of the server, in one byte: the code by which it ends transfers, and whether it answers other commands
-/// than STAT in their midst.
+/// What is known of the server and of late answers, in one byte: the code by which it ends transfers, whether it answers
+/// other commands than STAT in their midst, and what may be still to come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Habits(u8);
 
@@ -53,10 +53,29 @@ impl Habits {
     const AT_ONCE: u8 = 1;
     const ENDS_BY_226: u8 = 2;
     const ENDS_BY_250: u8 = 4;
+    /// A command was passed over that may be answered by 200, as a NOOP is and an ABOR is not.
+    const PASSED_NOOP: u8 = 8;
+    /// Where [`Self::late_abort`] lies.
+    const LATE_ABORT: u8 = 4;
 
     const fn set_end(&mut self, number: u16) {
         let end = if number == 226 { Self::ENDS_BY_226 } else { Self::ENDS_BY_250 };
-        self.0 = (self.0 & Self::AT_ONCE) | end;
+        self.0 = (self.0 & !(Self::ENDS_BY_226 | Self::ENDS_BY_250)) | end;
+    }
+
+    const fn set(&mut self, habit: u8, has: bool) {
+        self.0 = if has { self.0 | habit } else { self.0 & !habit };
+    }
+
+    /// An ABOR was answered by what may have been a second end of its transfer: its own answer, where one comes, is one too
+    /// many. How many commands that were asked before it still wait; what was asked after it is answered later.
+    const fn late_abort(self) -> Option<u8> {
+        (self.0 >> Self::LATE_ABORT).checked_sub(1)
+    }
+
+    fn set_late_abort(&mut self, ahead: Option<u8>) {
+        let value = ahead.map_or(0, |ahead| ahead.min(14) + 1);
+        self.0 = (self.0 & ((1 << Self::LATE_ABORT) - 1)) | (value << Self::LATE_ABORT);
     }
 
     const fn has(self, habit: u8) -> bool {
@@ -77,11 +96,6 @@ pub(super) struct Pending {
     /// Commands that were taken to have no answer to come, such as an ABOR that shares its transfer's, and might have one
     /// all the same.
     passed_over: u8,
-    /// One of them may be answered by 200, as a NOOP is and an ABOR is not.
-    passed_noop: bool,
-    /// An ABOR was answered by what may have been a second end of its transfer: its own answer, where one comes, is one too
-    /// many. How many commands that were asked before it still wait; what was asked after it is answered later.
-    late_abort: Option<u8>,
     /// An ABOR was answered by what may have been the answer to the command behind it, which then has none to come.
     unsure: bool,
     /// A reply went to a command in the midst of the queue, or could have been another's: those that wait may have each
@@ -209,7 +223,8 @@ impl Pending {
             self.habits.0 |= Habits::AT_ONCE;
         }
         if is_transfer {
-            (self.passed_over, self.passed_noop, self.told_twice) = (0, false, false);
+            (self.passed_over, self.told_twice) = (0, false);
+            self.habits.set(Habits::PASSED_NOOP, false);
             self.doubted = NonZeroU16::new(number).filter(|_| could_be_others);
             let is_aborted = self.queue.front() == Some(&Expected::Abort);
             if matches!(number, 226 | 250) && !is_aborted && !could_be_others {
@@ -246,26 +261,30 @@ impl Pending {
     /// Whether the answer to an ABOR is still to come after this reply, though it may have been that.
     fn watch_for_abort(&mut self, taken: &Expected, index: usize, number: u16) {
         let may_be_transfers = self.last == Last::Transfer && matches!(number, 225 | 226 | 426);
-        self.late_abort = if *taken == Expected::Abort && may_be_transfers {
+        let late = if *taken == Expected::Abort && may_be_transfers {
             let is_servers = |expected: &&Expected| !matches!(expected, Expected::Ours(_));
             u8::try_from(self.queue.iter().take(index).filter(is_servers).count()).ok()
         } else if matches!(taken, Expected::Transfer { .. }) {
             None
         } else {
-            self.late_abort.and_then(|ahead| ahead.checked_sub(1))
+            self.habits.late_abort().and_then(|ahead| ahead.checked_sub(1))
         };
+        self.habits.set_late_abort(late);
     }
 
     /// A final reply came that no command waits for: true where it may be that of an ABOR that was passed over, or of a
     /// command behind it.
     pub(super) fn may_be_late(&mut self, code: Code) -> bool {
-        if matches!(code.number(), 225 | 226 | 426) && self.late_abort.take().is_some() {
+        if matches!(code.number(), 225 | 226 | 426) && self.habits.late_abort().is_some() {
+            self.habits.set_late_abort(None);
             return false;
         }
         let may_be = !code.is_preliminary() && !matches!(code.number(), 227 | 229);
         let was_passed_over = may_be && self.passed_over > 0;
         self.passed_over -= u8::from(was_passed_over);
-        self.passed_noop &= self.passed_over > 0;
+        if self.passed_over == 0 {
+            self.habits.set(Habits::PASSED_NOOP, false);
+        }
         was_passed_over
     }
 
@@ -314,7 +333,9 @@ impl Pending {
 
     fn count_passed(&mut self, passed: Option<&Expected>) {
         self.passed_over = self.passed_over.saturating_add(1);
-        self.passed_noop |= passed.is_some_and(|expected| expected.fits(200));
+        if passed.is_some_and(|expected| expected.fits(200)) {
+            self.habits.set(Habits::PASSED_NOOP, true);
+        }
     }
 
     /// Whether the command at the front may have had its answer.

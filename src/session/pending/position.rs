@@ -166,7 +166,9 @@ impl Pending {
         let ends_transfer = matches!(number, 225 | 226 | 426);
         let of_transfer = ends_transfer || matches!(number, 125 | 150);
         match expected {
-            Expected::Passive => of_transfer || number == 250 || (number == 200 && self.passed_noop),
+            Expected::Passive => {
+                of_transfer || number == 250 || (number == 200 && self.habits.has(Habits::PASSED_NOOP))
+            }
             Expected::Active(_) | Expected::Quit if of_transfer => true,
             Expected::Greeting | Expected::Ours(_) | Expected::Plain { begun: true, .. } => false,
             _ if matches!(number, 227 | 229) => self.last == Last::Passive,
@@ -183,7 +185,7 @@ impl Pending {
             | Expected::EpsvAll
             | Expected::Quit => {
                 (of_transfer && self.last == Last::Transfer)
-                    || (ends_transfer && (self.passed_over > 0 || self.late_abort == Some(0)))
+                    || (ends_transfer && (self.passed_over > 0 || self.habits.late_abort() == Some(0)))
             }
         }
     }
