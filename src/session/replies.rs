@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::event::Event;
 use super::login::Step;
-use super::pending::Expected;
+use super::pending::{Expected, MAX_PENDING};
 use super::refusal::Refusal;
 use super::{Action, CloseReason, Control, Session};
 use crate::addr::Side;
@@ -162,7 +162,11 @@ impl Session {
 
     /// Finds the command that a reply, now beginning, is for.
     pub(super) fn find_command(&mut self, now: Instant, code: Code, line: &[u8]) {
-        while self.pending.is_past_abort(now, code) {
+        // Each turn passes over one command at least.
+        for _ in 0..MAX_PENDING {
+            if !self.pending.is_past_abort(now, code) {
+                break;
+            }
             // What we have to say to commands before that one comes before its reply.
             let passed = self.pending.pass_over(now);
             self.passed_over(now, passed);

@@ -23,7 +23,7 @@ pub(super) use position::Sign;
 use crate::ftp::reply::Code;
 
 /// How many commands may wait before the client is no longer read.
-const MAX_PENDING: usize = 32;
+pub(super) const MAX_PENDING: usize = 32;
 /// The longest reply of our own that waits for its turn, but for the port ranges of a rule that it may name.
 const MAX_OURS: usize = 160;
 /// How long after the end of its transfer an ABOR can still have an answer of its own, where more was asked since.
