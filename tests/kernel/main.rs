@@ -13,6 +13,7 @@ mod alive;
 mod beside;
 mod cases;
 mod counts;
+mod crowd;
 mod deploy;
 mod ends;
 mod holes;

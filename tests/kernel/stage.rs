@@ -136,6 +136,14 @@ impl Stage {
         (client, server)
     }
 
+    /// A control connection that has come to the server, where there is one.
+    pub fn next_control(&self) -> Option<TcpStream> {
+        let stream = self.server.accept().ok()?.0;
+        stream.set_nonblocking(false).unwrap();
+        bounded(&stream);
+        Some(stream)
+    }
+
     /// The client connects.
     pub fn dial(&self, to: SocketAddr) -> Result<TcpStream, ErrorKind> {
         dial(&self.net.client, self.client_ip(), 0, to, PATIENCE)
