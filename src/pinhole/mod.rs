@@ -269,15 +269,19 @@ impl Relay {
         terms: Terms,
         events: UnboundedSender<DataEvent>,
     ) -> Result<Opened, OpenError> {
-        let mut skipped = Vec::new();
+        let (mut skipped, mut moving) = (Vec::new(), Vec::new());
         let mut approach = |side: Side, binding: LegBinding| match *pinhole.leg(side) {
             Leg::Listen { ref ports, from, .. } => {
                 let socket = if binding.transparent { Socket::Transparent } else { Socket::Plain };
                 let proxies = bindings.proxies.as_ref().filter(|_| side == Side::Client);
                 let data_peers = pinhole.data_peers.of(side);
                 let at = binding.listen_at;
-                let wanted = Wanted { at, socket, ports, rather: None, from, proxies, data_peers, is_busy: None };
-                let (reservation, arrival) = self.shared.ports.reserve(&wanted, pinhole.id, &events, &mut skipped)?;
+                let all = &self.shared.ports;
+                let is_busy = |port| all.is_moving(SocketAddr::new(at, port), from);
+                let is_busy: Option<&dyn Fn(u16) -> bool> = Some(&is_busy);
+                let wanted = Wanted { at, socket, ports, rather: None, from, proxies, data_peers, is_busy };
+                let (reservation, arrival) = all.reserve(&wanted, pinhole.id, &events, &mut skipped)?;
+                moving.push(all.moves(SocketAddr::new(at, reservation.port()), from));
                 Ok((Some(reservation), Approach::Arrives(arrival)))
             }
             Leg::Dial { to, from, from_port } => {
@@ -295,7 +299,8 @@ impl Relay {
         let (id, tells) = (pinhole.id, events.clone());
         let ports = [client_port.as_ref().map(Reservation::port), server_port.as_ref().map(Reservation::port)];
         let tells_ports = dials_first.then_some(ports);
-        let job = Job { id, client, server, tells_ports, orders, terms, events, shared: Arc::clone(&self.shared) };
+        let shared = Arc::clone(&self.shared);
+        let job = Job { id, client, server, tells_ports, orders, terms, events, shared, _moving: moving };
         tokio::spawn(relay::run(job, closed));
         Ok(Opened {
             ports: (!dials_first).then_some(ports),

@@ -4,6 +4,7 @@
 //! peer for which the port waits already gets the next one.
 
 mod brought;
+mod moving;
 mod recent;
 mod search;
 mod turns;
@@ -25,6 +26,8 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use self::brought::{Bringer, Peer, Place, Readers};
+pub(super) use self::moving::Moving;
+use self::moving::MovingPorts;
 use self::recent::RecentPorts;
 use self::search::Search;
 pub use self::turns::Turn;
@@ -111,13 +114,14 @@ pub(super) struct Ports(Arc<Shared>);
 struct Shared {
     tables: [Arc<Mutex<Table>>; TABLES],
     recent: Mutex<RecentPorts>,
+    moving: Arc<MovingPorts>,
     turns: Arc<Turns>,
 }
 
 impl Default for Ports {
     fn default() -> Self {
         let tables = std::array::from_fn(|_| Arc::default());
-        Self(Arc::new(Shared { tables, recent: Mutex::default(), turns: Arc::default() }))
+        Self(Arc::new(Shared { tables, recent: Mutex::default(), moving: Arc::default(), turns: Arc::default() }))
     }
 }
 
@@ -227,6 +231,16 @@ impl Ports {
     /// Waits for a port of this peer's to be free; `None` where too many wait already.
     pub(super) fn wait(&self, from: IpAddr) -> Option<Turn> {
         self.0.turns.wait(from.to_canonical())
+    }
+
+    /// Whether a relayed connection of this peer's has this port of ours, or may yet.
+    pub(super) fn is_moving(&self, at: SocketAddr, from: IpAddr) -> bool {
+        self.0.moving.has(at, from)
+    }
+
+    /// A relayed connection of this peer's has the port, until the result is dropped.
+    pub(super) fn moves(&self, at: SocketAddr, from: IpAddr) -> Moving {
+        self.0.moving.add(at, from)
     }
 
     fn table_of(&self, port: u16) -> &Arc<Mutex<Table>> {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use self::join::{NotJoined, join};
 use self::transfer::{Told, transfer};
 use super::orders::Ordered;
+use super::ports::Moving;
 use super::{DataEvent, Shared};
 use crate::limits::Terms;
 use crate::session::{DataEnd, HowEnded, PinholeId};
@@ -32,11 +33,13 @@ pub(super) struct Job {
     pub(super) terms: Terms,
     pub(super) events: UnboundedSender<DataEvent>,
     pub(super) shared: Arc<Shared>,
+    /// The ports of ours that its peers come to: others are taken before them until it is over.
+    pub(super) _moving: Vec<Moving>,
 }
 
 /// Serves one pinhole. `closed` fails when its guard is gone.
 pub(super) async fn run(job: Job, mut closed: oneshot::Receiver<Infallible>) {
-    let Job { id, client, mut server, tells_ports, orders, terms, events, shared } = job;
+    let Job { id, client, mut server, tells_ports, orders, terms, events, shared, _moving } = job;
     let joined = tokio::select! {
         biased;
         _ = &mut closed => return,

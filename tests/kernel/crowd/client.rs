@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ pub(super) fn address_in(text: &str) -> Option<SocketAddr> {
 /// A negotiated data connection: where to connect, or the listener.
 enum Way {
     Dial(SocketAddr),
-    Listen(TcpListener),
+    Listen(Arc<TcpListener>),
 }
 
 struct Client<'a> {
@@ -50,6 +51,8 @@ struct Client<'a> {
     control: Talk,
     session: u32,
     transfers: u32,
+    /// Its own port for data, which it uses again and again.
+    usual: Arc<TcpListener>,
     rng: Rng,
 }
 
@@ -61,7 +64,8 @@ pub(super) fn visit_again(stage: &Stage, seen: &Seen, mut rng: Rng) {
             Ok(control) => Talk::new(control),
             Err(error) => return seen.fault(format!("client: no session: {error}")),
         };
-        let mut client = Client { stage, seen, control, session, transfers: 0, rng: rng.fork() };
+        let usual = any_port(stage);
+        let mut client = Client { stage, seen, control, session, transfers: 0, usual, rng: rng.fork() };
         if let Err(fault) = client.stay() {
             return seen.fault(format!("client of session {session}: {fault}"));
         }
@@ -123,7 +127,7 @@ impl Client<'_> {
                     return Ok(Way::Dial(address_in(inside.trim_end_matches(['.', ')'])).ok_or_else(|| last.clone())?));
                 }
             } else {
-                let data = listen(&self.stage.net.client, SocketAddr::new(self.stage.client_ip(), 0));
+                let data = if self.rng.bool() { Arc::clone(&self.usual) } else { any_port(self.stage) };
                 let port = data.local_addr().unwrap().port();
                 let command = if extended {
                     format!("EPRT |1|10.1.0.2|{port}|")
@@ -205,7 +209,13 @@ impl Client<'_> {
                 if file.plan == Plan::ServerRefuses {
                     return self.finals(file, 1).map(drop);
                 }
-                let Some((data, _)) = poll(IO, || listener.accept().ok()) else {
+                // A session that has ended while the client was dialled may end that too; the client hears no success.
+                let may_fail = file.plan == Plan::ServerResetsControl;
+                let patience = if may_fail { Duration::from_secs(1) } else { IO };
+                let Some((data, _)) = poll(patience, || listener.accept().ok()) else {
+                    if may_fail {
+                        return self.without_success();
+                    }
                     return Err(format!("the server did not come: {:?}", self.reply()));
                 };
                 data.set_nonblocking(false).unwrap();
@@ -335,6 +345,12 @@ impl Client<'_> {
         self.ended(file, true)
     }
 
+    /// The session ends, and no file is said to be complete.
+    fn without_success(&mut self) -> Result<(), String> {
+        let rest = self.control.rest();
+        if rest.iter().any(|line| line.starts_with('2')) { Err(format!("nobody came, and {rest:?}")) } else { Ok(()) }
+    }
+
     /// What is said of the end of a transfer.
     fn ended(&mut self, file: File, whole: bool) -> Result<(), String> {
         if file.plan.ends_session() {
@@ -350,6 +366,10 @@ impl Client<'_> {
         }
         Ok(())
     }
+}
+
+fn any_port(stage: &Stage) -> Arc<TcpListener> {
+    Arc::new(listen(&stage.net.client, SocketAddr::new(stage.client_ip(), 0)))
 }
 
 fn unconnected() -> Socket {

@@ -53,8 +53,13 @@ fn crowd(wish: Wish) {
     let seed = number("FTPGATE_CROWD_SEED").unwrap_or_else(|| fastrand::u64(0..1_000_000));
     let seconds = number("FTPGATE_CROWD_SECONDS").unwrap_or(SECONDS);
     eprintln!("FTPGATE_CROWD_SEED={seed}");
-    let wish = Wish { inbound: "10001-10005", outbound: "40001-40005", ..wish };
+    // Servers that dial from port 20 need a port for each file that is on its way: half of these do.
+    let wish = Wish { inbound: "10001-10005", outbound: "40001-40015", ..wish };
     let stage = Stage::with(&wish);
+    for host in [&stage.net.client, &stage.net.gate, &stage.net.server] {
+        // A port in TIME_WAIT may be dialled from again after a second.
+        host.sysctl(&[("net/ipv4/tcp_tw_reuse", "1")]).unwrap();
+    }
     let seen = Seen {
         faults: Mutex::default(),
         stored: Mutex::default(),
