@@ -174,7 +174,7 @@ impl Client<'_> {
             }
         }
         let command = format!("{} {file}", if upload { "STOR" } else { "RETR" });
-        let (data, begun) = match way {
+        let data = match way {
             Way::Dial(to) => {
                 let early = self.rng.bool() || matches!(file.plan, Plan::ClosedBefore | Plan::ResetBefore);
                 let first = if early { Some(self.come(to)?) } else { None };
@@ -185,7 +185,7 @@ impl Client<'_> {
                         return self.finals(file, 1).map(drop);
                     }
                     (Plan::ResetBefore, first) => {
-                        first.map(reset);
+                        first.into_iter().for_each(reset);
                         self.say(&command)?;
                         return self.finals(file, 1).map(drop);
                     }
@@ -196,11 +196,11 @@ impl Client<'_> {
                     }
                     (_, Some(first)) => {
                         self.say(&command)?;
-                        (first, false)
+                        first
                     }
                     (_, None) => {
                         self.say(&command)?;
-                        (self.come(to)?, false)
+                        self.come(to)?
                     }
                 }
             }
@@ -229,11 +229,10 @@ impl Client<'_> {
                         reset(data);
                         return self.finals(file, 1).map(drop);
                     }
-                    _ => (data, true),
+                    _ => data,
                 }
             }
         };
-        let _ = begun;
         if upload { self.give(file, data) } else { self.take(file, data) }
     }
 

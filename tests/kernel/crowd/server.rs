@@ -178,7 +178,7 @@ impl Server<'_> {
         } else if line == "ABOR" {
             let data = data.take();
             if self.rng.bool() {
-                data.map(reset);
+                data.into_iter().for_each(reset);
             } else {
                 drop(data);
             }
