@@ -253,10 +253,10 @@ impl SessionLog {
             Event::Refused { refusal, line } => warn!(event = "refused", session, %client, reason = refusal.name(),
                 line, advice = refusal.advice(), "refused"),
             Event::ForeignAddress { by: Side::Server, named, used } => warn!(event = "foreign_server_address", session,
-                %client, %named, %used, advice = "its control address was used: perhaps a NAT stands in front of it, or it has several addresses",
+                %client, %named, %used, advice = "its control address was used: perhaps a NAT stands in front of it, or it has several addresses (then name their network in `data_peers` of the rule)",
                 "the server named another address"),
             Event::ForeignAddress { by: Side::Client, named, used } => warn!(event = "foreign_client_address", session,
-                %client, %named, %used, advice = "its control address was used: perhaps a NAT stands in front of it, or it has several addresses",
+                %client, %named, %used, advice = "its control address was used: perhaps a NAT stands in front of it, or it has several addresses (then name their network in `data_peers` of the rule)",
                 "the client named another address"),
             Event::Stranger { from, port, fault } => {
                 warn!(event = "stranger", session, %client, %from, port, reason = fault,
