@@ -307,8 +307,13 @@ impl Client<'_> {
                     file.check(&all, got, &buffer[..count])?;
                     got += count;
                 }
-                // The gate has cut it, and said 421: where the kernel moves the bytes, who only reads does not hear of it.
-                Err(error) if error.kind() == ErrorKind::WouldBlock && file.plan == Plan::ServerResetsControl => break,
+                // The gate has cut it with its session: where the kernel moves the bytes, who only reads does not hear of it.
+                Err(error)
+                    if error.kind() == ErrorKind::WouldBlock
+                        && matches!(file.plan, Plan::ServerResetsControl | Plan::ClientResetsControl) =>
+                {
+                    break;
+                }
                 Err(error) if file.plan.is_clean() || error.kind() == ErrorKind::WouldBlock => {
                     return Err(format!("it broke at {got}: {error}"));
                 }
