@@ -22,7 +22,8 @@ pub(super) const MAX_HELD: usize = MAX_BYTES + MAX_LINES * size_of::<Vec<u8>>();
 /// Features that are ours and not the server's: for active mode, and for passive mode.
 const OWN: [&[u8]; 2] = [b"EPRT", b"EPSV"];
 /// Features that do not hold through the gate.
-const HIDDEN: [&[u8]; 10] = [b"AUTH", b"PBSZ", b"PROT", b"CCC", b"ADAT", b"CPSV", b"SSCN", b"LPRT", b"LPSV", b"SPSV"];
+const HIDDEN: [&[u8]; 12] =
+    [b"AUTH", b"PBSZ", b"PROT", b"CCC", b"ADAT", b"CPSV", b"SSCN", b"LPRT", b"LPSV", b"SPSV", b"SPAS", b"SPOR"];
 
 /// Whose the reply is that has begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
