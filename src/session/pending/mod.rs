@@ -28,8 +28,8 @@ pub(super) const MAX_PENDING: usize = 32;
 const MAX_OURS: usize = 160;
 /// How long after the end of its transfer an ABOR can still have an answer of its own, where more was asked since.
 const ABORT: Duration = Duration::from_secs(2);
-/// The same for a NOOP that was sent in the middle of a transfer: a slow server may have an answer yet.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The same for a NOOP that was sent in the middle of a transfer. An answer that comes later is still known for what it is.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// The same where the server has told of the transfer's end by a 1yz reply, as Pure-FTPd does.
 const ABORT_TOLD: Duration = Duration::from_millis(500);
 
