@@ -173,6 +173,11 @@ impl Session {
             self.passed_over(now, passed);
             self.send_ours(now);
         }
+        if self.pending.is_past_noop(code) {
+            let passed = self.pending.give_up(now);
+            self.passed_over(now, passed);
+            self.send_ours(now);
+        }
         let end = self.data.sign_of_end(code);
         let mut position = self.pending.position(code, end);
         let stands_still = !self.data.is_moving();

@@ -161,6 +161,14 @@ impl Pending {
         is_past && self.queue.iter().any(|expected| !matches!(expected, Expected::Abort | Expected::Ours(_)))
     }
 
+    /// Whether a NOOP of a transfer waits for an answer, and this reply is that of a command behind it: the server has thrown
+    /// the NOOP away.
+    pub(in crate::session) fn is_past_noop(&self, code: Code) -> bool {
+        let number = code.number();
+        let is_past = |first: &Expected| first.may_have_none() && *first != Expected::Abort && !first.fits(number);
+        self.queue.front().is_some_and(is_past) && self.named(number).is_some()
+    }
+
     /// Whether this command cannot have this answer, or not after what came before.
     fn is_too_many(&self, expected: &Expected, number: u16) -> bool {
         let ends_transfer = matches!(number, 225 | 226 | 426);
