@@ -174,8 +174,7 @@ impl Session {
             self.send_ours(now);
         }
         if self.pending.is_past_noop(code) {
-            let passed = self.pending.give_up(now);
-            self.passed_over(now, passed);
+            self.pending.pass_noops(now);
             self.send_ours(now);
         }
         let end = self.data.sign_of_end(code);

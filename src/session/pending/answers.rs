@@ -17,7 +17,7 @@ pub(in crate::session) enum Answers {
 }
 
 impl Answers {
-    const NOOP: Self = Self::Only(&[200]);
+    pub(super) const NOOP: Self = Self::Only(&[200]);
 
     /// The answers to a command that passes as it is.
     pub(in crate::session) fn of(command: &Command<'_>) -> Self {

@@ -61,6 +61,11 @@ impl Expected {
         }
     }
 
+    /// Whether it is a NOOP.
+    pub(super) fn is_noop(&self) -> bool {
+        matches!(self, Self::Plain { begun: false, answers: Answers::KeepAlive | Answers::NOOP })
+    }
+
     /// Whether some servers have no answer of its own to this.
     pub(super) fn may_have_none(&self) -> bool {
         matches!(self, Self::Abort | Self::Plain { begun: false, answers: Answers::KeepAlive })

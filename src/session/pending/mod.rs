@@ -316,7 +316,13 @@ impl Pending {
         passed
     }
 
-    /// The same where time tells so: a NOOP that was thrown away in the middle of a transfer has no answer to come either.
+    /// Drops the NOOPs at the front: they were thrown away.
+    pub(super) fn pass_noops(&mut self, now: Instant) {
+        self.drop_front(Expected::is_noop);
+        self.changed(now);
+    }
+
+    /// The same as [`Self::pass_over`] where time tells so: a NOOP that was thrown away in the middle of a transfer has no answer to come either.
     pub(super) fn give_up(&mut self, now: Instant) -> Option<Expected> {
         let passed = self.pass_over(now);
         self.drop_front(Expected::may_have_none);

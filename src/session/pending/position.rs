@@ -161,11 +161,11 @@ impl Pending {
         is_past && self.queue.iter().any(|expected| !matches!(expected, Expected::Abort | Expected::Ours(_)))
     }
 
-    /// Whether a NOOP of a transfer waits for an answer, and this reply is that of a command behind it: the server has thrown
-    /// the NOOP away.
+    /// Whether a NOOP waits for an answer, and this reply is that of a command behind it: the server has thrown the NOOP away,
+    /// as some do with what comes while they end a transfer.
     pub(in crate::session) fn is_past_noop(&self, code: Code) -> bool {
         let number = code.number();
-        let is_past = |first: &Expected| first.may_have_none() && *first != Expected::Abort && !first.fits(number);
+        let is_past = |first: &Expected| first.is_noop() && !first.fits(number);
         self.queue.front().is_some_and(is_past) && self.named(number).is_some()
     }
 
