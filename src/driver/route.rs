@@ -340,7 +340,7 @@ fn bindings(context: &Context, listener: &Listener, ends: &Ends, local: IpAddr) 
     let (client, as_client) = match listener.stand {
         Stand::Reverse { .. } | Stand::Explicit => (LegBinding { listen_at: local, transparent: false }, false),
         Stand::Transparent { interception, source } => {
-            // A redirected client comes to an address of ours; only dialling it in the server's name takes privilege.
+            // A redirected client comes to one of the gate's addresses; only dialling it in the server's name takes privilege.
             let transparent = interception == Interception::Tproxy || context.may_be_transparent;
             (LegBinding { listen_at: local, transparent }, source == Source::Client)
         }

@@ -58,7 +58,7 @@ pub(super) struct Decoder {
     place: Place,
 }
 
-/// What comes of decoding.
+/// Where decoding puts its results.
 #[derive(Debug)]
 pub(super) struct Decoded<'a> {
     /// Takes what is no Telnet command.

@@ -48,7 +48,7 @@ pub fn listen_prepared(
     TcpListener::from_std(socket.into())
 }
 
-/// Listens where sockets of ours listen, that are about to be closed. Clients find one or the other.
+/// Listens where our sockets listen that are about to be closed. Clients find one or the other.
 ///
 /// # Errors
 ///

@@ -29,7 +29,7 @@ pub enum OpenError {
     InUse {
         /// The range.
         ports: PortRanges,
-        /// The address of ours.
+        /// The gate's address.
         at: IpAddr,
     },
     /// We may not listen there.

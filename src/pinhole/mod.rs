@@ -64,9 +64,9 @@ pub enum DataEvent {
     Opened {
         /// The pinhole.
         id: PinholeId,
-        /// The port of ours that the client connects to, where its leg is listened for.
+        /// The gate's port that the client connects to, where its leg is listened for.
         client_port: Option<u16>,
-        /// The port of ours that the server connects to, where its leg is listened for.
+        /// The gate's port that the server connects to, where its leg is listened for.
         server_port: Option<u16>,
     },
     /// The kernel did not take it, and nothing is open.
@@ -97,7 +97,7 @@ pub enum DataEvent {
         id: PinholeId,
         /// Who it was.
         from: SocketAddr,
-        /// The port of ours.
+        /// The gate's port.
         port: u16,
         /// What was wrong with its PROXY header, where it had to have one.
         fault: Option<&'static str>,
@@ -183,7 +183,7 @@ impl Datapaths {
 
     /// Opens `pinhole` by the datapath that its rule names, or by the one that fits and can keep to `terms`; what happens is told through
     /// `events`. Where it `dials_first` the relay connects to the server before it answers: a client that is told of a port
-    /// of ours takes it to be open, and has no way to try another when it finds the server's closed. Through the kernel it
+    /// of the gate takes it to be open, and has no way to try another when it finds the server's closed. Through the kernel it
     /// sees that for itself. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ impl Datapaths {
 }
 
 /// Whether one side's connection begins with a PROXY header. One whose client a balancer brought does not even need to:
-/// its front is not an address of ours, by which the kernel could lead it.
+/// its front is not one of the gate's addresses, by which the kernel could lead it.
 const fn has_header(pinhole: &Pinhole, bindings: &Bindings) -> bool {
     bindings.proxies.is_some() || (pinhole.introduction.is_some() && matches!(pinhole.server, Leg::Dial { .. }))
 }
@@ -320,7 +320,7 @@ impl Relay {
 /// A pinhole that stands, or will.
 #[derive(Debug)]
 pub struct Opened {
-    /// The ports of ours that the client and the server connect to, where their legs are listened for; `None` where
+    /// The gate's ports that the client and the server connect to, where their legs are listened for; `None` where
     /// [`DataEvent::Opened`] will tell.
     pub ports: Option<[Option<u16>; 2]>,
     /// Keeps it open.

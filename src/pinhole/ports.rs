@@ -1,4 +1,4 @@
-//! Who may use which port of ours.
+//! Who may use which of the gate's ports.
 //!
 //! A listener exists only while a pinhole needs its port. Several peers share a port, told apart by their addresses; a
 //! peer for which the port waits already gets the next one.
@@ -61,7 +61,7 @@ pub(super) struct Wanted<'a> {
     pub(super) is_busy: Option<&'a dyn Fn(u16) -> bool>,
 }
 
-/// What holds a port of ours.
+/// What holds one of the gate's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Socket {
     /// A listener.
@@ -97,7 +97,7 @@ pub(super) struct Arrived {
 }
 
 impl Arrived {
-    /// The port of ours.
+    /// The gate's port.
     pub(super) fn port(&self) -> u16 {
         self.stream.local_addr().map_or(0, |at| at.port())
     }
@@ -190,7 +190,7 @@ impl Ports {
         Ok((self.take(wanted, waiting, skipped)?, arrival))
     }
 
-    /// The same for a connection that the kernel leads elsewhere; whoever comes here nevertheless is reset.
+    /// The same for a connection that the kernel leads elsewhere; a connection that arrives here anyway is reset.
     pub(super) fn reserve_for_kernel(
         &self,
         wanted: &Wanted<'_>,
@@ -233,7 +233,7 @@ impl Ports {
         self.0.turns.wait(from.to_canonical())
     }
 
-    /// Whether a relayed connection of this peer's has this port of ours, or may yet.
+    /// Whether a relayed connection of this peer's has a port of the gate, or may yet.
     pub(super) fn is_moving(&self, at: SocketAddr, from: IpAddr) -> bool {
         self.0.moving.has(at, from)
     }
@@ -276,7 +276,7 @@ impl Table {
                     Socket::None => None,
                     Socket::Plain | Socket::Transparent => {
                         let transparent = key.socket == Socket::Transparent;
-                        // Whoever comes is reset, until its transfer has ended in order.
+                        // Connections are reset until its transfer has ended in order.
                         let resets = |socket: &_| reset_on_close(socket, true);
                         let at = SocketAddr::new(key.ip, key.port);
                         let listener = listen_prepared(at, transparent, BACKLOG, resets)?;
@@ -405,7 +405,7 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// The port of ours.
+    /// The gate's port.
     pub(super) const fn port(&self) -> u16 {
         self.key.port
     }

@@ -33,7 +33,7 @@ pub(super) struct Job {
     pub(super) terms: Terms,
     pub(super) events: UnboundedSender<DataEvent>,
     pub(super) shared: Arc<Shared>,
-    /// The ports of ours that its peers come to: others are taken before them until it is over.
+    /// The gate's ports that its peers come to: others are taken before them until it is over.
     pub(super) _moving: Vec<Moving>,
 }
 

@@ -101,7 +101,7 @@ pub fn stopped() {
     info!(event = "stopped", "stopped");
 }
 
-/// A session could not go on because of a fault of ours.
+/// A session could not go on because of a fault in the gate.
 pub fn session_panicked(client: SocketAddr) {
     error!(event = "session_panicked", %client, "a fault of the gate ended this session; others go on");
 }

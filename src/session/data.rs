@@ -24,7 +24,7 @@ pub(super) struct Connection {
     pub(super) id: PinholeId,
     pub(super) modes: Modes,
     pub(super) carrier: Carrier,
-    /// Until when it is waited for; `None` once it came.
+    /// When waiting for it ends; `None` once it came.
     pub(super) until: Option<Instant>,
     since: Instant,
     /// How long it waits: for its transfer to be asked for, and then for the connection.

@@ -44,7 +44,7 @@ pub enum Event {
     Stranger {
         /// Where it came from.
         from: SocketAddr,
-        /// The port of ours that it came to.
+        /// The gate's port that it came to.
         port: u16,
         /// What was wrong with its PROXY header, where it had to have one.
         fault: Option<&'static str>,

@@ -22,7 +22,7 @@ pub(super) struct Watch {
     /// Logins that failed since one succeeded.
     failed: u32,
     commands: Bucket,
-    /// Until when it is not read, for it has sent too many.
+    /// When it is read again, because it has sent too many.
     held_until: Option<Instant>,
     /// That was told, or would be with the next command that it has sent too early.
     haste: Haste,

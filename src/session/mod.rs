@@ -69,9 +69,9 @@ pub enum Input {
     PinholeOpened {
         /// Which.
         id: PinholeId,
-        /// The port of ours that the client can connect to.
+        /// The gate's port that the client can connect to.
         client_port: Option<u16>,
-        /// The port of ours that the server can connect to.
+        /// The gate's port that the server can connect to.
         server_port: Option<u16>,
         /// Who moves its bytes.
         carrier: Carrier,
@@ -226,9 +226,9 @@ pub struct Session {
     called: Option<Box<Called>>,
     login: Login,
     directory: Directory,
-    /// There where the client has limits.
+    /// `Some` where the client has limits.
     watch: Option<Box<Watch>>,
-    /// Until when the server has to say something, where the client is not read before it does.
+    /// When the server must have said something, where the client is not read before it does.
     silence: Option<Instant>,
     /// The end of a reply was in doubt: the server is asked nothing that matters before it has been silent until then.
     quiet_at: Option<Instant>,

@@ -61,7 +61,7 @@ pub struct Introduction {
 pub enum Leg {
     /// The peer connects to us.
     Listen {
-        /// The address of ours that it connects to. It may be another's address in transparent mode.
+        /// The gate's address that it connects to. It may be another's address in transparent mode.
         at: IpAddr,
         /// The ports that may be chosen from.
         ports: PortRanges,

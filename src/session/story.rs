@@ -10,7 +10,7 @@ use crate::addr::Side;
 /// Where one leg of a data connection was to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The peer was to connect to this port of ours.
+    /// The peer was to connect to a port of the gate.
     Ours(u16),
     /// We were to connect to the peer, here.
     Theirs(SocketAddr),

@@ -90,7 +90,7 @@ fn come(stage: &Stage, mode: Mode, at: SocketAddr) -> TcpStream {
     }
 }
 
-/// Ends the transfer between these two, who came and the other, as wanted.
+/// Ends the transfer between the connecting side and the other one, as wanted.
 #[track_caller]
 fn finish(stage: &Stage, opened: Opened, mode: Mode, end: End, comer: TcpStream, other: TcpStream) -> TcpListener {
     let Opened { mut client, mut server, data, .. } = opened;

@@ -32,7 +32,7 @@ impl Table<'_> {
         });
     }
 
-    /// A SYN that meets a connection of ours.
+    /// A SYN that meets one of our connections.
     pub(super) fn again(&mut self) {
         self.rule("again", "its handshake is over, or it is", |e| {
             mark_is_not(e, Mark::CUT | Mark::HALF_OPEN, Mark::HALF_OPEN);

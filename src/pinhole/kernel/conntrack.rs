@@ -58,7 +58,7 @@ pub(super) enum TcpState {
     Reset,
 }
 
-/// What conntrack tells of a connection of ours.
+/// What conntrack tells of one of our connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sighting {
     pub(super) flow: Flow,
@@ -100,7 +100,7 @@ impl Sighting {
     }
 }
 
-/// Reads what the kernel tells; `None` for what is not about TCP connections of ours.
+/// Reads what the kernel tells; `None` for what is not about our TCP connections.
 pub(super) fn sighting(message: &Message<'_>) -> Option<Sighting> {
     if message.kind != NEW && message.kind != DELETE {
         return None;
@@ -225,7 +225,7 @@ impl Conntrack {
         }
     }
 
-    /// Every connection of ours.
+    /// All our connections.
     pub(super) fn look_at_all(&mut self) -> io::Result<Vec<Sighting>> {
         let mut seen = Vec::new();
         let marked = |w: &mut Writer| {

@@ -10,7 +10,7 @@ use super::element::Entrance;
 #[derive(Clone, Copy, Debug)]
 struct One {
     flow: Flow,
-    /// Until when it is remembered.
+    /// When it is forgotten.
     until: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! Other firewalls on this machine: what one of them drops, no accept of ours brings back.
+//! Other firewalls on this machine: what one of them drops, none of our accept verdicts brings back.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};

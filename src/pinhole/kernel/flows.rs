@@ -194,7 +194,7 @@ impl Flows {
             return (None, None);
         }
         let Some(&serial) = self.entrances.get(&entrance) else {
-            // Where nothing of ours was it is another gate's.
+            // Without a pinhole here it is another gate's.
             let was_ours = self.withdrawn.iter().any(|(_, withdrawn)| *withdrawn == entrance);
             return (None, was_ours.then_some(Task::Cut(flow)));
         };

@@ -1,4 +1,4 @@
-//! Other gates on this machine: connections that have our mark and are none of ours may be theirs.
+//! Other gates on this machine: connections that have our mark and belong to no pinhole of this gate may be theirs.
 
 use std::io;
 

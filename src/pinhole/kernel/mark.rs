@@ -1,9 +1,9 @@
 //! The mark that conntrack keeps for each connection of a pinhole: whose it is, and what came of it.
 
-/// The mark of a connection that moves. No mark of ours is that of a packet which `intercept` hands to this machine:
+/// The mark of a connection that moves. None of our marks is that of a packet which `intercept` hands to this machine:
 /// some firewalls copy marks of connections to packets.
 pub const OURS: u32 = 0x2140;
-/// With this mask each mark of ours is [`OURS`]: what an operator's firewall has to accept.
+/// With this mask each of our marks is [`OURS`]: what an operator's firewall has to accept.
 pub const MASK: u32 = 0xffff_ffe0;
 
 /// What came of a connection, in the bits that [`MASK`] leaves.

@@ -60,7 +60,7 @@
 //! would be led where that one was, and no pinhole asked. So such a SYN is dropped, unless it is the first packet of a
 //! half-open connection sent again, and that is led where the pinhole leads that stands there now. What has ended is
 //! forgotten (see `flows`), and where conntrack makes another connection of the SYN by itself that is a new one here.
-//! Half-open connections for which no pinhole of ours stands may be another gate's: of those nothing gets further than
+//! Half-open connections for which this gate has no pinhole may be another gate's: of those nothing gets further than
 //! their handshake.
 //!
 //! See [`Mark`] for how it is told from others, and for what else the mark carries.
@@ -301,7 +301,7 @@ impl Table<'_> {
             e.jump("cut");
         });
         for (direction, bit, what) in
-            [(0, Mark::RESET_BY_ORIGINAL, "reset by who came"), (1, Mark::RESET_BY_REPLY, "reset by the other")]
+            [(0, Mark::RESET_BY_ORIGINAL, "reset by the originator"), (1, Mark::RESET_BY_REPLY, "reset by the other")]
         {
             self.rule("ours", what, |e| {
                 tcp_flags(e, RST, Is::Not, 0);
@@ -367,7 +367,7 @@ impl Table<'_> {
         }
     }
 
-    /// Of a connection that is cut the first data each way becomes a reset on its way on, and whoever sends more is
+    /// Of a connection that is cut the first data each way becomes a reset on its way on, and a side that sends more is
     /// reset: so each side hears of it, whichever of them still has something to say.
     fn cut(&mut self) {
         let told = [(0, Mark::TOLD_ORIGINAL), (1, Mark::TOLD_REPLY)];

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many connections of a peer have a port of ours. A peer that dials from the same port each time, as servers do from
+/// How many connections of a peer have one of the gate's ports. A peer that dials from the same port each time, as servers do from
 /// port 20, would come into the earlier one: it has perhaps ended it, and the file is still on its way to the other side.
 #[derive(Debug, Default)]
 pub(super) struct MovingPorts(Mutex<HashMap<(SocketAddr, IpAddr), usize>>);
@@ -26,7 +26,7 @@ impl MovingPorts {
     }
 }
 
-/// A connection at a port of ours, or one that is waited for; dropped, it is over.
+/// A connection at one of the gate's ports, or one that is waited for; dropped, it is over.
 #[derive(Debug)]
 pub(in crate::pinhole) struct Moving {
     ports: Arc<MovingPorts>,

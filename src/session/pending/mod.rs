@@ -374,7 +374,7 @@ impl Pending {
         }
     }
 
-    /// Until when the ABOR at the front can have an answer of its own, or that of the transfer at the front.
+    /// When the ABOR at the front can no longer have an answer of its own, or that of the transfer at the front.
     fn abort_until(&self, over: bool) -> Option<Instant> {
         let may_have_none = self.queue.front().is_some_and(Expected::may_have_none);
         let is_aborted = over && self.is_aborted();
