@@ -17,6 +17,7 @@ mod delivery;
 mod departure;
 mod directory;
 mod event;
+mod features;
 mod legs;
 mod limits;
 mod login;

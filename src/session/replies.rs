@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use super::{Action, CloseReason, Control, Session};
 use crate::addr::Side;
 use crate::ftp::redact::loggable_reply;
-use crate::ftp::reply::{self, Code, Part};
+use crate::ftp::reply::{Code, Part, without_blank};
 use crate::policy::Limit;
 
 /// How long the server has to close the connection once it said that it will.
@@ -19,12 +19,6 @@ const MAX_LINES: usize = 64;
 const MAX_BYTES: usize = 8 * 1024;
 /// Bytes that such a reply takes up at most.
 pub(super) const MAX_HELD: usize = MAX_BYTES + MAX_LINES * size_of::<Vec<u8>>();
-/// Features that are ours and not the server's: for active mode, and for passive mode.
-const OWN: [&[u8]; 2] = [b"EPRT", b"EPSV"];
-/// Features that do not hold through the gate.
-const HIDDEN: [&[u8]; 12] =
-    [b"AUTH", b"PBSZ", b"PROT", b"CCC", b"ADAT", b"CPSV", b"SSCN", b"LPRT", b"LPSV", b"SPSV", b"SPAS", b"SPOR"];
-
 /// Whose the reply is that has begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Answering {
@@ -54,7 +48,7 @@ impl Session {
     pub(super) fn server_line(&mut self, now: Instant, line: Vec<u8>) {
         let mut part = self.replies.next_part(&line);
         if part == Part::Stray
-            && let Some(code) = reply::without_blank(&line).filter(|code| self.pending.is_answer(*code))
+            && let Some(code) = without_blank(&line).filter(|code| self.pending.is_answer(*code))
         {
             part = Part::Only(code);
         }
@@ -85,21 +79,7 @@ impl Session {
             // It answers nothing, or nothing that it can answer.
             (Part::First(_) | Part::Middle(_) | Part::Last(_) | Part::Only(_), _) if self.answering.is_dropped() => {}
             (Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code), _) if is_passive(code) => {}
-            (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. }))
-                if code.is_success() && (self.awaits_end() || self.data.is_lost()) =>
-            {
-                self.collect(now, line);
-            }
-            // The server knows only that there was no connection; we may know why.
-            (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. }))
-                if matches!(code.number(), 425 | 426) && self.data.excuse().is_some() =>
-            {
-                self.collect(now, line);
-            }
-            // It was cut by us, and it is for us to say so.
-            (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. }))
-                if !code.is_preliminary() && code.number() != 421 && self.data.limited().is_some() =>
-            {
+            (Part::First(code) | Part::Only(code), Some(Expected::Transfer { .. })) if self.may_change(code) => {
                 self.collect(now, line);
             }
             (Part::Middle(_) | Part::Last(_), Some(Expected::Transfer { .. })) if !self.collected.is_empty() => {
@@ -109,18 +89,7 @@ impl Session {
                 Part::First(code) | Part::Middle(code) | Part::Last(code) | Part::Only(code),
                 Some(Expected::Greeting),
             ) if self.logs_in() && (code.is_success() || code.is_preliminary()) => {}
-            (Part::First(code), Some(Expected::Features)) if is_hidden(&line, code) => {
-                self.forward(Side::Client, b"211-Features:".to_vec());
-            }
-            (Part::Middle(code), Some(Expected::Features)) if is_hidden(&line, code) => {}
-            // Old servers leave the blank away that RFC 2389 section 3.2 wants ahead of each feature.
-            (Part::Middle(code), Some(Expected::Features)) if is_bare(&line, code) => {
-                self.forward(Side::Client, [b" ", line.as_slice()].concat());
-            }
-            (Part::Last(code), Some(Expected::Features)) if code.number() == 211 => {
-                self.own_features();
-                self.forward(Side::Client, if is_hidden(&line, code) { b"211 End".to_vec() } else { line });
-            }
+            (_, Some(Expected::Features)) => self.feature_line(part, line),
             _ => self.forward(Side::Client, line),
         }
         if let (Some(code), Some(Expected::Transfer { .. })) = (part.ends(), self.expected())
@@ -141,6 +110,16 @@ impl Session {
             Some(code) => self.reply_ended(now, code),
             None => {}
         }
+    }
+
+    /// Whether a transfer's reply with this code is held back as a whole: the client is told later, or something else.
+    fn may_change(&self, code: Code) -> bool {
+        let is_early = code.is_success() && (self.awaits_end() || self.data.is_lost());
+        // The server knows only that there was no connection; the gate may know why.
+        let is_known_better = matches!(code.number(), 425 | 426) && self.data.excuse().is_some();
+        // The gate has cut the transfer, and says so itself.
+        let is_limited = !code.is_preliminary() && code.number() != 421 && self.data.limited().is_some();
+        is_early || is_known_better || is_limited
     }
 
     /// Whether the client waits for the answer to a USER that is still to be sent, and not for the greeting.
@@ -204,14 +183,6 @@ impl Session {
         let count = ours.len();
         ours.into_iter().for_each(|reply| self.forward(Side::Client, reply.into_bytes()));
         count
-    }
-
-    /// What the client can use through us, whatever the server knows.
-    fn own_features(&mut self) {
-        let usable = [self.rule.outbound.is_some(), self.rule.inbound.is_some()];
-        for (feature, _) in OWN.into_iter().zip(usable).filter(|(_, usable)| *usable) {
-            self.forward(Side::Client, [b" ", feature].concat());
-        }
     }
 
     /// Lets a held reply go, where its data connection has come, or will not.
@@ -390,18 +361,4 @@ fn is_other_protocol(part: Part, line: &[u8]) -> bool {
 
 pub(super) fn is_passive(code: Code) -> bool {
     matches!(code.number(), 227 | 229)
-}
-
-/// Whether a line within a reply has neither a blank ahead of its text nor the code.
-fn is_bare(line: &[u8], code: Code) -> bool {
-    line.first().is_some_and(u8::is_ascii_alphanumeric) && reply::text(line, code).len() == line.len()
-}
-
-/// Whether a line of a list of features names one that does not hold through the gate, or one of the gate's own. Some
-/// servers write the code ahead of each.
-fn is_hidden(line: &[u8], code: Code) -> bool {
-    let line = reply::text(line, code).trim_ascii().to_ascii_uppercase();
-    HIDDEN.iter().chain(&OWN).any(|feature| {
-        line.strip_prefix(*feature).is_some_and(|rest| rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric()))
-    })
 }
