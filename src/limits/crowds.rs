@@ -199,4 +199,21 @@ mod tests {
         assert!(crowds.known(&key(2)).unwrap().paused.is_some());
         assert!(crowds.known(&key(10)).is_none());
     }
+
+    #[test]
+    fn a_flood_of_addresses_does_not_have_all_looked_at_each_time() {
+        let (mut crowds, now) = (Crowds::default(), Instant::now());
+        let rate = Rate::of(NonZeroU32::MIN, SWEEP / 4);
+        let most = u32::try_from(MOST).unwrap();
+        for index in 0..=most {
+            let _ = crowds.of(&mut key(index), now).begun.take(now, rate, 1);
+        }
+        // They could be forgotten by now, but were looked at a moment ago.
+        let mut soon = key(most + 1);
+        let _ = crowds.of(&mut soon, now + SWEEP / 2);
+        assert_eq!(soon.client, Some(Origin::Others));
+        let mut later = key(most + 2);
+        let _ = crowds.of(&mut later, now + SWEEP);
+        assert_ne!(later.client, Some(Origin::Others));
+    }
 }

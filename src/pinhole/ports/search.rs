@@ -104,3 +104,44 @@ impl Search<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::addr::{PortRange, PortRanges};
+    use crate::pinhole::ports::Socket;
+    use crate::policy::Networks;
+    use crate::session::PinholeId;
+
+    /// A socket that listens would take what the kernel is to lead elsewhere, and the reverse.
+    #[tokio::test]
+    async fn a_port_is_held_in_one_way_at_a_time() {
+        let (ports, (events, _told)) = (Ports::default(), unbounded_channel());
+        let [high, low] = [std::process::id() >> 8, std::process::id()].map(|part| part.to_be_bytes()[3]);
+        let at = Ipv4Addr::new(127, 63, high, low).into();
+        let one = PortRanges::new(vec![PortRange::new(21001, 21001).unwrap()]).unwrap();
+        let data_peers = Networks::default();
+        let wanted = |peer: u8, socket| Wanted {
+            at,
+            socket,
+            ports: &one,
+            rather: None,
+            from: Ipv4Addr::new(127, 0, 1, peer).into(),
+            proxies: None,
+            data_peers: &data_peers,
+            is_busy: None,
+        };
+        let listening = ports.reserve(&wanted(1, Socket::Plain), PinholeId(1), &events, &mut Vec::new()).unwrap();
+        let led = |peer| ports.reserve_for_kernel(&wanted(peer, Socket::None), PinholeId(2), &events, &mut Vec::new());
+        assert!(matches!(led(2), Err(OpenError::RangeFull { .. })));
+        drop(listening);
+        let led = led(2).unwrap();
+        let other = ports.reserve(&wanted(3, Socket::Plain), PinholeId(3), &events, &mut Vec::new());
+        assert!(matches!(other, Err(OpenError::RangeFull { .. })));
+        drop(led);
+    }
+}
