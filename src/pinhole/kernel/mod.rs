@@ -307,9 +307,12 @@ impl Shared {
         if !self.others_run.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let others_run = gates::others_run(&self.table)?;
+        if gates::others_run(&self.table)? {
+            return Ok(());
+        }
         let marked = self.conntrack().look_at_all()?;
-        if others_run {
+        // A gate that has started in between may have connections among these.
+        if gates::others_run(&self.table)? {
             return Ok(());
         }
         // Our own that are among them have been told of by now.
