@@ -3,6 +3,7 @@
 //! A listener exists only while a pinhole needs its port. Several peers share a port, told apart by their addresses; a
 //! peer for which the port waits already gets the next one.
 
+mod accept;
 mod brought;
 mod moving;
 mod recent;
@@ -11,21 +12,18 @@ mod turns;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use self::brought::{Bringer, Peer, Place, Readers};
+use self::accept::accept_all;
+use self::brought::{Peer, Place, Readers};
 pub(super) use self::moving::Moving;
 use self::moving::MovingPorts;
 use self::recent::RecentPorts;
@@ -34,17 +32,14 @@ pub use self::turns::Turn;
 use self::turns::{InUse, Turns};
 use super::{DataEvent, OpenError};
 use crate::addr::PortRanges;
-use crate::net::{accept, listen_prepared, prepare_data, reset_on_close};
+use crate::net::{listen_prepared, reset_on_close};
 use crate::policy::{Networks, Proxies};
 use crate::session::PinholeId;
 
 const BACKLOG: u32 = 256;
 /// Many more than there are threads.
 const TABLES: usize = 64;
-/// How often one pinhole tells of strangers: a flood of them must not fill the memory.
-const STRANGERS_TOLD: u8 = 8;
-/// How long accepting rests when there is no file descriptor for the next connection.
-const REST: Duration = Duration::from_millis(50);
+
 /// A leg that somebody is to connect to.
 pub(super) struct Wanted<'a> {
     pub(super) at: IpAddr,
@@ -301,98 +296,6 @@ fn random_below(count: u32) -> io::Result<u32> {
     let mut bytes = [0; 8];
     getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(u32::try_from(u64::from_ne_bytes(bytes) % u64::from(count)).unwrap_or(0))
-}
-
-impl Port {
-    /// Hands a connection to the pinhole that waits for its peer, once, or resets it.
-    fn admit(&mut self, arrived: Arrived, port: u16, by: Option<Bringer>) {
-        let may_bring = |waiting: &Waiting, by: Bringer| {
-            waiting.serial <= by.serial && waiting.proxies.as_ref().is_some_and(|proxies| proxies.contains(by.ip))
-        };
-        if let Entry::Occupied(waiting) = self.waiting.entry(self.whose(arrived.from.ip()))
-            && matches!(waiting.get().taker, Taker::Relay(_))
-            && by.is_none_or(|by| may_bring(waiting.get(), by))
-        {
-            if prepare_data(&arrived.stream).is_ok()
-                && let Taker::Relay(taker) = waiting.remove().taker
-            {
-                // Where the pinhole is being closed, the stream comes back and is reset here.
-                let _ = taker.send(arrived);
-            }
-            return;
-        }
-        self.turn_away(arrived.stream, arrived.from, port, None);
-    }
-
-    /// The peer that a connection from this address is of: no two that wait here may have it.
-    fn whose(&self, ip: IpAddr) -> IpAddr {
-        let has_it = |(from, waiting): (&IpAddr, &Waiting)| waiting.data_peers.contains(ip).then_some(*from);
-        if self.waiting.contains_key(&ip) { ip } else { self.waiting.iter().find_map(has_it).unwrap_or(ip) }
-    }
-
-    fn turn_away(&mut self, stream: TcpStream, from: SocketAddr, port: u16, fault: Option<&'static str>) {
-        // It is reset: the listener's options have it so.
-        drop(stream);
-        for waiting in self.waiting.values_mut().filter(|waiting| waiting.strangers < STRANGERS_TOLD) {
-            waiting.strangers += 1;
-            let _ = waiting.events.send(DataEvent::Stranger { id: waiting.id, from, port, fault });
-        }
-    }
-
-    /// Admits what was in the queue before a pinhole is added, so that none of it can use that one up.
-    fn drain(&mut self, place: &Place) -> io::Result<()> {
-        for _ in 0..=BACKLOG {
-            let Some(Listening { listener, .. }) = &self.listening else { break };
-            match accept(listener) {
-                Ok((stream, from)) => self.come(TcpStream::from_std(stream)?, from, place),
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::AGAIN) => break,
-                    Some(Errno::MFILE | Errno::NFILE) => return Err(error),
-                    _ => {}
-                },
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.acceptor.abort();
-    }
-}
-
-/// Accepts at one port until nothing waits there any more.
-///
-/// The listener stays in the table, so that it closes at once when its last pinhole does.
-async fn accept_all(table: Weak<Mutex<Table>>, key: Key, serial: u64) {
-    while let Some(accepted) = poll_fn(|context| accept_one(&table, key, serial, context)).await {
-        if accepted.is_err_and(|error| error.kind() != io::ErrorKind::ConnectionAborted) {
-            tokio::time::sleep(REST).await;
-        }
-    }
-}
-
-fn accept_one(
-    shared: &Weak<Mutex<Table>>,
-    key: Key,
-    serial: u64,
-    context: &mut Context<'_>,
-) -> Poll<Option<io::Result<()>>> {
-    let Some(table) = shared.upgrade() else { return Poll::Ready(None) };
-    let mut table = lock(&table);
-    let place = Place { table: Weak::clone(shared), key, serial: table.last_serial };
-    let Some(port) = table.ports.get_mut(&key).filter(|port| port.serial == serial) else { return Poll::Ready(None) };
-    let Some(Listening { listener, .. }) = &port.listening else { return Poll::Ready(None) };
-    match ready!(listener.poll_accept(context)) {
-        Ok((stream, from)) => port.come(stream, from, &place),
-        Err(error) => return Poll::Ready(Some(Err(error))),
-    }
-    if port.waiting.is_empty() {
-        table.ports.remove(&key);
-        return Poll::Ready(None);
-    }
-    Poll::Ready(Some(Ok(())))
 }
 
 /// A port that waits for one connection; dropped, it waits no longer, and is closed where nobody else uses it.
