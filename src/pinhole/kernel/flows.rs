@@ -1,5 +1,7 @@
 //! Every pinhole of the kernel's and the connection through it, told from conntrack's sightings.
 
+mod unwatched;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::ErrorKind;
@@ -19,9 +21,6 @@ use crate::addr::Side;
 use crate::pinhole::DataEvent;
 use crate::pinhole::ports::Reservation;
 use crate::session::{DataEnd, HowEnded, PinholeId, WhyHalfOpen};
-
-/// How long a connection that was cut stays marked as such: longer than either side goes on to say something.
-const CUT_FOR: Duration = Duration::from_secs(30);
 
 /// How long one that has ended in order is remembered: its last packet may be lost and the one before come again.
 const CLOSED_FOR: Duration = Duration::from_secs(2);
@@ -280,48 +279,9 @@ impl Flows {
         tasks
     }
 
-    /// Has a connection cut.
-    pub(super) fn cut(&mut self, now: Instant, flow: Flow) -> Task {
-        self.ended.add(flow, now + CUT_FOR);
-        Task::Cut(flow)
-    }
-
-    /// Ends those of these connections, all that have our mark, which are no pinhole's.
-    pub(super) fn end_orphans(&mut self, now: Instant, marked: &[Sighting]) -> Vec<Task> {
-        let orphans = marked.iter().filter(|sighting| !self.seen.contains_key(&sighting.flow));
-        let orphans: Vec<&Sighting> = orphans.filter(|sighting| !self.ended.contains(&sighting.flow)).collect();
-        let end = |orphan: &Sighting| match orphan.state {
-            Some(TcpState::Open | TcpState::Closing) if !orphan.mark.is_half_open() => self.cut(now, orphan.flow),
-            Some(TcpState::TimeWait | TcpState::Reset) => Task::ForgetEnded(orphan.flow),
-            _ => Task::ForgetHalfOpen(orphan.flow),
-        };
-        orphans.into_iter().map(end).collect()
-    }
-
     /// This pinhole, if nobody has used it.
     pub(super) fn waiting(&self, serial: Serial) -> Option<Passage> {
         self.lives.get(&serial).filter(|life| life.stage == Stage::Waiting).map(|life| life.passage)
-    }
-
-    /// No control connection watches over this one any more.
-    pub(super) fn linger(&mut self, now: Instant, serial: Serial) {
-        if self.lives.contains_key(&serial) {
-            self.lingering.add(now, serial);
-        }
-    }
-
-    /// Closes what lingers and has not moved for too long. `look` as in [`Flows::see`].
-    pub(super) fn close_still(&mut self, now: Instant, look: impl Fn(&Flow) -> Option<Counters>) -> Vec<Task> {
-        let lingering: Vec<Serial> = self.lingering.serials().collect();
-        let mut tasks = Vec::new();
-        for serial in lingering {
-            let flow = self.lives.get(&serial).and_then(|life| life.stage.flow());
-            let carried = flow.and_then(|flow| look(&flow)).map(|counters| counters.seen);
-            if self.lingering.is_still(now, serial, carried) {
-                tasks.extend(self.close(now, serial, &look));
-            }
-        }
-        tasks
     }
 
     /// The pinhole at this entrance, if nobody has used it.
