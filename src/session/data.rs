@@ -2,16 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::event::{Ending, Event, Transfer};
+use super::event::Ending;
 use super::mode::{Mode, Modes};
 use super::negotiation::{Negotiation, Notations};
 use super::pending::Sign;
-use super::pinhole::{Carrier, DataEnd, HowEnded, PinholeId};
+use super::pinhole::{Carrier, HowEnded, PinholeId};
 use super::story::{Absence, Place, Story};
-use super::{Action, Control, Session};
 use crate::addr::Side;
 use crate::ftp::command::Way;
-use crate::ftp::redact::{MAX_EXCERPT, excerpt, loggable};
+use crate::ftp::redact::{MAX_EXCERPT, excerpt};
 use crate::ftp::reply::Code;
 use crate::policy::{Limit, Rule};
 
@@ -61,14 +60,14 @@ pub(super) struct Running {
     pub(super) id: PinholeId,
     pub(super) way: Way,
     pub(super) modes: Modes,
-    carrier: Carrier,
+    pub(super) carrier: Carrier,
     /// The command, as far as a log shows it.
-    command: Box<[u8]>,
-    rule: String,
-    since: Instant,
+    pub(super) command: Box<[u8]>,
+    pub(super) rule: String,
+    pub(super) since: Instant,
     pub(super) ending: Ending,
     /// What the client is told where the server says that there was no data connection.
-    excuse: Option<String>,
+    pub(super) excuse: Option<String>,
 }
 
 /// Bytes that all data connections of a session hold at most, but for the names of rules.
@@ -134,7 +133,14 @@ impl Data {
     }
 
     /// The story of a connection that did not come about.
-    fn story(&self, now: Instant, connection: &Connection, missing: Side, absence: Absence, rule: &Rule) -> Story {
+    pub(super) fn story(
+        &self,
+        now: Instant,
+        connection: &Connection,
+        missing: Side,
+        absence: Absence,
+        rule: &Rule,
+    ) -> Story {
         let running = self.running.iter().find(|running| running.id == connection.id);
         let place = match missing {
             Side::Client => connection.places.client,
@@ -168,14 +174,14 @@ impl Data {
     }
 
     /// The server says that there is no such connection (425). Whether there is one.
-    fn deny(&mut self, id: PinholeId) -> bool {
+    pub(super) fn deny(&mut self, id: PinholeId) -> bool {
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else { return false };
         connection.denied = true;
         connection.until.is_none()
     }
 
     /// A transfer command came: what was negotiated for it.
-    fn begin_transfer(&mut self, now: Instant, way: Way, command: &[u8], rule: &str) -> Option<PinholeId> {
+    pub(super) fn begin_transfer(&mut self, now: Instant, way: Way, command: &[u8], rule: &str) -> Option<PinholeId> {
         let armed = self.armed.take();
         let connection = self.connections.iter_mut().find(|connection| Some(connection.id) == armed)?;
         connection.denied = false;
@@ -197,7 +203,7 @@ impl Data {
 
     /// The time that a transfer takes to begin counts from its command: a server may have to fetch the file from a tape.
     /// How long its connection is waited for from now on, where that is notably longer than before.
-    fn prolong(&mut self, now: Instant, id: PinholeId) -> Option<Duration> {
+    pub(super) fn prolong(&mut self, now: Instant, id: PinholeId) -> Option<Duration> {
         let connection = self.connections.iter_mut().find(|connection| connection.id == id)?;
         let (until, timeout) = (connection.until.as_mut()?, connection.timeout);
         // Refused transfers, one after the other, do not keep it for ever.
@@ -222,7 +228,7 @@ impl Data {
     }
 
     /// Whether both legs of this connection are dialled.
-    fn both_dialled(&self, id: PinholeId) -> bool {
+    pub(super) fn both_dialled(&self, id: PinholeId) -> bool {
         let both = Modes { client: Mode::Active, server: Mode::Passive };
         self.connections.iter().any(|connection| connection.id == id && connection.modes == both)
     }
@@ -297,7 +303,7 @@ impl Data {
     }
 
     /// Whether a new negotiation replaces this connection: nothing will use it, or its transfer ended without it.
-    fn is_stale(&self, connection: &Connection) -> bool {
+    pub(super) fn is_stale(&self, connection: &Connection) -> bool {
         match self.running.iter().find(|running| running.id == connection.id) {
             Some(running) => running.ending.reply.is_some() && connection.until.is_some(),
             None => true,
@@ -309,7 +315,7 @@ impl Data {
     }
 
     /// Whether this one is waited for on both sides.
-    fn both_come(&self, id: PinholeId) -> bool {
+    pub(super) fn both_come(&self, id: PinholeId) -> bool {
         let both = Modes { client: Mode::Passive, server: Mode::Active };
         let waits = |connection: &Connection| connection.modes == both && connection.until.is_some();
         self.connections.iter().any(|connection| connection.id == id && waits(connection))
@@ -330,158 +336,5 @@ impl Data {
 
     pub(super) fn is_known(&self, id: PinholeId) -> bool {
         self.connections.iter().any(|connection| connection.id == id)
-    }
-}
-
-impl Session {
-    /// A transfer command came; false where nothing was negotiated for it.
-    pub(super) fn begin_transfer(&mut self, now: Instant, way: Way, command: &[u8]) -> bool {
-        let Some(id) = self.data.begin_transfer(now, way, command, &self.rule.name) else { return false };
-        if let Some(left) = self.data.prolong(now, id) {
-            self.act(Action::Prolong(id, left));
-        }
-        if self.data.both_dialled(id) {
-            // Most servers begin only when they are connected to. The client is dialled when there is something for it.
-            self.act(Action::Dial(id, Side::Server));
-        }
-        true
-    }
-
-    /// The server has begun, or is done already.
-    pub(super) fn dial_client(&mut self) {
-        if let Some(id) = self.data.dialling() {
-            self.act(Action::Dial(id, Side::Client));
-        }
-    }
-
-    /// The server sent the final reply to the oldest transfer that has none.
-    pub(super) fn transfer_answered(&mut self, now: Instant, code: Code) {
-        let Some(index) = self.data.running.iter().position(|running| running.ending.reply.is_none()) else { return };
-        let Some(running) = self.data.running.get_mut(index) else { return };
-        running.ending.reply = Some((code.number(), code.is_success()));
-        let refused = !code.is_success() && !running.ending.begun;
-        let id = running.id;
-        if code.number() == 425 && self.data.deny(id) {
-            // It stands here, and not at the server: that has closed its port at the moment in which we came, and its
-            // kernel may have forgotten us without a word.
-            self.data.forget(id);
-            self.close_pinhole(id);
-        } else if refused && self.data.is_known(id) && self.data.armed.is_none() {
-            // It moved nothing, so what was negotiated still stands for another try.
-            self.data.armed = Some(id);
-        }
-        if refused || !self.data.is_known(id) {
-            self.record(now, index);
-        } else if code.is_success() && self.data.both_come(id) {
-            self.act(Action::Finish(id));
-        }
-    }
-
-    /// The server has forgotten the transfer that it worked at: the client aborted it, and no final reply will come.
-    pub(super) fn transfer_forgotten(&mut self, now: Instant) {
-        let Some(index) = self.data.running.iter().position(|running| running.ending.reply.is_none()) else { return };
-        let Some(running) = self.data.running.get_mut(index) else { return };
-        running.ending.left = Some(Side::Client);
-        let id = running.id;
-        if self.data.forget(id).is_some() {
-            self.close_pinhole(id);
-        }
-        self.record(now, index);
-    }
-
-    pub(super) fn data_ended(&mut self, now: Instant, id: PinholeId, end: DataEnd) {
-        let connection = self.data.forget(id);
-        if let HowEnded::NotReached { side, error } = end.how
-            && let Some(connection) = connection
-        {
-            let story = self.data.story(now, &connection, side, Absence::of(error), &self.rule);
-            self.excuse(id, &story);
-            self.report(Event::NotReached(Box::new(story)));
-        }
-        if let HowEnded::Limited(limit) = end.how {
-            self.tell_reached(limit);
-        }
-        let closed = self.control == Control::Closed;
-        if let Some(index) = self.data.running.iter().position(|running| running.id == id)
-            && let Some(running) = self.data.running.get_mut(index)
-        {
-            running.ending.data = Some(end);
-            if running.ending.reply.is_some() || closed {
-                self.record(now, index);
-            }
-        }
-        self.end_if_drained(now);
-    }
-
-    fn excuse(&mut self, id: PinholeId, story: &Story) {
-        if let Some(running) = self.data.running.iter_mut().find(|running| running.id == id) {
-            running.excuse = Some(story.excuse());
-        }
-    }
-
-    /// A new negotiation replaces what was negotiated before and is used by no transfer, but for `new` itself.
-    pub(super) fn close_stale(&mut self, now: Instant, new: Option<PinholeId>) {
-        let data = &self.data;
-        let stale = data.connections.iter().filter(|each| Some(each.id) != new && data.is_stale(each));
-        let stale: Vec<PinholeId> = stale.map(|connection| connection.id).collect();
-        self.close_all(now, stale);
-    }
-
-    pub(super) fn close_all(&mut self, now: Instant, ids: Vec<PinholeId>) {
-        for id in ids {
-            let waits = |connection: Connection| connection.until.is_some();
-            let waited = self.data.forget(id).is_some_and(waits);
-            self.close_pinhole(id);
-            let answered = |running: &Running| running.id == id && running.ending.reply.is_some();
-            if let Some(index) = self.data.running.iter().position(answered).filter(|_| waited) {
-                self.record(now, index);
-            }
-        }
-    }
-
-    pub(super) fn expire_pinholes(&mut self, now: Instant) {
-        let due = |connection: &&Connection| connection.until.is_some_and(|until| until <= now);
-        while let Some(connection) = self.data.connections.iter().find(due).copied() {
-            self.data.forget(connection.id);
-            self.close_pinhole(connection.id);
-            let missing = match connection.modes.client {
-                Mode::Passive => Side::Client,
-                Mode::Active => Side::Server,
-            };
-            let story = self.data.story(now, &connection, missing, Absence::NeverCame, &self.rule);
-            self.excuse(connection.id, &story);
-            self.report(Event::PinholeExpired(Box::new(story)));
-            if let Some(index) = self.data.running.iter().position(|running| running.id == connection.id)
-                && let Some(running) = self.data.running.get_mut(index)
-            {
-                running.ending.expired = true;
-                if running.ending.reply.is_some() {
-                    self.record(now, index);
-                }
-            }
-        }
-        self.end_if_drained(now);
-    }
-
-    pub(super) fn record(&mut self, now: Instant, index: usize) {
-        let Running { way, modes, carrier, command, rule, since, ending, .. } = self.data.running.remove(index);
-        let bytes = ending.data.map_or(0, |end| match way {
-            Way::Upload => end.to_server,
-            Way::Download | Way::Listing => end.to_client,
-        });
-        let is_estimate = ending.data.is_some_and(|end| end.is_estimate);
-        let took = now.saturating_duration_since(since);
-        let outcome = ending.outcome(way);
-        self.act(Action::Report(Event::Transferred(Transfer {
-            way,
-            modes,
-            carrier,
-            command: loggable(&command),
-            rule,
-            bytes,
-            is_estimate,
-            took,
-            outcome,
-        })));
     }
 }

@@ -30,6 +30,7 @@ mod pinhole;
 mod refusal;
 mod replies;
 mod story;
+mod transfers;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
