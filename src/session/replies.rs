@@ -10,7 +10,6 @@ use super::{Action, CloseReason, Control, Session};
 use crate::addr::Side;
 use crate::ftp::redact::loggable_reply;
 use crate::ftp::reply::{Code, Part, without_blank};
-use crate::policy::Limit;
 
 /// How long the server has to close the connection once it said that it will.
 pub(super) const LEAVE: Duration = Duration::from_secs(5);
@@ -296,31 +295,8 @@ impl Session {
             }
             Some(Expected::Passive) => self.asked(now, code, lines),
             Some(Expected::Active(id)) => self.offered(now, id, code, lines),
-            // What has begun to pass cannot be taken back.
-            Some(Expected::Transfer { .. }) if self.data.limited().is_some() && !lines.is_empty() => {
-                let reply = self.data.limited().map_or("", Limit::reply);
-                self.forward(Side::Client, reply.as_bytes().to_vec());
-                self.transfer_answered(now, code);
-            }
-            Some(Expected::Transfer { .. }) if code.is_success() && self.data.is_lost() && !lines.is_empty() => {
-                // The server has sent what it had, to nobody.
-                self.data.lose();
-                let excuse = self.data.excuse().unwrap_or("Can't open data connection.");
-                let told = format!("425 {excuse}");
-                self.forward(Side::Client, told.into_bytes());
-                self.transfer_answered(now, code);
-            }
-            Some(Expected::Transfer { .. })
-                if !lines.is_empty()
-                    && !code.is_success()
-                    && let Some(excuse) = self.data.excuse() =>
-            {
-                let told = format!("{} {excuse}", code.number());
-                self.forward(Side::Client, told.into_bytes());
-                self.transfer_answered(now, code);
-            }
             Some(Expected::Transfer { .. }) => {
-                self.forward_reply(lines);
+                self.tell_end(code, lines);
                 self.transfer_answered(now, code);
             }
             Some(Expected::EpsvAll) => self.epsv_all &= success,
@@ -337,6 +313,28 @@ impl Session {
             )
             | None => {}
         }
+    }
+
+    /// Tells the client of the end of a transfer: as the server does, or better where the gate knows better. What has begun to
+    /// pass cannot be taken back; then there are no lines.
+    fn tell_end(&mut self, code: Code, lines: Vec<Vec<u8>>) {
+        if lines.is_empty() {
+            return;
+        }
+        let told = if let Some(limit) = self.data.limited() {
+            limit.reply().to_owned()
+        } else if code.is_success() && self.data.is_lost() {
+            // The server has sent what it had, to nobody.
+            self.data.lose();
+            format!("425 {}", self.data.excuse().unwrap_or("Can't open data connection."))
+        } else if !code.is_success()
+            && let Some(excuse) = self.data.excuse()
+        {
+            format!("{} {excuse}", code.number())
+        } else {
+            return self.forward_reply(lines);
+        };
+        self.forward(Side::Client, told.into_bytes());
     }
 
     pub(super) fn end_if_drained(&mut self, now: Instant) {
