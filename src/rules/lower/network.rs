@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::super::place::{At, Fault, quoted};
-use super::super::schema::{Checker, Client, DataPeer, Many, Proxy};
+use super::super::schema::{Client, Host, Many};
 use super::ports::port;
 use super::{super::schema, fault};
 use crate::addr::Network;
@@ -22,18 +22,18 @@ pub(super) fn destinations(Many(list): &Many<schema::Destination>, at: &At<'_>) 
 }
 
 /// The balancers of a listener.
-pub(super) fn proxies(Many(list): &Many<Proxy>, at: &At<'_>) -> Option<Proxies> {
-    hosts(list, at, &BALANCERS, |Proxy(text)| text).map(Proxies::new)
+pub(super) fn proxies(Many(list): &Many<Host>, at: &At<'_>) -> Option<Proxies> {
+    hosts(list, at, &BALANCERS).map(Proxies::new)
 }
 
 /// Where a listener's health checks come from.
-pub(super) fn checkers(Many(list): &Many<Checker>, at: &At<'_>) -> Option<Vec<Network>> {
-    hosts(list, at, &CHECKERS, |Checker(text)| text)
+pub(super) fn checkers(Many(list): &Many<Host>, at: &At<'_>) -> Option<Vec<Network>> {
+    hosts(list, at, &CHECKERS)
 }
 
 /// Further addresses of the clients or servers of a rule.
-pub(super) fn data_peers(Many(list): &Many<DataPeer>, at: &At<'_>) -> Option<Networks> {
-    hosts(list, at, &DATA_PEERS, |DataPeer(text)| text).map(Networks::new)
+pub(super) fn data_peers(Many(list): &Many<Host>, at: &At<'_>) -> Option<Networks> {
+    hosts(list, at, &DATA_PEERS).map(Networks::new)
 }
 
 /// What a list of hosts is not to be, and what to write instead.
@@ -63,13 +63,13 @@ const DATA_PEERS: Words = Words {
 };
 
 /// Networks that are not everybody's.
-fn hosts<W>(list: &[W], at: &At<'_>, words: &Words, text: impl Fn(&W) -> &str) -> Option<Vec<Network>> {
+fn hosts(list: &[Host], at: &At<'_>, words: &Words) -> Option<Vec<Network>> {
     if list.is_empty() {
         at.mistake("this list is empty, which would be nobody", words.help);
         return None;
     }
     let read: Vec<_> =
-        list.iter().enumerate().map(|(index, one)| at.index(index).take(host(text(one), words))).collect();
+        list.iter().enumerate().map(|(index, Host(text))| at.index(index).take(host(text, words))).collect();
     read.into_iter().collect()
 }
 

@@ -13,9 +13,9 @@ use serde::Deserialize;
 pub use form::{List, Many, PortsOr, ShortOr, Word, Written};
 pub use limits::{ClientLimits, Limits, RuleClientLimits, RuleLimits};
 pub use text::{
-    Advertise, Bind, Checker, Client, CommandName, Count, CountLimit, DataPeer, Destination, Duration, FtpLine, Hours,
-    LineExpected, ListenerName, Moment, Name, Pace, PathPattern, Phrase, Ports, Proxy, Server, Size, SourcePort,
-    TimeLimit, Use, User, Version,
+    Advertise, Bind, Client, CommandName, Count, CountLimit, Destination, Duration, FtpLine, Host, Hours, LineExpected,
+    ListenerName, Moment, Name, Pace, PathPattern, Phrase, Ports, Server, Size, SourcePort, TimeLimit, Use, User,
+    Version,
 };
 
 /// A rules file: who may reach which FTP server, and which ports their data connections may use.
@@ -77,11 +77,11 @@ pub struct Listener {
     /// Balancers: a network, an address, or a list of them. A connection from there must begin with a PROXY header
     /// (version 1 or 2), which says who the client is; not with `transparent`.
     #[serde(default)]
-    pub proxy_from: Written<Many<Proxy>>,
+    pub proxy_from: Written<Many<Host>>,
     /// Where health checks come from: a network, an address, or a list of them. The gate greets them itself, answers QUIT
     /// and NOOP, and asks no server; not with `transparent`.
     #[serde(default)]
-    pub health_checks_from: Written<Many<Checker>>,
+    pub health_checks_from: Written<Many<Host>>,
 }
 
 /// What the clients of a network are told. The first entry that a client is in holds; without one, it is told the
@@ -399,10 +399,10 @@ impl Phrase for ForeignAddress {
 pub struct DataPeers {
     /// Of clients: a network, an address, or a list of them.
     #[serde(default)]
-    pub client: Written<Many<DataPeer>>,
+    pub client: Written<Many<Host>>,
     /// Of servers: a network, an address, or a list of them.
     #[serde(default)]
-    pub server: Written<Many<DataPeer>>,
+    pub server: Written<Many<Host>>,
 }
 
 /// What becomes of a peer that names another host's address, for each side.

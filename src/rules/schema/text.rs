@@ -115,22 +115,8 @@ text! {
     }
 }
 text! {
-    /// Balancers.
-    Proxy, numbers: true, "a network or an address, or a list of them", {
-        "type": "string", "description": "A network such as \"10.0.0.0/28\", or an address.",
-        "pattern": "^[0-9A-Fa-f:.]+(/[0-9]+)?$"
-    }
-}
-text! {
-    /// Hosts that send health checks.
-    Checker, numbers: true, "a network or an address, or a list of them", {
-        "type": "string", "description": "A network such as \"10.0.0.0/28\", or an address.",
-        "pattern": "^[0-9A-Fa-f:.]+(/[0-9]+)?$"
-    }
-}
-text! {
-    /// Further addresses of peers.
-    DataPeer, numbers: true, "a network or an address, or a list of them", {
+    /// Hosts by their network: balancers, health checkers, further addresses of peers.
+    Host, numbers: true, "a network or an address, or a list of them", {
         "type": "string", "description": "A network such as \"10.0.0.0/28\", or an address.",
         "pattern": "^[0-9A-Fa-f:.]+(/[0-9]+)?$"
     }
