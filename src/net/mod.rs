@@ -5,6 +5,7 @@ mod local;
 mod locals;
 mod loops;
 mod names;
+pub(crate) mod netlink;
 mod open;
 mod options;
 pub mod proxy_header;

@@ -5,11 +5,11 @@ use super::condition::{
     ACK, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, has_no_option, is_any_tcp, is_assured, is_known, is_new,
     is_tcp, mark_is, mark_is_not, remove_from_mark, stands, tcp_flags, who_where, who_where_to,
 };
-use super::expression::Is;
 use super::family::Family;
 use super::mark::{self, Mark};
 use super::set::Set;
 use super::table::Table;
+use crate::net::netlink::Is;
 
 /// The TCP option by which a SYN has data that is taken at once (RFC 7413).
 const FAST_OPEN: u8 = 34;

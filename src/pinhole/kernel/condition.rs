@@ -1,8 +1,8 @@
 //! What rules ask of a packet, in the expressions that say it.
 
-use super::expression::{Ct, Expressions, Header, Is, Meta, Register};
 use super::family::Family;
 use super::set::Set;
+use crate::net::netlink::{Ct, Expressions, Header, Is, Meta, Register};
 
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;

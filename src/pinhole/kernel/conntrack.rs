@@ -7,7 +7,7 @@ use super::count::{Counter, Counters, Notes};
 use super::element::Entrance;
 use super::family::Family;
 use super::mark::{self, Mark};
-use super::netlink::{Groups, Head, Message, Socket, Writer, find, messages, number};
+use crate::net::netlink::{Groups, Head, Message, Socket, Writer, find, messages, number};
 
 const NEW: u16 = number::CONNTRACK;
 const GET: u16 = number::CONNTRACK | 1;

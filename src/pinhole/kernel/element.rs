@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::family::Family;
-use super::netlink::{Head, Writer, number};
 use super::set::Set;
+use crate::net::netlink::{Head, Writer, number};
 
 const NEW_ELEMENTS: u16 = number::NFTABLES | 12;
 const GET_ELEMENTS: u16 = number::NFTABLES | 13;

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::expression::Register;
-use super::netlink::number;
+use crate::net::netlink::Register;
+use crate::net::netlink::number;
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::family::Family;
 use super::mark;
-use super::netlink::{Groups, Head, Message, Socket, Writer, attributes, find, messages, number};
+use crate::net::netlink::{Groups, Message, Socket, Writer, attributes, dump, find, number, text};
 use crate::report;
 
 const GET_CHAIN: u16 = number::NFTABLES | 4;
 const GET_RULE: u16 = number::NFTABLES | 7;
-const BUFFER: usize = 64 * 1024;
 /// A firewall may be loaded at any time; how soon that is found out.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -162,35 +161,6 @@ fn refuses(name: &str, data: &[u8]) -> bool {
         "reject" => true,
         "target" => find(data, &[1]).map(text).is_some_and(|name| name == "REJECT"),
         _ => false,
-    }
-}
-
-/// A name, without the zero behind it.
-pub(super) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
-}
-
-/// Asks for all of a kind.
-pub(super) fn dump(
-    socket: &Socket,
-    kind: u16,
-    family: u8,
-    fill: impl FnOnce(&mut Writer),
-    mut heard: impl FnMut(&Message<'_>),
-) -> io::Result<()> {
-    let mut writer = Writer::default();
-    writer.message(Head { kind, flags: number::DUMP, sequence: 1, family, resource: 0 }, fill);
-    socket.send(writer.as_bytes())?;
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let answers = socket.receive(&mut buffer)?;
-        for answer in messages(answers) {
-            match answer.kind {
-                number::ERROR if answer.error() != 0 => return Err(io::Error::from_raw_os_error(answer.error())),
-                number::ERROR | number::DONE => return Ok(()),
-                _ => heard(&answer),
-            }
-        }
     }
 }
 

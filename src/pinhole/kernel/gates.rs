@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::firewalls::{dump, text};
-use super::netlink::{Groups, Socket, find, number};
 use super::nftables::NAME;
+use crate::net::netlink::{Groups, Socket, find, number};
+use crate::net::netlink::{dump, text};
 
 const GET_TABLE: u16 = number::NFTABLES | 1;
 

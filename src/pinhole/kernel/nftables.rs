@@ -5,9 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use super::element::{Change, Elements, Entrance, Guarded, Passage, Removal};
-use super::netlink::{Groups, Head, Socket, Writer, messages, number};
 use super::set::Set;
 use super::table;
+use crate::net::netlink::{Groups, Head, Socket, Writer, messages, number};
 
 /// An answer is a header and the head of what it answers.
 const ANSWER: usize = 4096;

@@ -69,11 +69,11 @@ use super::condition::{
     ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, heard_by, is_any_tcp, is_new, is_no_tcp, is_tcp,
     mark_is, original_who_where, stands, tcp_flags, who_where,
 };
-use super::expression::{Ct, Expressions, Header, Is, Nat, Register};
 use super::family::Family;
 use super::mark::{self, Mark};
-use super::netlink::{Head, Writer, number};
 use super::set::Set;
+use crate::net::netlink::{Ct, Expressions, Header, Is, Nat, Register};
+use crate::net::netlink::{Head, Writer, number};
 
 const NEW_TABLE: u16 = number::NFTABLES;
 const NEW_CHAIN: u16 = number::NFTABLES | 3;

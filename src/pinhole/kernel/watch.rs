@@ -11,7 +11,7 @@ use socket2::{SockFilter, SockRef};
 use super::Shared;
 use super::conntrack::{DATAGRAM, Sighting, sighting};
 use super::mark;
-use super::netlink::{Groups, Socket, messages};
+use crate::net::netlink::{Groups, Socket, messages};
 
 /// Room for thousands of connections that change at the same moment.
 const BUFFER: usize = 8 << 20;

@@ -1,6 +1,6 @@
 //! What rules of nftables are made of, as far as ours need it (linux/netfilter/nf_tables.h).
 
-use super::netlink::Writer;
+use super::Writer;
 
 const EXPRESSION: u16 = 1;
 const NAME: u16 = 1;
@@ -10,18 +10,18 @@ const VERDICT: u16 = 2;
 
 /// A register of four bytes; longer values go on in the next ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Register(pub(super) u32);
+pub(crate) struct Register(pub(crate) u32);
 
 impl Register {
     /// The `n`-th of sixteen.
-    pub(super) const fn nth(n: u32) -> Self {
+    pub(crate) const fn nth(n: u32) -> Self {
         Self(8 + n)
     }
 }
 
 /// What conntrack knows of a packet's connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ct {
+pub(crate) enum Ct {
     State,
     Direction,
     Status,
@@ -64,7 +64,7 @@ impl Ct {
 
 /// What a packet is beside its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Meta {
+pub(crate) enum Meta {
     Length = 0,
     Family = 15,
     Protocol = 16,
@@ -72,14 +72,14 @@ pub(super) enum Meta {
 
 /// Where in a packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Header {
+pub(crate) enum Header {
     Network = 1,
     Transport = 2,
 }
 
 /// How two values are compared.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Is {
+pub(crate) enum Is {
     Equal = 0,
     Not = 1,
     Greater = 4,
@@ -87,16 +87,16 @@ pub(super) enum Is {
 
 /// Which address is translated.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Nat {
+pub(crate) enum Nat {
     Source = 0,
     Destination = 1,
 }
 
 /// The expressions of one rule, evaluated in their order: where one does not hold the rule ends.
-pub(super) struct Expressions<'w>(&'w mut Writer);
+pub(crate) struct Expressions<'w>(&'w mut Writer);
 
 impl<'w> Expressions<'w> {
-    pub(super) const fn new(writer: &'w mut Writer) -> Self {
+    pub(crate) const fn new(writer: &'w mut Writer) -> Self {
         Self(writer)
     }
 
@@ -110,7 +110,7 @@ impl<'w> Expressions<'w> {
 
     /// Loads what conntrack knows. Original addresses and ports are those of the first packet before any translation,
     /// the others those of the answer to it.
-    pub(super) fn ct(&mut self, key: Ct, into: Register) -> &mut Self {
+    pub(crate) fn ct(&mut self, key: Ct, into: Register) -> &mut Self {
         let (number, direction) = key.numbers();
         self.add("ct", |w| {
             w.u32(1, into.0);
@@ -122,12 +122,12 @@ impl<'w> Expressions<'w> {
     }
 
     /// Sets the connection's mark.
-    pub(super) fn set_ct_mark(&mut self, from: Register) -> &mut Self {
+    pub(crate) fn set_ct_mark(&mut self, from: Register) -> &mut Self {
         self.set_ct(Ct::Mark, from)
     }
 
     /// Adds the bits of four registers to the connection's labels.
-    pub(super) fn add_ct_labels(&mut self, from: Register) -> &mut Self {
+    pub(crate) fn add_ct_labels(&mut self, from: Register) -> &mut Self {
         self.set_ct(Ct::Labels, from)
     }
 
@@ -138,14 +138,14 @@ impl<'w> Expressions<'w> {
         })
     }
 
-    pub(super) fn meta(&mut self, key: Meta, into: Register) -> &mut Self {
+    pub(crate) fn meta(&mut self, key: Meta, into: Register) -> &mut Self {
         self.add("meta", |w| {
             w.u32(1, into.0);
             w.u32(2, key as u32);
         })
     }
 
-    pub(super) fn payload(&mut self, header: Header, offset: u32, length: u32, into: Register) -> &mut Self {
+    pub(crate) fn payload(&mut self, header: Header, offset: u32, length: u32, into: Register) -> &mut Self {
         self.add("payload", |w| {
             w.u32(1, into.0);
             w.u32(2, header as u32);
@@ -155,7 +155,7 @@ impl<'w> Expressions<'w> {
     }
 
     /// Loads whether the TCP header has an option: a byte, 0 or 1.
-    pub(super) fn has_tcp_option(&mut self, option: u8, into: Register) -> &mut Self {
+    pub(crate) fn has_tcp_option(&mut self, option: u8, into: Register) -> &mut Self {
         const ONLY_WHETHER_PRESENT: u32 = 1;
         const TCP_OPTION: u32 = 1;
         self.add("exthdr", |w| {
@@ -169,7 +169,7 @@ impl<'w> Expressions<'w> {
     }
 
     /// Writes two bytes of a TCP header and mends its checksum.
-    pub(super) fn set_tcp(&mut self, offset: u32, from: Register) -> &mut Self {
+    pub(crate) fn set_tcp(&mut self, offset: u32, from: Register) -> &mut Self {
         const INTERNET_CHECKSUM: u32 = 1;
         const CHECKSUM_AT: u32 = 16;
         self.add("payload", |w| {
@@ -182,7 +182,7 @@ impl<'w> Expressions<'w> {
         })
     }
 
-    pub(super) fn compare(&mut self, register: Register, is: Is, value: &[u8]) -> &mut Self {
+    pub(crate) fn compare(&mut self, register: Register, is: Is, value: &[u8]) -> &mut Self {
         self.add("cmp", |w| {
             w.u32(1, register.0);
             w.u32(2, is as u32);
@@ -191,7 +191,7 @@ impl<'w> Expressions<'w> {
     }
 
     /// `register & mask ^ flip`; all three of the same length.
-    pub(super) fn bits(&mut self, register: Register, mask: &[u8], flip: &[u8]) -> &mut Self {
+    pub(crate) fn bits(&mut self, register: Register, mask: &[u8], flip: &[u8]) -> &mut Self {
         self.add("bitwise", |w| {
             w.u32(1, register.0);
             w.u32(2, register.0);
@@ -202,7 +202,7 @@ impl<'w> Expressions<'w> {
     }
 
     /// Numbers are compared as bytes, so they have to be in network order.
-    pub(super) fn swap_bytes(&mut self, register: Register) -> &mut Self {
+    pub(crate) fn swap_bytes(&mut self, register: Register) -> &mut Self {
         const HOST_TO_NETWORK: u32 = 1;
         const LENGTH: u32 = 4;
         self.add("byteorder", |w| {
@@ -214,7 +214,7 @@ impl<'w> Expressions<'w> {
         })
     }
 
-    pub(super) fn constant(&mut self, into: Register, value: &[u8]) -> &mut Self {
+    pub(crate) fn constant(&mut self, into: Register, value: &[u8]) -> &mut Self {
         self.add("immediate", |w| {
             w.u32(1, into.0);
             w.nest(2, |w| w.bytes(VALUE, value));
@@ -222,7 +222,7 @@ impl<'w> Expressions<'w> {
     }
 
     /// Holds where the key is in the set.
-    pub(super) fn is_in(&mut self, set: &str, key: Register) -> &mut Self {
+    pub(crate) fn is_in(&mut self, set: &str, key: Register) -> &mut Self {
         self.add("lookup", |w| {
             w.text(1, set);
             w.u32(2, key.0);
@@ -230,7 +230,7 @@ impl<'w> Expressions<'w> {
     }
 
     /// Holds where the key is in the map, and loads what it leads to.
-    pub(super) fn look_up(&mut self, map: &str, key: Register, into: Register) -> &mut Self {
+    pub(crate) fn look_up(&mut self, map: &str, key: Register, into: Register) -> &mut Self {
         self.add("lookup", |w| {
             w.text(1, map);
             w.u32(2, key.0);
@@ -239,7 +239,7 @@ impl<'w> Expressions<'w> {
     }
 
     /// Takes the key out of the set.
-    pub(super) fn take_out(&mut self, set: &str, key: Register) -> &mut Self {
+    pub(crate) fn take_out(&mut self, set: &str, key: Register) -> &mut Self {
         const DELETE: u32 = 2;
         self.add("dynset", |w| {
             w.text(1, set);
@@ -249,7 +249,7 @@ impl<'w> Expressions<'w> {
     }
 
     /// Translates the connection, to an address and to a port where one is given.
-    pub(super) fn nat(&mut self, nat: Nat, family: u8, ip: Register, port: Option<Register>) -> &mut Self {
+    pub(crate) fn nat(&mut self, nat: Nat, family: u8, ip: Register, port: Option<Register>) -> &mut Self {
         /// The port is the one given and no other.
         const PORT_GIVEN: u32 = 2;
         /// The address is.
@@ -266,22 +266,22 @@ impl<'w> Expressions<'w> {
     }
 
     /// Drops the packet and answers it by a reset.
-    pub(super) fn reset(&mut self) -> &mut Self {
+    pub(crate) fn reset(&mut self) -> &mut Self {
         const TCP_RESET: u32 = 1;
         self.add("reject", |w| w.u32(1, TCP_RESET))
     }
 
-    pub(super) fn drop(&mut self) {
+    pub(crate) fn drop(&mut self) {
         const DROP: u32 = 0;
         self.verdict(|w| w.u32(1, DROP));
     }
 
-    pub(super) fn accept(&mut self) {
+    pub(crate) fn accept(&mut self) {
         const ACCEPT: u32 = 1;
         self.verdict(|w| w.u32(1, ACCEPT));
     }
 
-    pub(super) fn jump(&mut self, chain: &str) {
+    pub(crate) fn jump(&mut self, chain: &str) {
         const JUMP: i32 = -3;
         self.verdict(|w| {
             w.bytes(1, &JUMP.to_be_bytes());
