@@ -41,17 +41,30 @@ impl Writer {
         self.bytes.clear();
     }
 
-    /// Writes one message; `fill` writes its attributes.
+    /// Writes one message to netfilter; `fill` writes its attributes.
     pub(crate) fn message(&mut self, head: Head, fill: impl FnOnce(&mut Self)) {
+        let [high, low] = head.resource.to_be_bytes();
+        let own = [head.family, 0, high, low];
+        self.message_with(head.kind, head.flags, head.sequence, &own, fill);
+    }
+
+    /// Writes one message to any subsystem, with the header that it has there (of a multiple of four bytes).
+    pub(crate) fn message_with(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        sequence: u32,
+        header: &[u8],
+        fill: impl FnOnce(&mut Self),
+    ) {
         let start = self.bytes.len();
-        self.last = (start, head.flags | REQUEST);
+        self.last = (start, flags | REQUEST);
         self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes.extend_from_slice(&head.kind.to_ne_bytes());
-        self.bytes.extend_from_slice(&(head.flags | REQUEST).to_ne_bytes());
-        self.bytes.extend_from_slice(&head.sequence.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
+        self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes.extend_from_slice(&[head.family, 0]);
-        self.bytes.extend_from_slice(&head.resource.to_be_bytes());
+        self.bytes.extend_from_slice(header);
         fill(self);
         let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
         self.patch(start, &length.to_ne_bytes());

@@ -1,10 +1,12 @@
 //! Netlink as far as netfilter needs it: messages, a socket to send them through, and what rules are made of.
 
+mod batch;
 mod dump;
 mod expression;
 mod message;
 mod socket;
 
+pub(crate) use batch::Batches;
 pub(crate) use dump::{dump, text};
 pub(crate) use expression::{Ct, Expressions, Header, Is, Meta, Nat, Register};
 pub(crate) use message::{Head, Message, Writer, attributes, find, messages};

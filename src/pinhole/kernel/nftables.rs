@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::element::{Change, Elements, Entrance, Guarded, Passage, Removal};
 use super::set::Set;
 use super::table;
-use crate::net::netlink::{Groups, Head, Socket, Writer, messages, number};
+use crate::net::netlink::{Batches, messages, number};
 
 /// An answer is a header and the head of what it answers.
 const ANSWER: usize = 4096;
@@ -21,10 +21,8 @@ const NAMES: u32 = 64;
 /// The table, and the socket that owns it: both go together.
 #[derive(Debug)]
 pub(super) struct Nftables {
-    socket: Socket,
-    writer: Writer,
+    batches: Batches,
     table: String,
-    sequence: u32,
     removal: Removal,
 }
 
@@ -60,19 +58,11 @@ impl From<io::Error> for Lacking {
     }
 }
 
-/// The first message of a batch that failed, and why.
-#[derive(Debug)]
-struct Failed {
-    sequence: u32,
-    error: io::Error,
-}
-
 impl Nftables {
     /// Makes the table, under a name that no other gate on this machine has.
     pub(super) fn start() -> Result<Self, Lacking> {
-        let socket = Socket::open(Groups::None)?;
-        let mut nftables =
-            Self { socket, writer: Writer::default(), table: String::new(), sequence: 1, removal: Removal::Delete };
+        let batches = Batches::open()?;
+        let mut nftables = Self { batches, table: String::new(), removal: Removal::Delete };
         let pid = std::process::id();
         let names = std::iter::once(format!("{NAME}{pid}")).chain((2..=NAMES).map(|n| format!("{NAME}{pid}-{n}")));
         let mut taken = None;
@@ -96,10 +86,10 @@ impl Nftables {
     }
 
     fn make(&mut self) -> Result<(), Lacking> {
-        let first = self.begin();
-        let parts = table::write(&self.table, &mut self.writer, first + 1);
-        self.sequence = first + 1 + u32::try_from(parts.len()).unwrap_or(u32::MAX);
-        self.commit(first).map_err(|failed| {
+        let first = self.batches.begin();
+        let parts = table::write(&self.table, &mut self.batches.writer, first + 1);
+        self.batches.sequence = first + 1 + u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        self.batches.commit(first).map_err(|failed| {
             let part = parts.iter().find(|(sequence, _)| *sequence == failed.sequence).map(|(_, part)| part.clone());
             Lacking { part, error: failed.error }
         })
@@ -152,14 +142,14 @@ impl Nftables {
 
     /// Whether a set has this pinhole.
     pub(super) fn holds(&mut self, set: Set, passage: &Passage) -> io::Result<bool> {
-        self.writer.clear();
-        let asked = self.sequence;
+        self.batches.writer.clear();
+        let asked = self.batches.sequence;
         self.elements().look(set, passage);
-        self.writer.ask_for_answer();
-        self.socket.send(self.writer.as_bytes())?;
+        self.batches.writer.ask_for_answer();
+        self.batches.socket().send(self.batches.writer.as_bytes())?;
         let mut buffer = [0; ANSWER];
         loop {
-            let answers = self.socket.receive(&mut buffer)?;
+            let answers = self.batches.socket().receive(&mut buffer)?;
             let ack = messages(answers).find(|answer| answer.kind == number::ERROR && answer.sequence == asked);
             if let Some(ack) = ack {
                 return match io::Error::from_raw_os_error(ack.error()) {
@@ -172,7 +162,8 @@ impl Nftables {
     }
 
     fn elements(&mut self) -> Elements<'_> {
-        Elements { table: &self.table, writer: &mut self.writer, sequence: &mut self.sequence, removal: self.removal }
+        let Batches { writer, sequence, .. } = &mut self.batches;
+        Elements { table: &self.table, writer, sequence, removal: self.removal }
     }
 
     /// Takes out of every set what is there. Anything of it may go by itself meanwhile, and spoil the batch.
@@ -196,54 +187,14 @@ impl Nftables {
     }
 
     fn transact(&mut self, write: impl FnOnce(&mut Elements<'_>)) -> io::Result<()> {
-        let first = self.begin();
-        self.sequence = first + 1;
+        let first = self.batches.begin();
+        self.batches.sequence = first + 1;
         write(&mut self.elements());
-        if self.sequence == first + 1 {
+        if self.batches.sequence == first + 1 {
             return Ok(());
         }
-        self.commit(first).map_err(|failed| failed.error)
+        self.batches.commit(first).map_err(|failed| failed.error)
     }
-
-    fn begin(&mut self) -> u32 {
-        // Far from the end, so that no batch wraps.
-        if self.sequence > u32::MAX / 2 {
-            self.sequence = 1;
-        }
-        let sequence = self.sequence;
-        self.writer.clear();
-        self.writer.message(edge(number::BATCH_BEGIN, sequence), |_| ());
-        sequence
-    }
-
-    /// Sends what was written since `first`. The kernel says which messages are wrong, or the first where all are, and
-    /// answers the last one.
-    fn commit(&mut self, first: u32) -> Result<(), Failed> {
-        let lost = |error| Failed { sequence: first, error };
-        let last = self.sequence - 1;
-        // One for each message would be more than the socket has room for.
-        self.writer.ask_for_answer();
-        self.writer.message(edge(number::BATCH_END, self.sequence), |_| ());
-        self.socket.send(self.writer.as_bytes()).map_err(lost)?;
-        let mut buffer = [0; ANSWER];
-        let mut failed = None;
-        loop {
-            let answers = self.socket.receive(&mut buffer).map_err(lost)?;
-            for answer in messages(answers).filter(|answer| answer.kind == number::ERROR && answer.sequence >= first) {
-                if answer.error() != 0 {
-                    let error = io::Error::from_raw_os_error(answer.error());
-                    failed.get_or_insert(Failed { sequence: answer.sequence, error });
-                }
-                if answer.sequence == last || answer.sequence == first {
-                    return failed.map_or(Ok(()), Err);
-                }
-            }
-        }
-    }
-}
-
-fn edge(kind: u16, sequence: u32) -> Head {
-    Head { kind, flags: 0, sequence, family: number::UNSPECIFIED, resource: number::NFTABLES >> 8 }
 }
 
 #[cfg(test)]
@@ -347,9 +298,9 @@ mod tests {
                 (10_000..12_000).map(|port| change(passage(Family::V6, port, port))).collect()
             };
             all_well(&nftables.apply(&changes(|passage| Change::Open(passage, LONG))));
-            let before = nftables.sequence;
+            let before = nftables.batches.sequence;
             all_well(&nftables.apply(&changes(Change::Close)));
-            assert!(nftables.removal == Removal::Delete || nftables.sequence - before < 6 * 2000 + 100);
+            assert!(nftables.removal == Removal::Delete || nftables.batches.sequence - before < 6 * 2000 + 100);
             assert!(!nftables.holds(Set::Unused, &passage(Family::V6, 11_999, 11_999)).unwrap());
         });
     }
