@@ -22,6 +22,7 @@ pub mod trial;
 pub mod report;
 pub mod net;
 pub mod pinhole;
+pub mod interception;
 pub mod driver;
 pub mod server;
 pub mod cli;

@@ -10,10 +10,11 @@ use tracing::Level;
 use super::sandbox::{Sandbox, User};
 use super::trust::Trusted;
 use super::{DONE, complain, not_started, read_trusted};
+use crate::interception::Otherwise;
 use crate::net;
 use crate::policy::Policy;
 use crate::report::{self, LogFormat};
-use crate::server::Gate;
+use crate::server::{Gate, Intercept};
 
 /// Serve. SIGHUP reloads the rules, SIGTERM lets transfers end and leaves.
 #[derive(Debug, clap::Args)]
@@ -30,6 +31,12 @@ pub struct Args {
     /// it not.
     #[arg(long, value_name = "NAME|UID:GID")]
     user: Option<String>,
+    /// Hand connections to the transparent listeners: do what `ftpgate intercept` prints, and do it again when it is gone.
+    #[arg(long)]
+    intercept: bool,
+    /// Let connections that do not get to the gate go on to the servers, past its rules.
+    #[arg(long)]
+    fail_open: bool,
     /// Do not restrict system calls and files, and allow debuggers and core dumps: for strace, gdb, perf.
     #[arg(long)]
     no_sandbox: bool,
@@ -54,7 +61,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .context("the threads that the gate runs on cannot be started")?;
     runtime.block_on(async {
         let file = args.file;
-        Ok(match Gate::start(policy) {
+        let otherwise = if args.fail_open { Otherwise::Open } else { Otherwise::Closed };
+        let intercept = Intercept { load: args.intercept, otherwise, rules_file: file.clone() };
+        Ok(match Gate::start(policy, intercept) {
             Ok(gate) => {
                 gate.run(Arc::new(move || read_trusted(&file, &trusted))).await;
                 DONE

@@ -124,6 +124,55 @@ pub fn kernel_datapath(table: Result<&str, &dyn Display>) {
     }
 }
 
+/// Connections to servers are handed to the transparent listeners.
+/// `closed`: none gets past them; `dropped`: the families that no listener takes.
+pub fn intercepting(closed: bool, dropped: &[&str]) {
+    let past = if closed { "dropped" } else { "pass (--fail-open)" };
+    info!(event = "intercepting", others = past, "connections to the servers are handed to the transparent listeners");
+    for family in dropped {
+        info!(
+            event = "family_dropped",
+            family, "no transparent listener takes this family: connections to the servers' control ports are dropped"
+        );
+    }
+}
+
+/// Clients that come over these bridges do not get to a listener with `transparent: tproxy`.
+pub fn bridged(bridges: &[String], settings: &[&str]) {
+    let (bridges, settings) = (bridges.join(", "), settings.join("=0 ") + "=0");
+    info!(
+        event = "bridge_obstacle",
+        bridges,
+        advice = format!("`sysctl -w {settings}`, or write `transparent: redirect`"),
+        "clients that come over a bridge time out: its packets go through iptables, where tproxy cannot deliver them"
+    );
+}
+
+/// Connections to servers are not handed to the transparent listeners, or not all.
+pub fn interception_missing(missing: &str, command: &str) {
+    warn!(
+        event = "interception_missing",
+        missing,
+        command,
+        "connections are not handed to the transparent listeners: run the command, or start with --intercept"
+    );
+}
+
+/// The gate has loaded what was missing.
+pub fn interception_loaded(missing: &str) {
+    info!(event = "interception_loaded", missing, "the interception was loaded");
+}
+
+/// The gate has taken back what it loaded.
+pub fn interception_unloaded() {
+    info!(event = "interception_unloaded", "connections go to the servers, past the gate, from now on (--fail-open)");
+}
+
+/// Nobody knows whether connections are handed to the transparent listeners.
+pub fn interception_unknown(why: &str) {
+    warn!(event = "interception_unknown", why, "what gets past the gate cannot be seen or dropped");
+}
+
 /// A signal came that means nothing to the gate.
 pub fn signal_ignored(signal: &'static str) {
     info!(event = "signal_ignored", signal, "signal ignored: SIGHUP reloads, SIGTERM and SIGINT drain");

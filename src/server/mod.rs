@@ -4,6 +4,7 @@ mod accept;
 mod capacity;
 mod changes;
 mod clock;
+mod interception;
 mod reload;
 mod watchdog;
 mod own;
@@ -25,6 +26,7 @@ use crate::report;
 use accept::{Acceptors, Sessions};
 pub use capacity::capacity;
 use clock::Clock;
+pub use interception::Intercept;
 pub use own::{OwnServer, own_servers};
 use reload::Reload;
 pub use reload::Reread;
@@ -71,6 +73,9 @@ pub enum StartError {
          write the server's own address", .0.name, .0.server, .0.leads_to
     )]
     OwnServer(OwnServer),
+    /// Connections cannot be handed to the transparent listeners (`--intercept`).
+    #[error("--intercept: {0}")]
+    Intercept(String),
     /// The threads that sessions run on cannot be had.
     #[error("cannot start the threads that sessions run on: {0}; `ulimit -u` and systemd's `TasksMax=` limit them")]
     Threads(std::io::Error),
@@ -93,6 +98,7 @@ pub struct Gate {
     locals: Arc<Locals>,
     loops: Loops,
     may_be_transparent: bool,
+    interception: interception::Watch,
 }
 
 impl Gate {
@@ -100,7 +106,7 @@ impl Gate {
     ///
     /// # Errors
     /// Names the first listener that cannot be had; none is open then.
-    pub fn start(mut policy: Policy) -> Result<Self, StartError> {
+    pub fn start(mut policy: Policy, intercept: Intercept) -> Result<Self, StartError> {
         // Before anybody hears that the gate is there: a signal that comes early must not be the end of it, nor be lost.
         let signals = Signals::new().map_err(StartError::Signals)?;
         if let Err(error) = net::raise_file_limit() {
@@ -117,6 +123,8 @@ impl Gate {
         let sockets = Acceptors::default().open(&policy.listeners, &workers)?;
         let policy = Arc::new(policy);
         let (orders, _) = watch::channel(Orders { policy: Arc::clone(&policy), phase: Phase::Serving });
+        // Before anybody is served: nothing may get past a listener from now on.
+        let interception = interception::Watch::start(intercept, orders.subscribe()).map_err(StartError::Intercept)?;
         let mut gate = Self {
             signals,
             orders,
@@ -130,6 +138,7 @@ impl Gate {
             locals: Arc::default(),
             loops: Loops::default(),
             may_be_transparent,
+            interception,
         };
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
         if wants_kernel(&policy) {
@@ -245,6 +254,7 @@ impl Gate {
         self.orders.send_modify(|orders| orders.phase = Phase::Stopping);
         // Each session has but to say its last line.
         let _too_slow = tokio::time::timeout(Duration::from_secs(5), self.sessions.all_ended()).await;
+        self.interception.ended().await;
         report::stopped();
     }
 }

@@ -14,7 +14,7 @@ use tracing::Level;
 use super::{DONE, not_started};
 use crate::policy::Policy;
 use crate::report::{self, LogFormat};
-use crate::server::Gate;
+use crate::server::{Gate, Intercept};
 
 /// Run a gate in front of an FTP server of its own, to try with any client.
 ///
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let server = server::start().await.context("the demo's FTP server cannot listen on 127.0.0.1")?;
         let rules = rules(if args.port == 0 { free_port().context("no port is free")? } else { args.port }, server);
         let policy = crate::rules::parse(&rules, "demo").map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-        let gate = match Gate::start(policy) {
+        let gate = match Gate::start(policy, Intercept::default()) {
             Ok(gate) => gate,
             Err(why) => {
                 super::complain(&format!("ftpgate: cannot start: {why}; or choose another with --port"));

@@ -11,17 +11,22 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
 
-/// Asks for all of a kind.
+/// Asks netfilter for all of a kind.
 pub(crate) fn dump(
     socket: &Socket,
     kind: u16,
     family: u8,
     fill: impl FnOnce(&mut Writer),
-    mut heard: impl FnMut(&Message<'_>),
+    heard: impl FnMut(&Message<'_>),
 ) -> io::Result<()> {
     let mut writer = Writer::default();
     writer.message(Head { kind, flags: number::DUMP, sequence: 1, family, resource: 0 }, fill);
-    socket.send(writer.as_bytes())?;
+    ask(socket, &writer, heard)
+}
+
+/// Sends a question, and hears the answers until the last.
+pub(crate) fn ask(socket: &Socket, question: &Writer, mut heard: impl FnMut(&Message<'_>)) -> io::Result<()> {
+    socket.send(question.as_bytes())?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let answers = socket.receive(&mut buffer)?;

@@ -8,6 +8,9 @@ const DATA: u16 = 2;
 const VALUE: u16 = 1;
 const VERDICT: u16 = 2;
 
+/// The name of a set of one rule alone: the kernel puts a number in it.
+pub(crate) const OWN_SET: &str = "__set%d";
+
 /// A register of four bytes; longer values go on in the next ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Register(pub(crate) u32);
@@ -66,6 +69,7 @@ impl Ct {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Meta {
     Length = 0,
+    Mark = 3,
     Family = 15,
     Protocol = 16,
 }
@@ -142,6 +146,57 @@ impl<'w> Expressions<'w> {
         self.add("meta", |w| {
             w.u32(1, into.0);
             w.u32(2, key as u32);
+        })
+    }
+
+    /// Sets the packet's mark.
+    pub(crate) fn set_mark(&mut self, from: Register) -> &mut Self {
+        self.add("meta", |w| {
+            w.u32(2, Meta::Mark as u32);
+            w.u32(3, from.0);
+        })
+    }
+
+    /// Loads whether the packet has a socket that may have addresses of other hosts: a byte, 0 or 1.
+    pub(crate) fn socket_is_transparent(&mut self, into: Register) -> &mut Self {
+        const TRANSPARENT: u32 = 0;
+        self.add("socket", |w| {
+            w.u32(1, TRANSPARENT);
+            w.u32(2, into.0);
+        })
+    }
+
+    /// Loads what the destination address is to this machine (RTN_LOCAL, ...): a number in host order.
+    pub(crate) fn destination_type(&mut self, into: Register) -> &mut Self {
+        const ADDRESS_TYPE: u32 = 3;
+        const OF_DESTINATION: u32 = 2;
+        self.add("fib", |w| {
+            w.u32(1, into.0);
+            w.u32(2, ADDRESS_TYPE);
+            w.u32(3, OF_DESTINATION);
+        })
+    }
+
+    /// Hands the packet to a listener: at its own destination where no address is given.
+    pub(crate) fn tproxy(&mut self, family: u8, ip: Option<Register>, port: Register) -> &mut Self {
+        self.add("tproxy", |w| {
+            w.u32(1, u32::from(family));
+            if let Some(ip) = ip {
+                w.u32(2, ip.0);
+            }
+            w.u32(3, port.0);
+        })
+    }
+
+    /// Changes the destination to this machine's address, and to a port where one is given.
+    pub(crate) fn redirect(&mut self, port: Option<Register>) -> &mut Self {
+        const PORT_GIVEN: u32 = 2;
+        self.add("redir", |w| {
+            if let Some(port) = port {
+                w.u32(1, port.0);
+                w.u32(2, port.0);
+                w.u32(3, PORT_GIVEN);
+            }
         })
     }
 
@@ -229,6 +284,19 @@ impl<'w> Expressions<'w> {
         })
     }
 
+    /// Holds where the key is in a set of this rule alone, which was made in the same batch with this id; or is not in it.
+    pub(crate) fn is_in_own(&mut self, set: u32, key: Register, negated: bool) -> &mut Self {
+        const NOT: u32 = 1;
+        self.add("lookup", |w| {
+            w.text(1, OWN_SET);
+            w.u32(2, key.0);
+            w.u32(4, set);
+            if negated {
+                w.u32(5, NOT);
+            }
+        })
+    }
+
     /// Holds where the key is in the map, and loads what it leads to.
     pub(crate) fn look_up(&mut self, map: &str, key: Register, into: Register) -> &mut Self {
         self.add("lookup", |w| {
@@ -279,6 +347,11 @@ impl<'w> Expressions<'w> {
     pub(crate) fn accept(&mut self) {
         const ACCEPT: u32 = 1;
         self.verdict(|w| w.u32(1, ACCEPT));
+    }
+
+    pub(crate) fn leave_chain(&mut self) {
+        const RETURN: i32 = -5;
+        self.verdict(|w| w.bytes(1, &RETURN.to_be_bytes()));
     }
 
     pub(crate) fn jump(&mut self, chain: &str) {

@@ -7,8 +7,8 @@ mod message;
 mod socket;
 
 pub(crate) use batch::Batches;
-pub(crate) use dump::{dump, text};
-pub(crate) use expression::{Ct, Expressions, Header, Is, Meta, Nat, Register};
+pub(crate) use dump::{ask, dump, text};
+pub(crate) use expression::{Ct, Expressions, Header, Is, Meta, Nat, OWN_SET, Register};
 pub(crate) use message::{Head, Message, Writer, attributes, find, messages};
 pub(crate) use socket::{Groups, Socket};
 
@@ -24,6 +24,7 @@ pub(crate) mod number {
     pub(crate) const REQUEST: u16 = 0x1;
     pub(crate) const ACK: u16 = 0x4;
     pub(crate) const DUMP: u16 = 0x300;
+    pub(crate) const REPLACE: u16 = 0x100;
     pub(crate) const EXCL: u16 = 0x200;
     pub(crate) const CREATE: u16 = 0x400;
     pub(crate) const APPEND: u16 = 0x800;

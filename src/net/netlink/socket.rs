@@ -1,13 +1,15 @@
-//! A socket to netfilter.
+//! A socket to netfilter, or to the routes.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
+};
 
 /// For an answer: the kernel gives it while it takes the question; where none comes it was lost.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,13 +28,25 @@ pub(crate) enum Groups {
 pub(crate) struct Socket(OwnedFd);
 
 impl Socket {
-    /// Opens a socket.
+    /// Opens a socket to netfilter.
     pub(crate) fn open(groups: Groups) -> io::Result<Self> {
         let groups = match groups {
             Groups::None => 0,
             Groups::Connections => 0b111,
         };
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))?;
+        Self::open_to(Some(NETFILTER), groups)
+    }
+
+    /// Opens a socket to the kernel's routes, which tells of a dump no more than was asked for.
+    pub(crate) fn open_routes() -> io::Result<Self> {
+        // NETLINK_ROUTE is the protocol 0.
+        let socket = Self::open_to(None, 0)?;
+        ask_strictly(&socket)?;
+        Ok(socket)
+    }
+
+    fn open_to(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         bind(&fd, &SocketAddrNetlink::new(0, groups))?;
         rustix::net::sockopt::set_socket_timeout(&fd, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
         Ok(Self(fd))
@@ -70,6 +84,19 @@ impl Socket {
             }
         }
     }
+}
+
+/// Without this the kernel tells all routes of all tables, which may be a million.
+#[allow(unsafe_code, reason = "no library sets this option")]
+fn ask_strictly(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open as long as `socket` is borrowed, and the option's value is a c_int of this length.
+    let done = unsafe {
+        libc::setsockopt(fd, libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, std::ptr::from_ref(&on).cast(), length)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl AsFd for Socket {

@@ -1,0 +1,136 @@
+//! The interception as a POSIX shell script, for an operator who reads it first.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::table::{Family, Table};
+use super::{FILTERS, Interception, MARK, ROUTES, TABLE};
+use crate::pinhole::{CONNECTION_MARK, CONNECTION_MASK};
+use crate::policy::{Datapath, Interception as By, Permission, Policy, Rule, Stand};
+
+/// A script that makes the kernel hand over connections; it may be run again.
+#[must_use]
+pub fn script(interception: Option<&Interception>, policy: &Policy) -> String {
+    let Some(interception) = interception else {
+        return "#!/bin/sh\n# No listener is transparent: clients connect to ftpgate itself, and nothing has to be \
+                intercepted.\n"
+            .to_owned()
+            + &needs(policy);
+    };
+    let mut out = String::from(
+        "#!/bin/sh\n# Hands FTP connections to ftpgate. May be run again; `ftpgate intercept --undo` prints how to undo \
+         it.\nset -e\n\n# Marked packets are delivered here, whatever their destination. Reverse-path filters that heed the \
+         mark look from\n# lo, and find the way back in the table main: where clients are routed by another one, name it \
+         there.\n",
+    );
+    for family in &interception.families {
+        out += &remove_rules(*family);
+        let ip = ip(*family);
+        let _ = write!(
+            out,
+            "{ip} rule add iif lo fwmark {MARK:#x} lookup main priority {FILTERS}\n\
+             {ip} rule add fwmark {MARK:#x} lookup {ROUTES} priority {ROUTES}\n\
+             {ip} route replace local default dev lo table {ROUTES}\n"
+        );
+    }
+    out += "\n# One transaction: the old table is replaced, or stays.\nnft -f - <<'EOF'\n";
+    out += &text(&interception.table);
+    out + "EOF\n" + &needs(policy)
+}
+
+/// A script that takes back all that [`script`] does, of whatever rules file.
+#[must_use]
+pub fn undo() -> String {
+    let mut out = String::from("#!/bin/sh\n# Connections are no longer handed to ftpgate.\nset -e\n");
+    let _ = write!(out, "nft -f - <<'EOF'\ntable inet {TABLE}\ndelete table inet {TABLE}\nEOF\n");
+    for family in Family::BOTH {
+        out += &remove_rules(family);
+        let _ = writeln!(out, "{} route flush table {ROUTES} 2>/dev/null || :", ip(family));
+    }
+    out
+}
+
+const fn ip(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip -6",
+    }
+}
+
+/// More than one may be there: `ip rule add` does not mind doubles.
+fn remove_rules(family: Family) -> String {
+    let ip = ip(family);
+    let remove = |rule: String| format!("while {ip} rule del {rule} 2>/dev/null; do :; done\n");
+    remove(format!("iif lo fwmark {MARK:#x} lookup main priority {FILTERS}"))
+        + &remove(format!("fwmark {MARK:#x} lookup {ROUTES}"))
+}
+
+/// The table as `nft -f` reads it.
+pub(super) fn text(table: &Table) -> String {
+    let mut out = format!("table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
+    let _ = writeln!(out, "\tcomment \"{}\"", table.comment());
+    for chain in &table.0 {
+        let _ = writeln!(out, "\tchain {} {{\n\t\t{}", chain.hook.name(), chain.hook.text());
+        let mut said = "";
+        for rule in &chain.rules {
+            if rule.comment != said {
+                let _ = writeln!(out, "\t\t# {}", rule.comment);
+            }
+            said = &rule.comment;
+            let _ = writeln!(out, "\t\t{rule}");
+        }
+        out += "\t}\n";
+    }
+    out + "}\n"
+}
+
+/// What other firewalls of this machine have to let through. Comments only: they belong to the machine's operator.
+fn needs(policy: &Policy) -> String {
+    let allowed = || policy.rules.iter().filter(|rule| rule.permission == Permission::Allow);
+    let by_kernel = |rule: &&Arc<Rule>| rule.datapath != Datapath::Relay;
+    let mut out = String::new();
+    let input = into_this_machine(policy, &allowed().collect::<Vec<_>>());
+    if !input.is_empty() {
+        out += "\n# A firewall of this machine that drops what it does not know must accept these (`ip filter INPUT` where \
+                iptables\n# made it):\n";
+        for rule in input {
+            let _ = writeln!(out, "#   nft insert rule inet filter input {rule} accept");
+        }
+    }
+    if allowed().any(|rule| by_kernel(&rule)) {
+        let (mark, mask) = (CONNECTION_MARK, CONNECTION_MASK);
+        let _ = write!(
+            out,
+            "\n# Data connections go through the kernel where packets are forwarded:\n\
+             #   sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1\n\
+             # and where no firewall of this machine drops them. They, and no others, have this mark:\n\
+             #   nft insert rule inet filter forward ct mark and {mask:#x} == {mark:#x} accept\n\
+             #   iptables -I FORWARD -m connmark --mark {mark:#x}/{mask:#x} -j ACCEPT     # DOCKER-USER beside Docker\n\
+             # Otherwise the relay moves the data.\n"
+        );
+    }
+    out
+}
+
+/// What comes to the gate itself: control connections, and data connections that are relayed.
+fn into_this_machine(policy: &Policy, allowed: &[&Arc<Rule>]) -> BTreeSet<String> {
+    let mut rules = BTreeSet::new();
+    let ports = |ports: &dyn std::fmt::Display| format!("tcp dport {{ {ports} }}");
+    for listener in &policy.listeners {
+        match listener.stand {
+            Stand::Transparent { interception: By::Tproxy, .. } => {
+                rules.insert(format!("meta mark {MARK:#x}"));
+            }
+            Stand::Transparent { interception: By::Redirect, .. } => {
+                rules.insert("ct status dnat".to_owned());
+            }
+            Stand::Reverse { .. } | Stand::Explicit => {
+                rules.insert(ports(&listener.bind.port()));
+                rules.extend(allowed.iter().filter_map(|rule| Some(ports(&rule.inbound.as_ref()?.gate_ports))));
+            }
+        }
+    }
+    rules.extend(allowed.iter().filter_map(|rule| Some(ports(&rule.outbound.as_ref()?.gate_ports))));
+    rules
+}

@@ -1,0 +1,208 @@
+//! Sees to it that connections to servers get to the transparent listeners, and not past them.
+//!
+//! It is looked at before anybody is served, at each reload, and every few seconds: another program may flush the rules of
+//! nftables at any time. Meanwhile the [`Guard`] drops what is not handed over.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::driver::{Orders, Phase};
+use crate::interception::{Bridged, Fault, Guard, Interception, Missing, Otherwise};
+use crate::policy::Policy;
+use crate::report;
+
+/// How often it is looked whether all is in place.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// How long an end waits for the last changes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the command line says of it.
+#[derive(Clone, Debug, Default)]
+pub struct Intercept {
+    /// The gate loads what is missing itself.
+    pub load: bool,
+    /// What happens to connections that do not get to the gate.
+    pub otherwise: Otherwise,
+    /// The rules file, for the command that the operator is told to run.
+    pub rules_file: PathBuf,
+}
+
+/// The task that looks.
+pub(super) struct Watch {
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    /// Looks now, and from now on. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The gate is to load what is missing, and cannot; the text says why.
+    pub(super) fn start(options: Intercept, orders: watch::Receiver<Orders>) -> Result<Self, String> {
+        let mut watcher = Watcher { options, guard: None, told: Told::Nothing, bridged: None };
+        watcher.look(&orders.borrow().policy);
+        if let Told::Failed(why) = &watcher.told
+            && watcher.options.load
+        {
+            return Err(why.clone());
+        }
+        Ok(Self { task: tokio::spawn(watch(watcher, orders)) })
+    }
+
+    /// Waits until it is taken back, where it is to be: once the gate stops.
+    pub(super) async fn ended(self) {
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(PATIENCE, self.task).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+async fn watch(watcher: Watcher, mut orders: watch::Receiver<Orders>) {
+    let mut watcher = Some(watcher);
+    let mut ticks = tokio::time::interval(LOOK_AGAIN);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            changed = orders.changed() => if changed.is_err() { return },
+        }
+        let (policy, phase) = {
+            let orders = orders.borrow_and_update();
+            (Arc::clone(&orders.policy), orders.phase)
+        };
+        // The kernel's answers are waited for.
+        let Some(mut looks) = watcher.take() else { return };
+        let looked = tokio::task::spawn_blocking(move || {
+            if phase == Phase::Stopping {
+                looks.end();
+            } else {
+                looks.look(&policy);
+            }
+            looks
+        });
+        watcher = looked.await.ok().filter(|_| phase != Phase::Stopping);
+    }
+}
+
+struct Watcher {
+    options: Intercept,
+    guard: Option<Guard>,
+    told: Told,
+    bridged: Option<Bridged>,
+}
+
+/// What the operator knows.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// No listener needs any of it.
+    NotNeeded,
+    InPlace(Interception),
+    Missing(Vec<Missing>),
+    /// The kernel cannot be asked, or takes no changes.
+    Failed(String),
+}
+
+impl Watcher {
+    fn look(&mut self, policy: &Policy) {
+        let Some(interception) = Interception::of(policy, self.options.otherwise) else {
+            self.guard = None;
+            self.told = Told::NotNeeded;
+            return;
+        };
+        let bridged = interception.bridged();
+        if bridged != self.bridged {
+            bridged.iter().for_each(|found| report::bridged(&found.bridges, &found.settings));
+            self.bridged = bridged;
+        }
+        let known = match self.guard(&interception).and_then(|()| self.complete(&interception)) {
+            Ok(missing) if missing.is_empty() => Told::InPlace(interception),
+            Ok(missing) => Told::Missing(missing),
+            Err(fault) => Told::Failed(self.explain(&fault)),
+        };
+        if known != self.told {
+            self.tell(&known);
+            self.told = known;
+        }
+    }
+
+    /// Drops what gets past the listeners, whatever becomes of the operator's rules.
+    fn guard(&mut self, interception: &Interception) -> Result<(), Fault> {
+        if self.options.otherwise == Otherwise::Open {
+            return Ok(());
+        }
+        match &mut self.guard {
+            Some(guard) => guard.change(interception),
+            None => Guard::start(interception).map(|guard| self.guard = Some(guard)),
+        }
+    }
+
+    /// Loads what is missing where the gate is to; what is missing still.
+    fn complete(&self, interception: &Interception) -> Result<Vec<Missing>, Fault> {
+        let missing = interception.missing()?;
+        if missing.is_empty() || !self.options.load {
+            return Ok(missing);
+        }
+        interception.load()?;
+        report::interception_loaded(&listed(&missing));
+        interception.missing()
+    }
+
+    fn explain(&self, fault: &Fault) -> String {
+        if fault.is_privilege() {
+            return format!("{fault}: this takes CAP_NET_ADMIN");
+        }
+        fault.to_string()
+    }
+
+    fn tell(&self, known: &Told) {
+        let status = match known {
+            Told::Nothing | Told::NotNeeded => return,
+            Told::InPlace(interception) => {
+                report::intercepting(
+                    interception.otherwise() == Otherwise::Closed,
+                    &interception.without_listener().collect::<Vec<_>>(),
+                );
+                "serving".to_owned()
+            }
+            Told::Missing(missing) => {
+                let missing = listed(missing);
+                report::interception_missing(&missing, &self.command());
+                format!("not ready: {missing}")
+            }
+            Told::Failed(why) => {
+                report::interception_unknown(why);
+                format!("interception unknown: {why}")
+            }
+        };
+        if let Err(error) = sd_notify::notify(&[NotifyState::Status(&status)]) {
+            report::system("systemd could not be told how the gate is", &error);
+        }
+    }
+
+    /// What an operator runs to have it in place.
+    fn command(&self) -> String {
+        let open = if self.options.otherwise == Otherwise::Open { "--fail-open " } else { "" };
+        format!("ftpgate intercept {open}{} | sudo sh", self.options.rules_file.display())
+    }
+
+    /// What the gate loaded stays, so that nothing gets past a gate that does not run; unless that is wanted.
+    fn end(&mut self) {
+        if self.options.load && self.options.otherwise == Otherwise::Open && self.told != Told::NotNeeded {
+            match Interception::unload() {
+                Ok(()) => report::interception_unloaded(),
+                Err(fault) => report::interception_unknown(&self.explain(&fault)),
+            }
+        }
+    }
+}
+
+fn listed(missing: &[Missing]) -> String {
+    let missing: Vec<String> = missing.iter().map(Missing::to_string).collect();
+    missing.join("; ")
+}
