@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::table::{Family, Table};
-use super::{FILTERS, Interception, MARK, ROUTES, TABLE};
+use super::{Bridged, FILTERS, Interception, MARK, ROUTES, TABLE};
 use crate::pinhole::{CONNECTION_MARK, CONNECTION_MASK};
 use crate::policy::{Datapath, Interception as By, Permission, Policy, Rule, Stand};
 
@@ -24,6 +24,15 @@ pub fn script(interception: Option<&Interception>, policy: &Policy) -> String {
          mark look from\n# lo, and find the way back in the table main: where clients are routed by another one, name it \
          there.\n",
     );
+    if let Some(Bridged { bridges, settings }) = interception.bridged() {
+        let _ = writeln!(
+            out,
+            "# Clients that come over a bridge ({}) time out: its packets go through iptables, where tproxy cannot deliver\n\
+             # them. Write `transparent: redirect`, or: sysctl -w {}=0",
+            bridges.join(", "),
+            settings.join("=0 ")
+        );
+    }
     for family in &interception.families {
         out += &remove_rules(*family);
         let ip = ip(*family);
