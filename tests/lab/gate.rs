@@ -156,6 +156,13 @@ impl Gate {
         self.job.signal(signal).expect("the gate runs");
     }
 
+    /// What `ftpgate intercept` prints for its rules.
+    pub fn intercept_script(&self) -> String {
+        let file = self.folder.join("rules.yaml");
+        let output = Command::new(program()).arg("intercept").arg(file).output().expect("the program is there");
+        String::from_utf8(output.stdout).expect("the script is text")
+    }
+
     /// The number of its process.
     pub fn process(&self) -> i32 {
         self.job.process().expect("the gate runs")

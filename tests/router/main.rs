@@ -9,6 +9,7 @@
 mod lab;
 
 mod beside;
+mod firewalls;
 mod stage;
 
 use lab::Family;

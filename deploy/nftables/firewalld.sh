@@ -1,0 +1,16 @@
+#!/bin/sh
+# A transparent gate on a router with firewalld. The zones are those of the clients' and the servers' interfaces, and the ranges those of
+# the rules file.
+set -e
+clients=internal
+servers=external
+inbound=10001-10005
+outbound=40000-40099
+
+# Connections that are handed over keep their ports. Not `--add-service=ftp`: this would have the kernel's own FTP helper read the
+# same lines as the gate.
+firewall-cmd --permanent --zone="$clients" --remove-service=ftp
+firewall-cmd --permanent --zone="$clients" --add-port=21/tcp --add-port="$inbound/tcp"
+firewall-cmd --permanent --zone="$servers" --add-port="$outbound/tcp"
+firewall-cmd --reload
+# The kernel's data connections have their destination changed, which firewalld accepts by itself.
