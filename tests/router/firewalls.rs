@@ -140,8 +140,11 @@ fn works_beside(firewall: impl Fn(&Net) + Sync, opened: impl Fn(&Net, &Gate) + S
         machines.tries(Net::server_address(family)).unwrap();
         firewall(&machines.net);
         for datapath in Datapath::ALL {
-            let gate = Gate::start(&machines.net, listener, datapath, family).unwrap();
+            let start = || Gate::start(&machines.net, listener, datapath, family).unwrap();
+            let gate = start();
             opened(&machines.net, &gate);
+            drop(gate);
+            let gate = start();
             let tried = machines.tries(listener.server_as_seen(family));
             tried.unwrap_or_else(|fault| panic!("{listener} {datapath} {family}: {fault}\n{}", gate.log()));
             assert!(gate.log().contains(&format!("datapath=\"{datapath}\"")), "{}", gate.log());
