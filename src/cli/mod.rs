@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::policy::Policy;
+use crate::report;
 use crate::rules::RulesFile;
 use trust::Trusted;
 
@@ -50,10 +51,12 @@ pub fn main() -> ExitCode {
         Command::Intercept(args) => intercept::run(&args),
         Command::Openings(args) => openings::run(&args),
     };
-    done.unwrap_or_else(|error| {
+    let code = done.unwrap_or_else(|error| {
         complain(&format!("ftpgate: {error:#}"));
         not_started()
-    })
+    });
+    report::flush();
+    code
 }
 
 /// The exit code where the answer is no: wrong rules, denied.
@@ -98,6 +101,8 @@ fn contents(file: &Path) -> Result<Vec<u8>, String> {
 
 /// Says on standard error what went wrong. That standard error is gone is nobody's fault.
 pub(crate) fn complain(what: &str) {
+    // After what was logged before it.
+    report::flush();
     let _lost = writeln!(std::io::stderr().lock(), "{what}");
 }
 

@@ -87,7 +87,8 @@ fn prepare(args: &Args) -> Result<(Policy, Trusted), String> {
     let policy = read_trusted(&args.file, &trusted)?;
     let sandbox = Sandbox { user: user.as_ref(), restrict: !args.no_sandbox, rules_file: &args.file };
     let entered = sandbox.enter().map_err(|error| error.to_string())?;
-    report::init(args.log_format, args.log_level.parse().unwrap_or(Level::INFO));
+    let level = args.log_level.parse().unwrap_or(Level::INFO);
+    report::init(args.log_format, level).map_err(|error| format!("ftpgate: no thread for the log: {error}"))?;
     entered.report();
     Ok((policy, trusted))
 }

@@ -1,11 +1,13 @@
 //! Where log lines go, and in which form.
 
-use std::io::{self, Write};
+use std::io;
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::writer::Writer;
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -16,14 +18,18 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends log lines of this level and above to standard error from now on. Call it once.
-pub fn init(format: LogFormat, level: Level) {
+/// Sends log lines of this level and above to standard error from now on, by a thread of its own. Call it once.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn init(format: LogFormat, level: Level) -> io::Result<()> {
+    let writer = Writer::start()?;
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
         .log_internal_errors(false)
-        .with_writer(|| Stderr);
+        .with_writer(move || writer.clone());
     // Libraries have words of their own, with names of hosts in them that nobody escaped.
     let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     match format {
@@ -33,19 +39,5 @@ pub fn init(format: LogFormat, level: Level) {
             builder.finish().with(ours).init();
         }
     }
-}
-
-/// Standard error, whose own faults are nobody's: a full disk under the log must not end a session.
-struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // One write for each line, so that lines of two threads do not mix.
-        let _lost = io::stderr().lock().write_all(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok(())
 }

@@ -8,10 +8,12 @@ mod log;
 mod names;
 mod session;
 mod story;
+mod writer;
 
 pub use flood::lines_left_out;
 pub use log::{LogFormat, init};
 pub use session::SessionLog;
+pub use writer::flush;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -77,6 +79,14 @@ pub fn bad_proxy_header(listener: &str, from: SocketAddr, reason: &'static str, 
 /// A host of `health_checks_from` looks whether the gate is up.
 pub fn health_check(listener: &str, from: SocketAddr) {
     debug!(event = "health_check", listener, %from, "health check");
+}
+
+/// Whoever reads the log did not keep up with it.
+fn lines_dropped(times: u64) {
+    warn!(
+        event = "log_lines_dropped",
+        times, "log lines were dropped: nobody took them from standard error for a while"
+    );
 }
 
 /// New rules hold.

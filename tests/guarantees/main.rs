@@ -9,6 +9,7 @@ mod hidden;
 mod left;
 mod life;
 mod limits;
+mod log;
 mod lines;
 mod notations;
 mod peers;

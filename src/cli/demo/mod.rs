@@ -35,7 +35,7 @@ pub struct Args {
 /// # Errors
 /// Where the runtime or the server's port cannot be had.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    report::init(args.log_format, Level::DEBUG);
+    report::init(args.log_format, Level::DEBUG).context("no thread for the log")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
