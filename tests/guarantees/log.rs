@@ -1,13 +1,22 @@
 //! Nobody waits for whoever reads the log.
 
 use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::*;
+
+/// A program that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ended = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
 
 /// Standard error is a pipe that nobody reads: far more sessions than its log lines have room for in it.
 #[test]
@@ -19,12 +28,13 @@ fn a_log_that_nobody_reads_stops_no_session() {
     fs::create_dir_all(&folder).unwrap();
     let file = folder.join("rules.yaml");
     fs::write(&file, rules.yaml()).unwrap();
-    let mut gate = Command::new(env!("CARGO_BIN_EXE_ftpgate"))
+    let gate = Command::new(env!("CARGO_BIN_EXE_ftpgate"))
         .args(["run", "--log-level", "debug"])
         .arg(&file)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut gate = Killed(gate);
     thread::spawn(move || {
         for number in 0..SESSIONS {
             let mut control = Talk::new(accept(&server));
@@ -40,10 +50,10 @@ fn a_log_that_nobody_reads_stops_no_session() {
     }
     assert!(served >= SESSIONS - 1, "{served}");
     let began = Instant::now();
-    kill_process(Pid::from_child(&gate), Signal::TERM).unwrap();
+    kill_process(Pid::from_child(&gate.0), Signal::TERM).unwrap();
     thread::sleep(Duration::from_millis(500));
-    let mut log = gate.stderr.take().unwrap();
-    let ended = poll(|| gate.try_wait().unwrap());
+    let mut log = gate.0.stderr.take().unwrap();
+    let ended = poll(|| gate.0.try_wait().unwrap());
     assert!(ended.is_some() && began.elapsed() < Duration::from_secs(8), "{ended:?}");
     // What had room is there, from the first line on.
     let mut said = String::new();
