@@ -175,7 +175,10 @@ pub fn interception_loaded(missing: &str) {
 
 /// The gate has taken back what it loaded.
 pub fn interception_unloaded() {
-    info!(event = "interception_unloaded", "connections go to the servers, past the gate, from now on (--fail-open)");
+    info!(
+        event = "interception_unloaded",
+        "connections are no longer handed to the gate: they go to the servers from now on"
+    );
 }
 
 /// Nobody knows whether connections are handed to the transparent listeners.

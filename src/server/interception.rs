@@ -112,6 +112,10 @@ impl Watcher {
     fn look(&mut self, policy: &Policy) {
         let Some(interception) = Interception::of(policy, self.options.otherwise) else {
             self.guard = None;
+            // Whoever loads it takes it back with the last listener that it was for.
+            if self.options.load && !matches!(self.told, Told::Nothing | Told::NotNeeded) {
+                unload();
+            }
             self.told = Told::NotNeeded;
             return;
         };
@@ -123,7 +127,7 @@ impl Watcher {
         let known = match self.guard(&interception).and_then(|()| self.complete(&interception)) {
             Ok(missing) if missing.is_empty() => Told::InPlace(interception),
             Ok(missing) => Told::Missing(missing),
-            Err(fault) => Told::Failed(self.explain(&fault)),
+            Err(fault) => Told::Failed(explain(&fault)),
         };
         if known != self.told {
             self.tell(&known);
@@ -151,13 +155,6 @@ impl Watcher {
         interception.load()?;
         report::interception_loaded(&listed(&missing));
         interception.missing()
-    }
-
-    fn explain(&self, fault: &Fault) -> String {
-        if fault.is_privilege() {
-            return format!("{fault}: this takes CAP_NET_ADMIN");
-        }
-        fault.to_string()
     }
 
     fn tell(&self, known: &Told) {
@@ -194,12 +191,20 @@ impl Watcher {
     /// What the gate loaded stays, so that nothing gets past a gate that does not run; unless that is wanted.
     fn end(&mut self) {
         if self.options.load && self.options.otherwise == Otherwise::Open && self.told != Told::NotNeeded {
-            match Interception::unload() {
-                Ok(()) => report::interception_unloaded(),
-                Err(fault) => report::interception_unknown(&self.explain(&fault)),
-            }
+            unload();
         }
     }
+}
+
+fn unload() {
+    match Interception::unload() {
+        Ok(()) => report::interception_unloaded(),
+        Err(fault) => report::interception_unknown(&explain(&fault)),
+    }
+}
+
+fn explain(fault: &Fault) -> String {
+    if fault.is_privilege() { format!("{fault}: this takes CAP_NET_ADMIN") } else { fault.to_string() }
 }
 
 fn listed(missing: &[Missing]) -> String {

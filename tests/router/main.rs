@@ -143,6 +143,19 @@ fn who_wants_it_open_has_it_open() {
     });
 }
 
+#[test]
+fn what_no_listener_needs_any_more_is_taken_back() {
+    let stage = Stage::new(Family::V4);
+    let gate = stage.gate("tproxy", &["--intercept"]);
+    stage.works(&gate);
+    let reverse =
+        "version: 1\nlisteners:\n  - name: front\n    bind: \"10.1.0.1:2122\"\n    server: 10.2.0.2\nrules:\n";
+    gate.reload(&format!("{reverse}{}", stage.allowing()));
+    logged(&gate, &["event=\"interception_unloaded\""]);
+    assert_eq!(stage.client(), GREETING);
+    assert!(!stage::output(&stage.net.gate, "nft", &["list", "tables"]).contains("ftpgate_"));
+}
+
 /// A family that no listener takes is no way past the gate.
 #[test]
 fn the_other_family_is_closed_too() {
