@@ -44,13 +44,13 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
         listener,
         client: case.client,
         server,
-        user: case.user.as_deref(),
+        user: case.user.as_deref().map(str::as_bytes),
         gate: None,
         at: case.at.unwrap_or(at),
         now,
-        home: &case.home,
+        home: case.home.as_bytes(),
     };
-    let lines: Vec<String> = case.lines.iter().map(|line| line.line.clone()).collect();
+    let lines: Vec<&[u8]> = case.lines.iter().map(|line| line.line.as_bytes()).collect();
     let answer = question.ask(&lines);
     let walked = || {
         let looked = answer.rules.iter().map(|looked| format!("rule {}: {}", looked.rule, looked.why));
@@ -60,7 +60,12 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
     let denies =
         answer.rule.as_ref().map_or_else(|| "no rule matches".to_owned(), |rule| format!("rule {rule} denies it"));
     match (case.expect, answer.decision) {
-        (Permission::Allow, Verdict::Allow) | (Permission::Deny, Verdict::Deny) => {}
+        (Permission::Allow, Verdict::Allow) | (Permission::Deny, Verdict::Deny | Verdict::HealthCheck) => {}
+        (Permission::Allow, Verdict::HealthCheck) => {
+            let help = "take the client out of `health_checks_from`, or write `expect: deny`";
+            let why = answer.note.unwrap_or_default();
+            return fails(None, format!("this test expects `allow`, and {why}"), help.to_owned());
+        }
         (_, Verdict::AtLogin) => {
             return fails(None, "the user decides, and none is named".to_owned(), "add `user:`".to_owned());
         }

@@ -33,7 +33,7 @@ pub struct Said {
 /// where a line of the client's is followed by one of the server's.
 ///
 /// `rule` is the one that comes to hold: a made-up server names ports that it allows.
-pub(super) fn follow(setting: Setting, rule: Option<&Rule>, question: &Question<'_>, lines: &[String]) -> Vec<Said> {
+pub(super) fn follow(setting: Setting, rule: Option<&Rule>, question: &Question<'_>, lines: &[&[u8]]) -> Vec<Said> {
     if lines.is_empty() {
         return Vec::new();
     }
@@ -46,11 +46,11 @@ pub(super) fn follow(setting: Setting, rule: Option<&Rule>, question: &Question<
         now: question.now,
         last: None,
     };
-    follower.give(server_line("220 Ready"));
+    follower.give(server_line(b"220 Ready"));
     let names_user = lines.iter().any(|line| verb(line) == Some(Verb::User));
     if let Some(user) = question.user.filter(|_| !names_user) {
-        follower.say(&format!("USER {user}"), true);
-        follower.say("PASS x", true);
+        follower.say(&[b"USER ", user].concat(), true);
+        follower.say(b"PASS x", true);
     }
     let mut said = Vec::new();
     for (index, line) in lines.iter().enumerate() {
@@ -64,12 +64,12 @@ pub(super) fn follow(setting: Setting, rule: Option<&Rule>, question: &Question<
     said
 }
 
-fn is_reply(line: &str) -> bool {
-    line.as_bytes().first_chunk::<3>().is_some_and(|code| code.iter().all(u8::is_ascii_digit))
+fn is_reply(line: &[u8]) -> bool {
+    line.first_chunk::<3>().is_some_and(|code| code.iter().all(u8::is_ascii_digit))
 }
 
-fn verb(line: &str) -> Option<Verb> {
-    Command::parse(line.as_bytes()).ok().map(|command| command.verb)
+fn verb(line: &[u8]) -> Option<Verb> {
+    Command::parse(line).ok().map(|command| command.verb)
 }
 
 struct Follower {
@@ -94,20 +94,20 @@ struct Outcome {
 
 impl Follower {
     /// Gives a line; `pretend`: the server's answers are made up.
-    fn say(&mut self, line: &str, pretend: bool) -> Said {
+    fn say(&mut self, line: &[u8], pretend: bool) -> Said {
         let by = if is_reply(line) { Side::Server } else { Side::Client };
         if by == Side::Client && !self.session.wants(Side::Client) {
             // The server's consent to the last PORT goes without saying; nothing else is made up for it.
-            self.give(server_line("200 ok"));
+            self.give(server_line(b"200 ok"));
         }
         let mut outcome = self.give(match by {
             Side::Server => server_line(line),
-            Side::Client => Input::ClientLine(Line { bytes: line.as_bytes().to_vec(), interrupt: false }),
+            Side::Client => Input::ClientLine(Line { bytes: line.to_vec(), interrupt: false }),
         });
         while pretend && !outcome.asked.is_empty() {
             for asked in std::mem::take(&mut outcome.asked) {
                 for reply in self.server.replies(&asked, self.address, &self.ports) {
-                    outcome.then.push(format!("the server might say: {reply}"));
+                    outcome.then.push(format!("the server might say: {}", escaped(&reply)));
                     self.move_data(&reply);
                     let next = self.give(server_line(&reply));
                     outcome.then.extend(next.then);
@@ -120,12 +120,12 @@ impl Follower {
         if !self.session.wants(Side::Client) && !self.session.is_held_back() && by == Side::Client {
             outcome.then.push("the client is not read until the server has answered".to_owned());
         }
-        Said { by: by.to_string(), line: escaped(line.as_bytes()), then: outcome.then, refused: outcome.refused }
+        Said { by: by.to_string(), line: escaped(line), then: outcome.then, refused: outcome.refused }
     }
 
     /// A transfer that the made-up server is done with has had its data connection.
-    fn move_data(&mut self, reply: &str) {
-        if let Some(id) = self.last.filter(|_| reply.starts_with("226 ")) {
+    fn move_data(&mut self, reply: &[u8]) {
+        if let Some(id) = self.last.filter(|_| reply.starts_with(b"226 ")) {
             self.give(Input::DataStarted(id));
             let end = DataEnd { to_server: 0, to_client: 0, is_estimate: false, how: HowEnded::Complete };
             self.give(Input::DataEnded(id, end));
@@ -183,8 +183,8 @@ impl Follower {
     }
 }
 
-fn server_line(line: &str) -> Input {
-    Input::ServerLine(Line { bytes: line.as_bytes().to_vec(), interrupt: false })
+fn server_line(line: &[u8]) -> Input {
+    Input::ServerLine(Line { bytes: line.to_vec(), interrupt: false })
 }
 
 fn opened(pinhole: &Pinhole) -> Input {

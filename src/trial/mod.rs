@@ -38,7 +38,7 @@ pub struct Question<'a> {
     /// What it wants to reach.
     pub server: ServerAddr,
     /// Whom it logs in as.
-    pub user: Option<&'a str>,
+    pub user: Option<&'a [u8]>,
     /// The gate's own address, where the rules do not tell it.
     pub gate: Option<IpAddr>,
     /// When that is.
@@ -46,7 +46,7 @@ pub struct Question<'a> {
     /// The same moment, for what is measured from it.
     pub now: Instant,
     /// The directory that the server puts the user in.
-    pub home: &'a str,
+    pub home: &'a [u8],
 }
 
 /// What becomes of it.
@@ -77,6 +77,8 @@ pub enum Verdict {
     Deny,
     /// The user decides, and none was named.
     AtLogin,
+    /// No rule is asked: the gate answers a health check itself.
+    HealthCheck,
 }
 
 impl Question<'_> {
@@ -99,7 +101,17 @@ impl Question<'_> {
 
     /// Asks the rules, and what becomes of these lines: the client's, and the server's where they begin with a code.
     #[must_use]
-    pub fn ask(&self, lines: &[String]) -> Answer {
+    pub fn ask(&self, lines: &[&[u8]]) -> Answer {
+        if let Some(why) = self.health_check() {
+            return Answer {
+                rules: Vec::new(),
+                decision: Verdict::HealthCheck,
+                rule: None,
+                ports: Vec::new(),
+                lines: Vec::new(),
+                note: Some(why),
+            };
+        }
         let asker = Asker::new(self.listener, self.client, self.server, self.at);
         let rules = walk::rules(self.policy, &asker, self.user);
         let (decision, rule, candidates) = self.decide(&asker);
@@ -116,7 +128,7 @@ impl Question<'_> {
             waited: std::time::Duration::ZERO,
         };
         let said = match (decision, &rule) {
-            (Verdict::Deny, _) => Vec::new(),
+            (Verdict::Deny | Verdict::HealthCheck, _) => Vec::new(),
             (Verdict::Allow, Some(rule)) if candidates.is_none() => {
                 lines::follow(setting(rule), Some(rule), self, lines)
             }
@@ -165,7 +177,7 @@ impl Question<'_> {
         match self.policy.decide(asker) {
             Decision::Allow(rule) => (Verdict::Allow, Some(rule), None),
             Decision::Deny(why) => denied(why),
-            Decision::AtLogin(candidates) => match self.user.map(|user| candidates.choose(user.as_bytes())) {
+            Decision::AtLogin(candidates) => match self.user.map(|user| candidates.choose(user)) {
                 None => (Verdict::AtLogin, None, Some(candidates)),
                 Some(Ok(rule)) => (Verdict::Allow, Some(rule), Some(candidates)),
                 Some(Err(why)) => denied(why),
@@ -208,16 +220,26 @@ impl Question<'_> {
         (ends, advertised.unwrap_or(front), made_up)
     }
 
+    /// Whether the gate answers this client itself, and why. A balancer is only meant where it asks for itself.
+    fn health_check(&self) -> Option<String> {
+        let (ip, listener) = (self.client.ip(), self.listener);
+        if !listener.is_checked_by(self.client) || listener.proxies.contains(ip) {
+            return None;
+        }
+        let brought =
+            if listener.proxies == Proxies::default() { "" } else { ", unless a balancer brings the connection" };
+        Some(format!(
+            "{ip} is in `health_checks_from` of listener {}: the gate answers QUIT and NOOP itself, no rule is asked, and there \
+             is no session at a server{brought}",
+            listener.name
+        ))
+    }
+
     fn note(&self, announced: IpAddr, made_up: &[IpAddr], silent: bool) -> Option<String> {
         let ip = self.client.ip();
         if self.listener.proxies.contains(ip) {
             return Some(format!(
                 "{ip} is a balancer in `proxy_from`; give --client the one that its PROXY header names"
-            ));
-        }
-        if self.listener.is_checked_by(self.client) {
-            return Some(format!(
-                "{ip} is in `health_checks_from`: the gate answers it itself, whatever the rules say"
             ));
         }
         match self.listener.advertised_to(self.client) {
@@ -254,9 +276,9 @@ mod tests {
             gate: None,
             at: Timestamp::UNIX_EPOCH,
             now: Instant::now(),
-            home: "/",
+            home: b"/",
         };
-        let refused = |line: &str| question.ask(&[line.to_owned()]).lines[0].refused;
+        let refused = |line: &str| question.ask(&[line.as_bytes()]).lines[0].refused;
         assert_eq!(refused("USER anna@10.0.2.2:2121"), None);
         // Another server is asked about as such.
         assert_eq!(refused("USER anna@10.0.2.3"), None);
@@ -285,7 +307,7 @@ mod tests {
                 gate: None,
                 at: Timestamp::UNIX_EPOCH,
                 now: Instant::now(),
-                home: "/",
+                home: b"/",
             };
             let answer = question.ask(&[]);
             let last = answer.rules.last().map(|looked| looked.why.clone()).unwrap_or_default();

@@ -8,7 +8,7 @@ use crate::session::{Called, Host, Named, Naming, Refusal, Step};
 
 impl Question<'_> {
     /// `USER name@server` is no other user than `USER name`, whether the server has a name or its address.
-    pub(super) fn called(&self, lines: &[String]) -> Option<Called> {
+    pub(super) fn called(&self, lines: &[&[u8]]) -> Option<Called> {
         let address = if self.server.port() == 21 { self.server.ip().to_string() } else { self.server.to_string() };
         let by_name = lines.iter().find_map(|line| named(line)).and_then(|named| match named.host {
             Host::Name(_) => Some(named.called.server),
@@ -19,7 +19,7 @@ impl Question<'_> {
     }
 
     /// What becomes of a line that names another server than the one that is asked about; `None` where it does not.
-    pub(super) fn elsewhere(&self, line: &str) -> Option<Said> {
+    pub(super) fn elsewhere(&self, line: &[u8]) -> Option<Said> {
         let named = named(line).filter(|_| self.listener.stand == Stand::Explicit)?;
         let Host::Address(ip) = named.host else { return None };
         let server = ServerAddr::new((ip, named.port).into());
@@ -43,15 +43,15 @@ impl Question<'_> {
         };
         Some(Said {
             by: "client".to_owned(),
-            line: escaped(line.as_bytes()),
+            line: escaped(line),
             then: vec![then],
             refused: refusal.map(|refusal| refusal.name()),
         })
     }
 }
 
-fn named(line: &str) -> Option<Named> {
-    match Naming::default().line(line.as_bytes()) {
+fn named(line: &[u8]) -> Option<Named> {
+    match Naming::default().line(line) {
         Step::Connect(named) if named.called.login.is_some() => Some(named),
         Step::Connect(_) | Step::Answer(_) | Step::Refuse(_) | Step::Leave(_) => None,
     }

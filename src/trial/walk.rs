@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::addr::PortRanges;
 use crate::ftp::command::Verb;
+use crate::ftp::redact::escaped;
 use crate::policy::{Asker, GateLimits, Limit, Permission, Policy, ProxyVersion, Rule, RuleLimits, ServerMode, Span};
 
 /// One rule that was looked at.
@@ -19,7 +20,7 @@ pub struct Looked {
 }
 
 /// Looks at the rules in their order, up to the one that decides.
-pub(super) fn rules(policy: &Policy, asker: &Asker<'_>, user: Option<&str>) -> Vec<Looked> {
+pub(super) fn rules(policy: &Policy, asker: &Asker<'_>, user: Option<&[u8]>) -> Vec<Looked> {
     let mut looked = Vec::new();
     for rule in &policy.rules {
         let (matches, why) = look(rule, asker, user);
@@ -32,7 +33,7 @@ pub(super) fn rules(policy: &Policy, asker: &Asker<'_>, user: Option<&str>) -> V
 }
 
 /// Whether a rule decides, and why or why not.
-fn look(rule: &Rule, asker: &Asker<'_>, user: Option<&str>) -> (bool, String) {
+fn look(rule: &Rule, asker: &Asker<'_>, user: Option<&[u8]>) -> (bool, String) {
     let from = rule.from.iter().find(|network| network.contains(asker.client.ip()));
     let to = rule.destination(asker);
     let (Some(from), Some(to)) = (from, to) else {
@@ -62,10 +63,10 @@ fn look(rule: &Rule, asker: &Asker<'_>, user: Option<&str>) -> (bool, String) {
     };
     match (&rule.users, user) {
         (Some(users), None) => (false, format!("from {from}, to {to}: {action} for users {users}, at login")),
-        (Some(users), Some(user)) if !rule.is_for_user(user.as_bytes()) => {
-            (false, format!("{user} is none of `users`: {users}"))
+        (Some(users), Some(user)) if !rule.is_for_user(user) => {
+            (false, format!("{} is none of `users`: {users}", escaped(user)))
         }
-        (Some(_), Some(user)) => (true, format!("from {from}, to {to}, user {user}: {action}")),
+        (Some(_), Some(user)) => (true, format!("from {from}, to {to}, user {}: {action}", escaped(user))),
         (None, _) => (true, format!("from {from}, to {to}: {action}")),
     }
 }
