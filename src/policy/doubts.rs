@@ -2,8 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use super::{Destination, Interception, Listener, Permission, Policy, Rule, Stand};
-use crate::addr::{Network, PortRanges};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{Destination, Interception, Listener, Permission, Policy, Proxies, Rule, Stand};
+use crate::addr::{Network, PortRanges, is_dialable};
 
 /// More ports than this are hardly meant.
 const MANY_PORTS: u32 = 10_000;
@@ -51,6 +53,8 @@ impl Policy {
                 );
             }
             self.doubt_everybody(rule, &mut doubt);
+            self.doubt_checks(rule, &mut doubt);
+            doubt_local_peers(rule, &mut doubt);
             self.doubt_room(rule, &mut doubt);
             let inbound = rule.inbound.as_ref().map(|inbound| ("inbound", &inbound.gate_ports));
             let outbound = rule.outbound.as_ref().map(|outbound| ("outbound", &outbound.gate_ports));
@@ -91,6 +95,42 @@ impl Policy {
                 format!("anybody may reach any server through listener {}, in both modes", listener.name),
                 "name the clients in `from`, or the servers in `to`".to_owned(),
             );
+        }
+    }
+
+    /// Whether each client that a rule allows is taken for a health check, at some listener.
+    fn doubt_checks(&self, rule: &Rule, doubt: &mut impl FnMut(&'static str, String, String)) {
+        // Who is brought by a balancer is none.
+        let checks =
+            |listener: &&Listener| !listener.health_checks.is_empty() && listener.proxies == Proxies::default();
+        let applies = |listener: &&Listener| rule.listeners.is_empty() || rule.listeners.contains(&listener.name);
+        for listener in self.listeners.iter().filter(checks).filter(applies) {
+            let leads = match listener.stand {
+                Stand::Reverse { server } => rule.to.iter().any(|to| to.contains(server)),
+                Stand::Transparent { .. } | Stand::Explicit => true,
+            };
+            let all = Network::Net(if listener.bind.is_ipv6() {
+                Ipv6Net::default().into()
+            } else {
+                Ipv4Net::default().into()
+            });
+            // Clients of the other family do not come here.
+            let here = |network: &Network| match network {
+                Network::Any => Some(all),
+                network => all.covers(network).then_some(*network),
+            };
+            let mut own = rule.from.iter().filter_map(here).peekable();
+            let checked = joined(&listener.health_checks);
+            if leads && own.peek().is_some() && own.all(|network| checked.iter().any(|wider| wider.covers(&network))) {
+                doubt(
+                    "from",
+                    format!(
+                        "no client of this rule gets a session at listener {}: each is in its `health_checks_from`",
+                        listener.name
+                    ),
+                    "name only the hosts that send health checks in `health_checks_from`".to_owned(),
+                );
+            }
         }
     }
 
@@ -160,6 +200,30 @@ impl Policy {
             );
         }
     }
+}
+
+/// Whether `data_peers` names addresses that data may come from and never goes to.
+fn doubt_local_peers(rule: &Rule, doubt: &mut impl FnMut(&'static str, String, String)) {
+    let peers = [&rule.data_peers.client, &rule.data_peers.server];
+    for network in peers.into_iter().flat_map(|networks| networks.as_slice()) {
+        let Network::Net(net) = network else { continue };
+        if !is_dialable(net.network()) && !is_dialable(net.broadcast()) {
+            doubt(
+                "data_peers",
+                format!("data may come from {network}, and never goes there: no host elsewhere has such an address"),
+                "name addresses that the peers have in the network".to_owned(),
+            );
+        }
+    }
+}
+
+/// Networks, with those joined that make up one.
+fn joined(networks: &[Network]) -> Vec<Network> {
+    let nets = networks.iter().filter_map(|network| match network {
+        Network::Net(net) => Some(*net),
+        Network::Any => None,
+    });
+    IpNet::aggregate(&nets.collect()).into_iter().map(Network::Net).collect()
 }
 
 /// Ranges as sysctl wants them: without blanks.
@@ -309,6 +373,43 @@ rules:
         let explicit = MINIMAL.replace("server: \"10.0.2.2:21\"", "explicit: user-at-host");
         assert_eq!(doubts(&explicit).len(), 1);
         assert!(doubts(&explicit.replace("from: any", "from: \"10.0.0.0/8\"")).is_empty());
+    }
+
+    #[test]
+    fn a_rule_whose_clients_are_all_health_checks_is_doubted() {
+        let with = |from: &str, checks: &str, rest: &str| {
+            let text = MINIMAL.replace("from: any", &format!("from: {from}"));
+            doubts(&text.replace(
+                "server: \"10.0.2.2:21\"",
+                &format!("server: \"10.0.2.2:21\", health_checks_from: {checks}{rest}"),
+            ))
+        };
+        for (from, checks, rest, doubted) in [
+            ("any", "[0.0.0.0/1, 128.0.0.0/1]", "", true),
+            ("10.0.0.0/8", "10.0.0.0/8", "", true),
+            ("10.1.0.0/16", "[192.0.2.1, 10.0.0.0/9, 10.128.0.0/9]", "", true),
+            ("[10.1.0.0/16, \"2001:db8::/32\"]", "10.0.0.0/8", "", true),
+            ("[10.1.0.0/16, 192.0.2.7]", "10.0.0.0/8", "", false),
+            ("any", "10.0.0.0/8", "", false),
+            ("\"2001:db8::/32\"", "10.0.0.0/8", "", false),
+            ("10.0.0.0/8", "10.0.0.0/8", ", proxy_from: 10.0.0.5", false),
+        ] {
+            let found = with(from, checks, rest);
+            let is_doubted =
+                found.iter().any(|(_, key, what)| *key == "from" && what.contains("no client of this rule"));
+            assert_eq!(is_doubted, doubted, "{from} {checks} {rest}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn data_peers_that_data_never_goes_to_are_doubted() {
+        let with =
+            |peers: &str| doubts(&MINIMAL.replace("action: allow", &format!("action: allow, data_peers: {peers}")));
+        for peers in ["{ client: 127.0.3.0/28 }", "{ server: [10.0.2.16/29, \"::1\"] }", "{ server: 169.254.1.0/24 }"] {
+            let found = with(peers);
+            assert!(matches!(found.as_slice(), [(0, "data_peers", _)]), "{peers}: {found:?}");
+        }
+        assert_eq!(with("{ client: 198.51.100.0/24, server: \"2001:db8::/64\" }"), []);
     }
 
     #[test]
