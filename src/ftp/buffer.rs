@@ -14,42 +14,52 @@ const KEPT: usize = 2;
 /// No known verb is longer than this.
 const LONGEST_KNOWN: usize = 7;
 
-/// Behind how many bytes of this line some server may see a command of its own, where there is one.
+/// A command within a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// Behind how many bytes.
+    pub at: usize,
+    /// Its verb, in capitals.
+    pub verb: String,
+}
+
+/// Where some server may see a command of its own in this line, and which.
 #[must_use]
-pub fn hidden_command(line: &[u8]) -> Option<usize> {
+pub fn hidden_command(line: &[u8]) -> Option<Hidden> {
     if line.len() < SIZES[0] - KEPT {
         return None;
     }
     within(line).or_else(|| readings(line).iter().find_map(|read| within(read)))
 }
 
-fn within(line: &[u8]) -> Option<usize> {
+fn within(line: &[u8]) -> Option<Hidden> {
     // What is left over may be longer than the buffer again.
     let ends =
         SIZES.into_iter().flat_map(|size| size - KEPT..=size).flat_map(|taken| (taken..line.len()).step_by(taken));
-    ends.filter(|at| line.get(*at..).is_some_and(begins_with_command)).min()
+    let hidden = ends.filter_map(|at| Some(Hidden { at, verb: first_verb(line.get(at..)?)? }));
+    hidden.min_by_key(|hidden| hidden.at)
 }
 
-/// Whether text begins with a known verb as a word of its own, as it is or without its quotation marks.
-fn begins_with_command(text: &[u8]) -> bool {
+/// The known verb that text begins with as a word of its own, as it is or without its quotation marks.
+fn first_verb(text: &[u8]) -> Option<String> {
     let start = text.iter().position(|byte| !is_blank(byte)).unwrap_or(text.len());
     let text = text.get(start..).unwrap_or_default();
     let mut plain = [0; LONGEST_KNOWN + 1];
     let bytes = text.iter().filter(|byte| **byte != b'"');
     let count = plain.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count();
     let quoted = text.iter().position(|byte| *byte != b'"').and_then(|start| text.get(start..)).unwrap_or_default();
-    is_verb(plain.get(..count).unwrap_or_default()) || is_verb(quoted)
+    known_verb(plain.get(..count).unwrap_or_default()).or_else(|| known_verb(quoted))
 }
 
-/// Whether text begins with a known verb and the end of a word.
-fn is_verb(text: &[u8]) -> bool {
+/// The known verb that text begins with, where the word ends there.
+fn known_verb(text: &[u8]) -> Option<String> {
     let end = text.iter().take(LONGEST_KNOWN + 1).position(|byte| !byte.is_ascii_alphanumeric());
-    let Some(verb) = text.get(..end.unwrap_or(text.len())).filter(|verb| verb.len() <= LONGEST_KNOWN) else {
-        return false;
-    };
+    let verb = text.get(..end.unwrap_or(text.len())).filter(|verb| verb.len() <= LONGEST_KNOWN)?;
     let verb = verb.to_ascii_uppercase();
-    text.get(verb.len()).is_none_or(|byte| ends_word(*byte))
-        && (Verb::of(&verb) != Verb::Other || Deed::of(&verb, b"").effect != Effect::Unknown)
+    let is_word = text.get(verb.len()).is_none_or(|byte| ends_word(*byte));
+    let is_known = Verb::of(&verb) != Verb::Other || Deed::of(&verb, b"").effect != Effect::Unknown;
+    // Letters and digits, so that nothing of them is lost.
+    (is_word && is_known).then(|| String::from_utf8_lossy(&verb).into_owned())
 }
 
 #[cfg(test)]
@@ -79,11 +89,12 @@ mod tests {
             assert!(hidden_command(&long(511, end)).is_some(), "{}", end.escape_ascii());
         }
         for length in [254, 255, 256, 510, 511, 512, 1022, 1023, 1024, 2048, 3 * 511, 7 * 512, 15 * 255] {
-            assert_eq!(hidden_command(&long(length, b"DELE /x")), Some(length));
+            assert_eq!(hidden_command(&long(length, b"dele /x")), Some(Hidden { at: length, verb: "DELE".to_owned() }));
         }
         assert!(hidden_command(&[long(511, b"DE"), b"\xffZLE /x".to_vec()].concat()).is_some());
         // Where the server leaves two bytes away, the end of its buffer lies behind them.
-        assert_eq!(hidden_command(&[&b"SIZE \xff\xf1"[..], &[b'a'; 506], b"DELE /x"].concat()), Some(511));
+        let both = [&b"SIZE \xff\xf1"[..], &[b'a'; 506], b"DELE /x"].concat();
+        assert_eq!(hidden_command(&both).map(|hidden| hidden.at), Some(511));
     }
 
     #[test]

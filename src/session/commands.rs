@@ -29,9 +29,9 @@ impl Session {
             Err(NotACommand::Smtp) => return self.close_with_421(now, CloseReason::SmtpClient),
             Err(NotACommand::ProxyHeader) => return self.close_with_421(now, CloseReason::ProxyHeader),
         };
-        if let Some(at) = hidden_command(&line.bytes) {
+        if let Some(hidden) = hidden_command(&line.bytes) {
             // No fault: a long path may be meant.
-            return self.refuse(now, Refusal::HiddenCommand { at }, &line.bytes);
+            return self.refuse(now, Refusal::HiddenCommand(hidden), &line.bytes);
         }
         match self.command(now, command, line) {
             Ok(()) => {}

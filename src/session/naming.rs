@@ -77,7 +77,7 @@ impl Naming {
     pub fn line(&mut self, line: &[u8]) -> Step {
         match Command::parse(line) {
             Ok(command) => match hidden_command(line) {
-                Some(at) => Step::Refuse(Refusal::HiddenCommand { at }),
+                Some(hidden) => Step::Refuse(Refusal::HiddenCommand(hidden)),
                 None => self.command(command),
             },
             Err(NotACommand::Empty) => self.fault(Refusal::EmptyLine),
@@ -207,6 +207,7 @@ fn port_of(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ftp::buffer::Hidden;
 
     fn connects(line: &[u8]) -> Option<(String, u16, Option<String>)> {
         match Naming::default().line(line) {
@@ -305,7 +306,8 @@ mod tests {
         assert_eq!(naming.failed(), None);
         assert_eq!(naming.bad_line(LineFault::Nul), Step::Leave("421 Too many attempts."));
         let long = [b"USER ".as_slice(), &[b'a'; 506], b"DELE x@host"].concat();
-        assert_eq!(Naming::default().line(&long), Step::Refuse(Refusal::HiddenCommand { at: 511 }));
+        let hidden = Hidden { at: 511, verb: "DELE".to_owned() };
+        assert_eq!(Naming::default().line(&long), Step::Refuse(Refusal::HiddenCommand(hidden)));
         assert!(matches!(Naming::default().line(b"GET / HTTP/1.1"), Step::Leave(_)));
         assert!(matches!(Naming::default().line(b"ehlo example.com"), Step::Leave(_)));
         assert_eq!(Naming::default().line(b"\"OPEN\" host"), Step::Refuse(Refusal::Garbage));

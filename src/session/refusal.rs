@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::pinhole::WhyRelay;
-use crate::addr::PortRanges;
+use crate::addr::{PortRanges, is_dialable};
+use crate::ftp::buffer::Hidden;
 use crate::ftp::effect::Effect;
 use crate::ftp::host_port::Malformed;
 use crate::policy::NotAllowed;
@@ -91,10 +92,7 @@ pub enum Refusal {
     /// A line that is too long.
     LineTooLong,
     /// A long line whose end some servers would take for a command of its own.
-    HiddenCommand {
-        /// Behind how many bytes.
-        at: usize,
-    },
+    HiddenCommand(Hidden),
     /// A line with NUL, a CR within, or a verb with other bytes than letters and digits.
     Garbage,
     /// An empty line.
@@ -173,7 +171,7 @@ impl Refusal {
             Self::KernelRefused(_) => "kernel_refused",
             Self::NotByKernel(_) => "not_by_kernel",
             Self::LineTooLong => "line_too_long",
-            Self::HiddenCommand { .. } => "hidden_command",
+            Self::HiddenCommand(_) => "hidden_command",
             Self::Garbage => "garbage",
             Self::EmptyLine => "empty_line",
             Self::UnaskedPassiveReply => "unasked_passive_reply",
@@ -245,7 +243,7 @@ impl Refusal {
                 format!("425 Can't open data connection: {}.", self.name())
             }
             Self::LineTooLong => "500 Line too long.".into(),
-            Self::HiddenCommand { at } => {
+            Self::HiddenCommand(Hidden { at, .. }) => {
                 format!("501 Some servers would begin a new command behind byte {at}; change the directory first.")
             }
             Self::Garbage | Self::EmptyLine => "500 This is not a command.".into(),
@@ -344,9 +342,9 @@ impl Refusal {
             Self::KernelRefused(kind) => format!("nftables did not take the pinhole: {kind}; `dmesg` may say more"),
             Self::NotByKernel(why) => format!("{}: `datapath: auto` would relay it", why.text()),
             Self::LineTooLong | Self::Garbage | Self::EmptyLine => "the client does not speak FTP as it should".into(),
-            Self::HiddenCommand { at } => format!(
-                "a server that reads {at} bytes at a time would take what follows for a command: an attack, or a path with \
-                such a word just there; then let the client change the directory first"
+            Self::HiddenCommand(Hidden { at, verb }) => format!(
+                "a server that reads {at} bytes at a time would take `{verb}` behind them for a command: an attack, or a path \
+                with such a word just there; then let the client change the directory first"
             ),
             Self::UnaskedPassiveReply => "no PASV or EPSV was outstanding: a faulty or hostile server".into(),
             Self::UnaskedReply => "the server sent a reply that no command waits for, mostly a second one: the client was not told".into(),
