@@ -289,6 +289,10 @@ impl Refusal {
             Self::ForeignAddress { named, peer } => {
                 format!(
                     "it named {named} but comes from {peer}: a bounce attempt, or a NAT between it and the gate \
+            Self::ForeignAddress { named, peer } if !is_dialable(*named) => format!(
+                "it named {named} but comes from {peer}: no host elsewhere has that address, and data never goes there (see \
+                `foreign_address: {{ client: use_peer }}`)"
+            ),
                     (then write `foreign_address: {{ client: use_peer }}`), or another address of its own (then name its network in \
                     `data_peers`)"
                 )
@@ -308,6 +312,10 @@ impl Refusal {
             Self::ForeignServerAddress { named, peer } => {
                 format!(
                     "the server named {named} but is {peer}; `foreign_address: use_peer` would use that, and with its network \
+            Self::ForeignServerAddress { named, peer } if !is_dialable(*named) => format!(
+                "the server named {named} but is {peer}: no host elsewhere has that address, and data never goes there; \
+                `foreign_address: use_peer` would use {peer}"
+            ),
                     in `data_peers` it would be used"
                 )
             }
