@@ -204,7 +204,7 @@ impl World {
         let Some(known) = self.pinholes.iter_mut().find(|known| known.at == At::Opening) else { return };
         known.at = At::Over;
         let id = known.pinhole.id;
-        self.handle(Input::PinholeFailed { id, refusal: Refusal::RangeFull });
+        self.handle(Input::PinholeFailed { id, refusal: Refusal::RangeFull { has_data_peers: false } });
     }
 
     fn data_started(&mut self, number: usize) {

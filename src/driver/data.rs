@@ -150,9 +150,9 @@ pub(super) async fn next_event(data: &mut Option<DataChannel>) -> DataEvent {
     }
 }
 
-pub(super) fn refusal(error: &OpenError) -> Refusal {
+pub(super) fn refusal(error: &OpenError, pinhole: &Pinhole) -> Refusal {
     match error {
-        OpenError::RangeFull { .. } => Refusal::RangeFull,
+        OpenError::RangeFull { .. } => Refusal::RangeFull { has_data_peers: !pinhole.data_peers.is_empty() },
         OpenError::InUse { .. } => Refusal::PortsTaken,
         OpenError::Privilege { .. } => Refusal::NoPrivilege,
         OpenError::AddressGone { .. } => Refusal::AddressGone,

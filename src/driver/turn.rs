@@ -29,7 +29,7 @@ impl Driver {
                 self.queued = Some(Box::new(Queued { pinhole, until: Instant::now() + WAIT, turn }));
                 None
             }
-            Err(error) => Some(Input::PinholeFailed { id: pinhole.id, refusal: refusal(&error) }),
+            Err(error) => Some(Input::PinholeFailed { id: pinhole.id, refusal: refusal(&error, &pinhole) }),
         }
     }
 
@@ -43,7 +43,9 @@ impl Driver {
                 self.queued = Some(queued);
                 None
             }
-            Err(error) => Some(Input::PinholeFailed { id: queued.pinhole.id, refusal: refusal(&error) }),
+            Err(error) => {
+                Some(Input::PinholeFailed { id: queued.pinhole.id, refusal: refusal(&error, &queued.pinhole) })
+            }
         };
         if let Some(answer) = answer {
             self.session.handle(now, answer);

@@ -72,7 +72,10 @@ pub enum Refusal {
     /// The server's port cannot be connected to, and the client has not been told of one yet.
     ServerPortClosed(std::io::ErrorKind),
     /// Each port of the range is in use for this peer.
-    RangeFull,
+    RangeFull {
+        /// The rule has `data_peers`, so that a port that waits for another peer may be closed to this one.
+        has_data_peers: bool,
+    },
     /// The session's earlier data connections have not ended.
     TooManyConnections,
     /// Each port of the range is taken by other programs.
@@ -161,7 +164,7 @@ impl Refusal {
             Self::TransferMode => "transfer_mode",
             Self::Encryption => "encryption_not_possible",
             Self::ServerPortClosed(_) => "server_port_closed",
-            Self::RangeFull => "range_full",
+            Self::RangeFull { .. } => "range_full",
             Self::TooManyConnections => "too_many_connections",
             Self::PortsTaken => "ports_taken",
             Self::NoPrivilege => "no_privilege",
@@ -228,7 +231,7 @@ impl Refusal {
             Self::TransferMode => "504 Only MODE S and MODE Z are possible here.".into(),
             Self::Encryption => "534 Encryption is not possible here.".into(),
             Self::ServerPortClosed(_) => "425 Can't open data connection: the server's port is closed.".into(),
-            Self::RangeFull | Self::PortsTaken => {
+            Self::RangeFull { .. } | Self::PortsTaken => {
                 "425 Can't open data connection: all ports are in use; try again later.".into()
             }
             Self::TooManyConnections => {
@@ -338,7 +341,12 @@ impl Refusal {
                 "the port that the server names by EPSV cannot be connected to ({error}), so that it is asked by PASV: a firewall \
                  or NAT between the gate and the server may know PASV alone"
             ),
-            Self::RangeFull => "widen the rule's gate_ports, or shorten pinhole_timeout".into(),
+            Self::RangeFull { has_data_peers: false } => {
+                "widen the rule's gate_ports, or shorten pinhole_timeout".into()
+            }
+            Self::RangeFull { has_data_peers: true } => "with `data_peers` a port does not wait for two peers of which either \
+                may come from the same address: write a port into gate_ports for each transfer at a time, or narrow `data_peers`"
+                .into(),
             Self::TooManyConnections => "the client leaves its data connections open: it may hang, or mean harm; one address may use a quarter of the \
                 descriptors that are kept for data for more than one connection in each session"
                 .into(),

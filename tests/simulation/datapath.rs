@@ -106,8 +106,11 @@ impl Datapath {
         if fails || full {
             // The gate would have tried the server's port first.
             let closed = !full && pinhole.has_other;
-            let refusal =
-                if closed { Refusal::ServerPortClosed(ErrorKind::ConnectionRefused) } else { Refusal::RangeFull };
+            let refusal = if closed {
+                Refusal::ServerPortClosed(ErrorKind::ConnectionRefused)
+            } else {
+                Refusal::RangeFull { has_data_peers: false }
+            };
             let answer = Input::PinholeFailed { id, refusal };
             return self.answer(id, kernel, answer);
         }

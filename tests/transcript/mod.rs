@@ -109,7 +109,9 @@ impl Player {
             }
             ("opened", [id]) => opened(pinhole(id)?, [None, None]),
             ("opened", [id, "server", port]) => opened(pinhole(id)?, [None, port.parse().ok()]),
-            ("full", [id]) => Input::PinholeFailed { id: pinhole(id)?, refusal: Refusal::RangeFull },
+            ("full", [id]) => {
+                Input::PinholeFailed { id: pinhole(id)?, refusal: Refusal::RangeFull { has_data_peers: false } }
+            }
             ("unreached", [id]) => {
                 let refusal = Refusal::ServerPortClosed(std::io::ErrorKind::ConnectionRefused);
                 Input::PinholeFailed { id: pinhole(id)?, refusal }
