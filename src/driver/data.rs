@@ -11,7 +11,7 @@ use super::{Driver, Orders, Phase};
 use crate::addr::Side;
 use crate::limits::FurtherData;
 use crate::pinhole::{DataEvent, OpenError, PinholeGuard};
-use crate::session::{Carrier, Event, Input, Leg, Pinhole, PinholeId, Refusal};
+use crate::session::{Carrier, Event, Input, Leg, Pinhole, PinholeId, Refusal, Stranger};
 
 /// Both ends of what the datapath tells one session.
 pub(super) type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::UnboundedReceiver<DataEvent>);
@@ -96,9 +96,7 @@ impl Driver {
             }
             DataEvent::Started { id, .. } => Input::DataStarted(id),
             DataEvent::Delivered { id } => Input::DataDelivered(id),
-            DataEvent::Stranger { from, port, fault, .. } => {
-                return self.log.event(&Event::Stranger { from, port, fault });
-            }
+            DataEvent::Stranger { id, from, port, fault } => Input::Stranger(id, Stranger { from, port, fault }),
             DataEvent::HalfOpen { from, port, why, .. } => {
                 return self.log.event(&Event::HalfOpen { from, port, why });
             }

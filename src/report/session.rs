@@ -11,7 +11,7 @@ use crate::addr::{ClientAddr, Side};
 use crate::ftp::redact;
 use crate::limits::{LineKind, TurnedAway};
 use crate::policy::{Denied, Reached};
-use crate::session::{CloseReason, Event, Outcome, Story, Transfer};
+use crate::session::{CloseReason, Event, Outcome, Story, Stranger, Transfer};
 
 /// How many lines about faults of its peers a session may have: a peer must not fill the disk.
 const MAX_FAULT_LINES: u32 = 100;
@@ -196,7 +196,7 @@ impl SessionLog {
             }
             Event::Refused { .. }
             | Event::ForeignAddress { .. }
-            | Event::Stranger { .. }
+            | Event::Stranger(_)
             | Event::HalfOpen { .. }
             | Event::PortTaken(_)
             | Event::NotReached(_)
@@ -258,7 +258,7 @@ impl SessionLog {
             Event::ForeignAddress { by: Side::Client, named, used } => warn!(event = "foreign_client_address", session,
                 %client, %named, %used, advice = "its control address was used: perhaps a NAT stands in front of it, or it has several addresses (then name their network in `data_peers` of the rule)",
                 "the client named another address"),
-            Event::Stranger { from, port, fault } => {
+            Event::Stranger(Stranger { from, port, fault }) => {
                 warn!(event = "stranger", session, %client, %from, port, reason = fault,
                 advice = "if this is the peer by another of its addresses (a balancer, several links, CGNAT), name their network in \
                 `data_peers` of the rule", "somebody else came to the pinhole and was reset")

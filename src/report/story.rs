@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::names;
 use crate::addr::Side;
-use crate::session::{Absence, Story};
+use crate::session::{Absence, Story, Stranger};
 
 /// The sentence, and the likeliest cause with what to do about it.
 pub(super) fn told(story: &Story, client: IpAddr) -> (String, String) {
@@ -28,6 +28,9 @@ pub(super) fn told(story: &Story, client: IpAddr) -> (String, String) {
 fn cause(story: &Story, port: u16) -> String {
     let from = story.source_port.map(|port| format!(" from port {port}")).unwrap_or_default();
     let instead = if story.may_be_passive { "; let it use passive mode" } else { "" };
+    if let (Absence::NeverCame, Some(stranger)) = (story.absence, story.stranger) {
+        return somebody_else(story.missing, &stranger);
+    }
     match (story.missing, story.absence) {
         (_, Absence::NeverCame) if !story.asked => {
             "the client asked for no transfer either: it changed its mind, and nothing is wrong".to_owned()
@@ -57,6 +60,22 @@ fn cause(story: &Story, port: u16) -> String {
     }
 }
 
+/// The cause where somebody was turned away at the port that the peer did not connect to.
+fn somebody_else(missing: Side, stranger: &Stranger) -> String {
+    let Stranger { from, port, fault } = stranger;
+    match fault {
+        Some(fault) => format!(
+            "a connection to port {port} came from {from} with a PROXY header that was refused ({fault}): it may have been \
+             the {missing}'s"
+        ),
+        None => format!(
+            "{ip} connected to port {port} instead and was reset: if that is the {missing} by another of its addresses, \
+             write `data_peers: {{ {missing}: \"{ip}\" }}` in the rule, or their network",
+            ip = from.ip()
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -77,6 +96,7 @@ mod tests {
             source_port: Some(20),
             asked: true,
             may_be_passive: true,
+            stranger: None,
         };
         let client = "198.51.100.7".parse().unwrap();
         assert_eq!(
@@ -95,7 +115,15 @@ mod tests {
             "{sentence}"
         );
         assert!(cause.contains("closes port 10003"), "{cause}");
-        let (_, cause) = told(&Story { asked: false, ..story }, client);
+        let (_, cause) = told(&Story { asked: false, ..story.clone() }, client);
         assert!(cause.contains("changed its mind"), "{cause}");
+        // No firewall is to blame for a peer that comes from somewhere else, and it did not change its mind.
+        let stranger = Stranger { from: "198.51.100.8:4711".parse().unwrap(), port: 10003, fault: None };
+        let (_, cause) = told(&Story { stranger: Some(stranger), asked: false, ..story.clone() }, client);
+        assert!(cause.starts_with("198.51.100.8 connected to port 10003 instead"), "{cause}");
+        assert!(cause.contains("`data_peers: { client: \"198.51.100.8\" }`"), "{cause}");
+        let stranger = Stranger { fault: Some("proxy_header_checksum"), ..stranger };
+        let (_, cause) = told(&Story { stranger: Some(stranger), ..story }, client);
+        assert!(cause.contains("proxy_header_checksum") && !cause.contains("firewall"), "{cause}");
     }
 }

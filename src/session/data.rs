@@ -7,7 +7,7 @@ use super::mode::{Mode, Modes};
 use super::negotiation::{Negotiation, Notations};
 use super::pending::Sign;
 use super::pinhole::{Carrier, HowEnded, PinholeId};
-use super::story::{Absence, Place, Story};
+use super::story::{Absence, Place, Story, Stranger};
 use crate::addr::Side;
 use crate::ftp::command::Way;
 use crate::ftp::redact::{MAX_EXCERPT, excerpt};
@@ -33,6 +33,7 @@ pub(super) struct Connection {
     /// The server has said that there is none.
     denied: bool,
     places: Places,
+    stranger: Option<Stranger>,
 }
 
 /// Where the legs of a data connection are to be made.
@@ -129,7 +130,15 @@ impl Data {
             delivered: false,
             denied: false,
             places,
+            stranger: None,
         });
+    }
+
+    /// Somebody came to this pinhole who may not.
+    pub(super) fn turned_away(&mut self, id: PinholeId, stranger: Stranger) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.stranger = Some(stranger);
+        }
     }
 
     /// The story of a connection that did not come about.
@@ -156,6 +165,7 @@ impl Data {
             source_port: connection.places.source_port.filter(|_| missing == Side::Client),
             asked: running.is_some(),
             may_be_passive: connection.modes.client == Mode::Active && rule.inbound.is_some(),
+            stranger: connection.stranger.filter(|stranger| place == Place::Ours(stranger.port)),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::mode::Modes;
 use super::pinhole::{Carrier, DataEnd, HowEnded, WhyHalfOpen};
 use super::refusal::Refusal;
-use super::story::Story;
+use super::story::{Story, Stranger};
 use crate::addr::Side;
 use crate::ftp::command::Way;
 use crate::ftp::line::LineFault;
@@ -41,14 +41,7 @@ pub enum Event {
         used: IpAddr,
     },
     /// Somebody else than the peer came to a pinhole, and was reset.
-    Stranger {
-        /// Where it came from.
-        from: SocketAddr,
-        /// The gate's port that it came to.
-        port: u16,
-        /// What was wrong with its PROXY header, where it had to have one.
-        fault: Option<&'static str>,
-    },
+    Stranger(Stranger),
     /// A connection to a pinhole was begun with its peer's address and not completed. The pinhole is not used by it.
     HalfOpen {
         /// Where its first packet said that it came from.

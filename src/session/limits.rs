@@ -156,6 +156,8 @@ impl Session {
             | Input::Limited(_)
             | Input::Drain
             | Input::Stop
+            // Somebody else keeps no session alive.
+            | Input::Stranger(..)
             | Input::Timeout => {}
         }
     }

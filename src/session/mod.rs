@@ -44,7 +44,7 @@ pub use naming::{Called, Host, Named, Naming, Step, WELCOME};
 pub use negotiation::Notations;
 pub use pinhole::{Carrier, DataEnd, HowEnded, Introduction, Leg, Pinhole, PinholeId, WhyHalfOpen, WhyRelay};
 pub use refusal::Refusal;
-pub use story::{Absence, Place, Story};
+pub use story::{Absence, Place, Story, Stranger};
 
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault, MAX_COMMAND};
@@ -85,6 +85,8 @@ pub enum Input {
         /// Why.
         refusal: Refusal,
     },
+    /// Somebody else than the peer came to the pinhole, and was reset.
+    Stranger(PinholeId, Stranger),
     /// The peer came to the pinhole: it is used up.
     DataStarted(PinholeId),
     /// The answer to [`Action::Deliver`]: the client has been sent what the server has, or takes no more for now.
@@ -305,6 +307,10 @@ impl Session {
                 self.pinhole_opened(now, id, [client_port, server_port], carrier);
             }
             Input::PinholeFailed { id, refusal } => self.pinhole_failed(now, id, refusal),
+            Input::Stranger(id, stranger) => {
+                self.data.turned_away(id, stranger);
+                self.report(Event::Stranger(stranger));
+            }
             Input::DataStarted(id) => {
                 if !self.data.started(id) {
                     self.close_all(now, vec![id]);

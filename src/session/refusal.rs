@@ -289,13 +289,13 @@ impl Refusal {
             Self::ServerPort { port, allowed } => {
                 format!("the server listens on {port}; the rule's inbound server_ports are {allowed}")
             }
-            Self::ForeignAddress { named, peer } => {
-                format!(
-                    "it named {named} but comes from {peer}: a bounce attempt, or a NAT between it and the gate \
             Self::ForeignAddress { named, peer } if !is_dialable(*named) => format!(
                 "it named {named} but comes from {peer}: no host elsewhere has that address, and data never goes there (see \
                 `foreign_address: {{ client: use_peer }}`)"
             ),
+            Self::ForeignAddress { named, peer } => {
+                format!(
+                    "it named {named} but comes from {peer}: a bounce attempt, or a NAT between it and the gate \
                     (then write `foreign_address: {{ client: use_peer }}`), or another address of its own (then name its network in \
                     `data_peers`)"
                 )
@@ -312,13 +312,13 @@ impl Refusal {
                 "{ip} is no address of a host in the network; a link-local one needs a network such as \
                 `169.254.0.0/16` or `fe80::/10` in the rule's `from`"
             ),
-            Self::ForeignServerAddress { named, peer } => {
-                format!(
-                    "the server named {named} but is {peer}; `foreign_address: use_peer` would use that, and with its network \
             Self::ForeignServerAddress { named, peer } if !is_dialable(*named) => format!(
                 "the server named {named} but is {peer}: no host elsewhere has that address, and data never goes there; \
                 `foreign_address: use_peer` would use {peer}"
             ),
+            Self::ForeignServerAddress { named, peer } => {
+                format!(
+                    "the server named {named} but is {peer}; `foreign_address: use_peer` would use that, and with its network \
                     in `data_peers` it would be used"
                 )
             }

@@ -48,6 +48,19 @@ pub struct Story {
     pub asked: bool,
     /// The rule allows passive mode, which the client did not use.
     pub may_be_passive: bool,
+    /// Who came to the port in its place and was turned away, the last of them.
+    pub stranger: Option<Stranger>,
+}
+
+/// Somebody who came to a pinhole that waits for somebody else, and was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Where it came from.
+    pub from: SocketAddr,
+    /// The gate's port that it came to.
+    pub port: u16,
+    /// What was wrong with its PROXY header, where it had to have one.
+    pub fault: Option<&'static str>,
 }
 
 /// What was heard of a side that was waited for.

@@ -201,3 +201,34 @@ fn a_late_connection_does_not_reach_another_session_of_the_same_address() {
         second.complete(&mut second_server);
     }
 }
+
+/// The peer may have come from another address of its own: no firewall is to blame.
+#[test]
+fn a_pinhole_at_which_somebody_else_was_turned_away_names_it() {
+    let gate = Gate::with(|rules| rules.pinhole_timeout = "2s");
+    let (mut client, mut server) = gate.session();
+    let (port, _data) = client.passive(&mut server);
+    client.say("RETR file");
+    server.expect("RETR file");
+    assert_shut_out(STRANGER, port);
+    gate.logged(&["event=\"pinhole_expired\"", "127.0.0.2 connected to port", "data_peers: { client: "]);
+    assert!(!gate.log().contains("firewall"), "{}", gate.log());
+}
+
+/// With `data_peers` a port waits for one of several clients that may come from one address.
+#[test]
+fn a_range_that_is_full_because_of_data_peers_says_so() {
+    let gate = Gate::with(|rules| {
+        let first = *rules.inbound.start();
+        rules.inbound = first..=first;
+        rules.rule = "    data_peers: { client: \"127.0.3.0/28\" }\n";
+    });
+    let (mut client, mut server) = gate.session();
+    let (_port, _data) = client.passive(&mut server);
+    let (mut other, mut others) = gate.session_from(STRANGER);
+    other.say("PASV");
+    others.expect("PASV");
+    others.say(&told_227(SERVER, 4711));
+    other.expect_code("425");
+    gate.logged(&["reason=\"range_full\"", "with `data_peers` a port does not wait for two peers"]);
+}

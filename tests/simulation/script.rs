@@ -61,6 +61,7 @@ impl Script {
             }
             Input::PinholeFailed { id, refusal: Refusal::ServerPortClosed(_) } => format!("unreached {}", id.0),
             Input::PinholeFailed { id, .. } => format!("full {}", id.0),
+            Input::Stranger(id, stranger) => format!("stranger {} {} {}", id.0, stranger.port, stranger.from),
             Input::DataStarted(id) => format!("started {}", id.0),
             Input::DataEnded(id, end) => format!("ended {} {} {}/{}", id.0, how(end.how), end.to_server, end.to_client),
             Input::DataDelivered(id) => format!("delivered {}", id.0),

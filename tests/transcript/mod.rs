@@ -14,7 +14,8 @@ use ftpgate::policy::{
     ServerMode, SessionLimits, TimeLimit, Timeouts,
 };
 use ftpgate::session::{
-    Action, Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, WhyRelay,
+    Action, Called, Carrier, DataEnd, HowEnded, Input, Notations, PinholeId, Refusal, Session, Setting, Stranger,
+    WhyRelay,
 };
 
 /// Plays a transcript; the error names the line and what was done instead.
@@ -115,6 +116,11 @@ impl Player {
             ("unreached", [id]) => {
                 let refusal = Refusal::ServerPortClosed(std::io::ErrorKind::ConnectionRefused);
                 Input::PinholeFailed { id: pinhole(id)?, refusal }
+            }
+            ("stranger", [id, port, from]) => {
+                let from = from.parse().map_err(|_| "bad address")?;
+                let port = port.parse().map_err(|_| "bad port")?;
+                Input::Stranger(pinhole(id)?, Stranger { from, port, fault: None })
             }
             ("started", [id]) => Input::DataStarted(pinhole(id)?),
             ("delivered", [id]) => Input::DataDelivered(pinhole(id)?),

@@ -4,7 +4,7 @@
 
 use ftpgate::addr::Side;
 use ftpgate::policy::Networks;
-use ftpgate::session::{Action, Event, Leg, Modes, Outcome};
+use ftpgate::session::{Action, Event, Leg, Modes, Outcome, Stranger};
 
 /// One line for an action; `None` for those that a transcript leaves out.
 pub(super) fn action(action: &Action) -> Option<String> {
@@ -64,11 +64,14 @@ fn report(event: &Event) -> Option<String> {
         Event::Rewritten { .. } => return None,
         Event::Refused { refusal, .. } => format!("refused {}", refusal.name()),
         Event::ForeignAddress { named, used, .. } => format!("foreign {named} used {used}"),
-        Event::Stranger { from, port, .. } => format!("stranger {from} {port}"),
+        Event::Stranger(Stranger { from, port, .. }) => format!("stranger {from} {port}"),
         Event::HalfOpen { from, port, .. } => format!("half_open {from} {port}"),
         Event::PortTaken(port) => format!("taken {port}"),
         Event::NotReached(story) => format!("not reached {}", story.missing),
-        Event::PinholeExpired(story) => format!("expired {}", story.missing),
+        Event::PinholeExpired(story) => match story.stranger {
+            Some(stranger) => format!("expired {} stranger {}", story.missing, stranger.from),
+            None => format!("expired {}", story.missing),
+        },
         Event::LoggedIn { by_user: false, .. } => return None,
         Event::LoggedIn { rule, by_user: true } => format!("logged in {rule}"),
         Event::LoginFailed => "login failed".to_owned(),
