@@ -7,7 +7,7 @@ use std::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{flood, names, story};
-use crate::addr::{ClientAddr, Side};
+use crate::addr::{ClientAddr, Side, is_dialable};
 use crate::ftp::redact;
 use crate::limits::{LineKind, TurnedAway};
 use crate::policy::{Denied, Reached};
@@ -252,12 +252,19 @@ impl SessionLog {
         match event {
             Event::Refused { refusal, line } => warn!(event = "refused", session, %client, reason = refusal.name(),
                 line, advice = refusal.advice(), "refused"),
-            Event::ForeignAddress { by: Side::Server, named, used } => warn!(event = "foreign_server_address", session,
-                %client, %named, %used, advice = "its control address was used: perhaps a NAT stands in front of it, or it has several addresses (then name their network in `data_peers` of the rule)",
-                "the server named another address"),
-            Event::ForeignAddress { by: Side::Client, named, used } => warn!(event = "foreign_client_address", session,
-                %client, %named, %used, advice = "its control address was used: perhaps a NAT stands in front of it, or it has several addresses (then name their network in `data_peers` of the rule)",
-                "the client named another address"),
+            Event::ForeignAddress { by, named, used } => {
+                let advice = if is_dialable(*named) {
+                    "its control address was used: perhaps a NAT stands in front of it, or it has several addresses (then name \
+                    their network in `data_peers` of the rule)"
+                } else {
+                    "its control address was used: no host elsewhere has the one that it named"
+                };
+                let event = match by {
+                    Side::Server => "foreign_server_address",
+                    Side::Client => "foreign_client_address",
+                };
+                warn!(event, session, %client, %named, %used, advice, "the {by} named another address");
+            }
             Event::Stranger(Stranger { from, port, fault }) => {
                 warn!(event = "stranger", session, %client, %from, port, reason = fault,
                 advice = "if this is the peer by another of its addresses (a balancer, several links, CGNAT), name their network in \

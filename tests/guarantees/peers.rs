@@ -73,6 +73,10 @@ fn other_addresses_of_a_peer_are_let_in_where_the_rule_names_them() {
     assert!(all_of(ours) == goods(1_000));
     client.complete(&mut server);
     gate.assert_all_closed();
+    // The gate never goes to loopback because a peer says so, and does not advise what stands in the rule already.
+    let line = format!("PORT {}", host_port(CLIENTS, 50_000));
+    client.assert_refused(&mut server, &gate, &line, "504", "foreign_address");
+    gate.logged(&["reason=\"foreign_address\"", "data never goes there"]);
 }
 
 #[test]
