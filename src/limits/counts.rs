@@ -493,6 +493,8 @@ mod tests {
         let place = counts.admit(&limits, client(1), now).unwrap();
         let reached = place.login_failed(&limits, now).unwrap();
         assert_eq!((reached.limit, reached.value.as_str()), (Limit::FailedLogins, "3"));
+        // A session that was there already begins to count again, and does not tell of each.
+        assert_eq!(place.login_failed(&limits, now), None);
         assert_eq!(why(counts.admit(&limits, client(1), now)), (Limit::Pause, Whose::GateClient));
         assert_eq!(counts.admit(&limits, client(2), now).map(drop), Ok(()));
         let later = now + limits.pause;

@@ -159,6 +159,14 @@ mod tests {
         Ipv4Addr::from(0x0a00_0000 + number).into()
     }
 
+    #[test]
+    fn lines_that_nobody_tried_to_write_are_counted_as_left_out() {
+        let mut lines = Lines::default();
+        (0..3).for_each(|_| lines.leave_out(ip(1), Instant::now()));
+        assert_eq!(lines.left_out().named, [(Whence::Address(ip(1)), 3)]);
+        assert!(lines.left_out().named.is_empty());
+    }
+
     fn written(lines: &mut Lines, client: IpAddr, tries: u32, now: Instant) -> u32 {
         (0..tries).map(|_| u32::from(lines.may_write(LineKind::Fault, client, now))).sum()
     }

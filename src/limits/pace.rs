@@ -161,4 +161,17 @@ mod tests {
         assert!(gate.lock().unwrap().is_full(end + Duration::from_millis(100)));
         strict.give_back(reserved.amount);
     }
+
+    #[test]
+    fn what_did_not_move_may_move_later() {
+        let (now, bucket) = (Instant::now(), SharedBucket::default());
+        let pace = Pace::new(vec![meter(Pacer::Session, MIB, &bucket)]);
+        let reserved = || pace.reserve(now, MIB);
+        let amount = reserved().amount;
+        while reserved().slowest.is_none() {}
+        let waits = reserved().slowest.unwrap().0;
+        // The one that has just waited, and one more.
+        (0..2).for_each(|_| pace.give_back(amount));
+        assert!(reserved().slowest.unwrap().0 < waits);
+    }
 }

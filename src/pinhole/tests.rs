@@ -182,6 +182,47 @@ async fn a_stranger_is_reset_and_the_pinhole_stays() {
     assert!(matches!(lab.event().await, DataEvent::Started { .. }));
 }
 
+/// A flood of strangers is not a flood of what is told.
+#[tokio::test]
+async fn some_strangers_are_told_of_and_all_are_reset() {
+    let mut lab = Lab::new();
+    let opened = lab.open(local(1), FIVE).unwrap();
+    let port = port(&opened, Side::Client);
+    for _ in 0..12 {
+        assert_eq!(lab.try_port(Ipv4Addr::new(127, 0, 0, 2).into(), port).await, RESET);
+    }
+    let _client = lab.connect(local(1), port).await.unwrap();
+    let mut strangers = 0;
+    while let DataEvent::Stranger { .. } = lab.event().await {
+        strangers += 1;
+    }
+    assert!((1..12).contains(&strangers), "{strangers}");
+}
+
+/// A peer that dials from the same port each time would come into its own earlier connection.
+#[tokio::test]
+async fn a_port_whose_connection_still_moves_is_not_given_to_its_peer() {
+    const TWO: (u16, u16) = (21010, 21011);
+    let mut lab = Lab::new();
+    let opened = lab.open(local(1), TWO).unwrap();
+    let busy = port(&opened, Side::Client);
+    let client = lab.connect(local(1), busy).await.unwrap();
+    let (server, _) = timeout(SOON, lab.server.accept()).await.unwrap().unwrap();
+    assert!(matches!(lab.event().await, DataEvent::Started { .. }));
+    for _ in 0..8 {
+        let next = lab.open(local(1), TWO).unwrap();
+        assert_ne!(port(&next, Side::Client), busy);
+        drop(next);
+        // What waited has to hear of it.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop((client, server));
+    lab.end().await;
+    // It is the one unused for longest now.
+    let next = lab.open(local(1), TWO).unwrap();
+    assert_eq!(port(&next, Side::Client), busy);
+}
+
 /// A peer may have further addresses, where a rule names them.
 #[tokio::test]
 async fn another_address_of_the_peer_is_let_in_where_it_is_named() {

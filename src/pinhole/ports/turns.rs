@@ -114,8 +114,23 @@ mod tests {
         // One who gives up hands it on.
         drop(first);
         second.comes(until).await;
+        drop(InUse { turns: Arc::clone(&turns), from: PEER });
+        assert!(told(&mut second));
         drop(second);
         assert!(turns.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_free_port_is_told_of_once() {
+        let turns = Arc::new(Turns::default());
+        let until = Instant::now() + Duration::from_secs(10);
+        let mut turn = turns.wait(PEER).unwrap();
+        let begin = tokio::time::Instant::now();
+        drop(InUse { turns: Arc::clone(&turns), from: PEER });
+        turn.comes(until).await;
+        assert_eq!(begin.elapsed(), Duration::ZERO, "it was not told");
+        turn.comes(until).await;
+        assert!(begin.elapsed() >= LOOK, "it was told twice");
     }
 
     #[tokio::test]
