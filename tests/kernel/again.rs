@@ -12,21 +12,21 @@ use crate::raw::{ACK, Raw, Segment};
 use crate::stage::*;
 use crate::talk::Talk;
 
-const BOTH: [Family; 2] = [Family::V4, Family::V6];
+pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
 /// Where the peer that comes to the gate comes from, each time.
 const FROM: u16 = 20;
 
 /// Which side comes to the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub enum Mode {
     Passive,
     Active,
 }
 
 /// How the first connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub enum End {
     ResetByComer,
     ResetByOther,
     FinByComer,
@@ -34,10 +34,10 @@ enum End {
     CutByGate,
 }
 
-const MODES: [Mode; 2] = [Mode::Passive, Mode::Active];
+pub const MODES: [Mode; 2] = [Mode::Passive, Mode::Active];
 
 /// One port of the gate's for each side, so that both connections have it.
-fn narrow(family: Family) -> Wish {
+pub fn narrow(family: Family) -> Wish {
     Wish { family, inbound: "10001", outbound: "20000", ..Wish::default() }
 }
 
@@ -48,22 +48,22 @@ fn stage(family: Family) -> Stage {
 }
 
 /// A port in TIME_WAIT may be dialled from again after a second.
-fn allow_ports_again(stage: &Stage) {
+pub fn allow_ports_again(stage: &Stage) {
     for host in [&stage.net.client, &stage.net.server] {
         host.sysctl(&[("net/ipv4/tcp_tw_reuse", "1")]).unwrap();
     }
 }
 
 /// A session, and a pinhole that leads to the listener.
-struct Opened {
-    client: Talk,
-    server: Talk,
-    at: SocketAddr,
-    data: TcpListener,
+pub struct Opened {
+    pub client: Talk,
+    pub server: Talk,
+    pub at: SocketAddr,
+    pub data: TcpListener,
 }
 
 #[track_caller]
-fn open(stage: &Stage, mode: Mode) -> Opened {
+pub fn open(stage: &Stage, mode: Mode) -> Opened {
     let (mut client, mut server) = stage.session();
     let (at, data) = match mode {
         Mode::Passive => stage.passive(&mut client, &mut server),
@@ -74,7 +74,7 @@ fn open(stage: &Stage, mode: Mode) -> Opened {
 
 /// The peer connects, always from the same port; tries for some seconds.
 #[track_caller]
-fn come(stage: &Stage, mode: Mode, at: SocketAddr) -> TcpStream {
+pub fn come(stage: &Stage, mode: Mode, at: SocketAddr) -> TcpStream {
     let end = Instant::now() + PATIENCE;
     loop {
         let dialled = match mode {
@@ -136,7 +136,7 @@ fn finish(stage: &Stage, opened: Opened, mode: Mode, end: End, comer: TcpStream,
 }
 
 #[track_caller]
-fn comes_again(stage: &Stage, mode: Mode, end: End) {
+pub fn comes_again(stage: &Stage, mode: Mode, end: End) {
     let earlier = open(stage, mode);
     let at = earlier.at;
     let mut comer = come(stage, mode, at);

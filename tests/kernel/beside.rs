@@ -19,6 +19,7 @@ const AUTO: Wish = Wish {
     datapath: "auto",
     rule: "",
     closed: false,
+    as_client: false,
 };
 
 /// A transfer works, and goes this way.

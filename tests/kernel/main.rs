@@ -19,6 +19,7 @@ mod ends;
 mod holes;
 mod many;
 mod once;
+mod own_addresses;
 mod raw;
 mod related;
 mod stage;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Wish {
     pub rule: &'static str,
     /// Whether everything that is not the gate's is dropped.
     pub closed: bool,
+    /// Whether clients dial the server's own address, and it sees theirs (`transparent: tproxy`, `source: client`).
+    pub as_client: bool,
 }
 
 impl Default for Wish {
@@ -46,17 +48,24 @@ impl Default for Wish {
             datapath: "kernel",
             rule: "",
             closed: true,
+            as_client: false,
         }
     }
 }
 
 impl Wish {
     pub fn yaml(&self) -> String {
-        let bind = SocketAddr::new(Net::gate_address(self.family), 21);
-        let server = SocketAddr::new(Net::server_address(self.family), 21);
+        let (bind, stand) = if self.as_client {
+            let any =
+                if self.family == Family::V4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            (SocketAddr::new(any, self.port()), "transparent: tproxy\n    source: client".to_owned())
+        } else {
+            let server = SocketAddr::new(Net::server_address(self.family), 21);
+            (SocketAddr::new(Net::gate_address(self.family), self.port()), format!("server: \"{server}\""))
+        };
         let Self { listener, inbound, outbound, timeout, datapath, rule, .. } = self;
         let mut text = format!(
-            "version: 1\nlisteners:\n  - name: front\n    bind: \"{bind}\"\n    server: \"{server}\"\n{listener}\
+            "version: 1\nlisteners:\n  - name: front\n    bind: \"{bind}\"\n    {stand}\n{listener}\
              rules:\n  - name: tested\n    from: any\n    to: any\n    action: allow\n    datapath: {datapath}\n    \
              pinhole_timeout: {timeout}\n{rule}    inbound: \"{inbound}\"\n    outbound:\n      gate_ports: \"{outbound}\"\n"
         );
@@ -64,6 +73,11 @@ impl Wish {
             let _ = writeln!(text, "      source_port: {port}");
         }
         text
+    }
+
+    /// Where the gate listens.
+    const fn port(&self) -> u16 {
+        if self.as_client { 2121 } else { 21 }
     }
 }
 
@@ -80,6 +94,8 @@ pub struct Stage {
     pub net: Net,
     pub gate: Option<Gate>,
     pub family: Family,
+    /// The address at which clients find the server.
+    front: IpAddr,
     server: TcpListener,
 }
 
@@ -99,14 +115,15 @@ impl Stage {
     /// On machines that the test has changed.
     pub fn on(net: Net, wish: &Wish) -> Self {
         let server = listen(&net.server, SocketAddr::new(Net::server_address(wish.family), 21));
-        let gate = Some(Gate::start_with(&net, &wish.yaml(), 21).unwrap());
-        Self { net, gate, family: wish.family, server }
+        let gate = Some(Gate::start_with(&net, &wish.yaml(), wish.port()).unwrap());
+        let front = if wish.as_client { Net::server_address(wish.family) } else { Net::gate_address(wish.family) };
+        Self { net, gate, family: wish.family, front, server }
     }
 
     /// Starts another gate in place of one that is gone.
     pub fn restart(&mut self, wish: &Wish) {
         drop(self.gate.take());
-        self.gate = Some(Gate::start_with(&self.net, &wish.yaml(), 21).unwrap());
+        self.gate = Some(Gate::start_with(&self.net, &wish.yaml(), wish.port()).unwrap());
     }
 
     pub fn client_ip(&self) -> IpAddr {
@@ -123,7 +140,7 @@ impl Stage {
 
     /// The gate as the client sees it.
     pub fn front(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(Net::gate_address(self.family), port)
+        SocketAddr::new(self.front, port)
     }
 
     /// A client that has been greeted, and its server's end.
