@@ -98,7 +98,10 @@ impl Player {
                 if self.session.poll_timeout().is_none_or(|due| due > self.now) {
                     return Ok(Vec::new());
                 }
-                return Ok(self.give(Input::Timeout));
+                let done = self.give(Input::Timeout);
+                // The driver would turn in a circle.
+                let again = self.session.poll_timeout().is_some_and(|due| due <= self.now);
+                return if again { Err(format!("it is due again at once, after {done:?}")) } else { Ok(done) };
             }
             _ => {}
         }
