@@ -73,9 +73,16 @@ impl Session {
         }
     }
 
-    /// The server has been silent: the reply ended by another code. The client has seen the lines.
+    /// The server has been silent: the reply ended by another code.
     pub(super) fn end_block_if_due(&mut self, now: Instant) {
-        let Some(ends) = self.block_ends.take_if(|ends| ends.until <= now) else { return };
+        if self.block_ends.as_ref().is_some_and(|ends| ends.until <= now) {
+            self.end_block(now);
+        }
+    }
+
+    /// The server says no more of what may have ended already. The client has seen the lines.
+    pub(super) fn end_block(&mut self, now: Instant) {
+        let Some(ends) = self.block_ends.take() else { return };
         let began = self.replies.inside().map_or(0, Code::number);
         self.replies.end();
         let mut codes = ends.codes.into_iter().flatten();

@@ -173,6 +173,10 @@ impl Session {
     }
 
     fn server_gone(&mut self, now: Instant) {
+        self.end_block(now);
+        if self.control == Control::Closed {
+            return;
+        }
         let is_due = matches!(self.control, Control::Leaving { .. } | Control::ClientDone | Control::Abandoned);
         if self.said_421 || is_due {
             return self.close(now, self.departure());

@@ -20,6 +20,7 @@ mod holes;
 mod many;
 mod once;
 mod own_addresses;
+mod quirks;
 mod raw;
 mod related;
 mod stage;
