@@ -60,6 +60,11 @@ impl Pumped {
         self.blocked.load(Ordering::Relaxed)
     }
 
+    /// Notes whether the sink takes what there is.
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
     fn add(&self, bytes: u64) {
         self.moved.fetch_add(bytes, Ordering::Relaxed);
         self.stir();
@@ -227,13 +232,13 @@ impl Load {
                 Ok(poured) => pumped.add(poured as u64),
                 // There are bytes in the load, so that it is the socket which takes no more.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    pumped.blocked.store(true, Ordering::Relaxed);
+                    pumped.set_blocked(true);
                     to.writable().await?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        pumped.blocked.store(false, Ordering::Relaxed);
+        pumped.set_blocked(false);
         Ok(())
     }
 

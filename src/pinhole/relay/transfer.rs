@@ -5,13 +5,14 @@ use std::io;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::addr::Side;
 use crate::limits::{Meter, Pace, Terms};
@@ -264,9 +265,33 @@ mod tests {
                 () = stalled(Some(STALL), &up, &down) => panic!("cut while it moved"),
                 () = stir_slowly(slow) => {}
             }
-            let quiet = tokio::time::Instant::now();
+            let quiet = Instant::now();
             stalled(Some(STALL), &up, &down).await;
             assert!((STALL..=STALL * 9 / 8).contains(&quiet.elapsed()), "{:?}", quiet.elapsed());
+        }
+    }
+
+    /// Whether all was sent is known of a server that pauses only when it has been quiet for long enough.
+    #[tokio::test(start_paused = true)]
+    async fn a_direction_idles_when_it_has_paused_for_long() {
+        for (patience, blocked) in [(HAS_NONE, false), (TAKES_NONE, true)] {
+            let way = Way::default();
+            way.pumped.set_blocked(blocked);
+            let stir_often = async {
+                for _ in 0..20 {
+                    tokio::time::sleep(patience - 2 * IDLE_LOOK).await;
+                    way.pumped.stir();
+                }
+            };
+            tokio::select! {
+                biased;
+                () = way.idles() => panic!("it moves, with pauses of less than {patience:?}"),
+                () = stir_often => {}
+            }
+            let quiet = Instant::now();
+            way.idles().await;
+            // Where something was taken last, it is looked again half a second later.
+            assert!((patience..=patience + HAS_NONE).contains(&quiet.elapsed()), "{:?}", quiet.elapsed());
         }
     }
 
