@@ -35,10 +35,6 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
         let help = "name `listener` and `server`; a listener takes the family of its `bind`, and no other";
         return fails(None, format!("no listener that takes {family} leads there"), help.to_owned());
     };
-    if case.at.is_none() && depends_on_hours(policy, listener, case, server) {
-        let help = "add `at: \"2026-01-12 09:00 Europe/Berlin\"`, for a file whose tests fail is not loaded";
-        return fails(None, "what comes of this test depends on the hour".to_owned(), help.to_owned());
-    }
     let question = Question {
         policy,
         listener,
@@ -50,6 +46,10 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
         now,
         home: case.home.as_bytes(),
     };
+    if case.at.is_none() && question.health_check().is_none() && depends_on_hours(policy, listener, case, server) {
+        let help = "add `at: \"2026-01-12 09:00 Europe/Berlin\"`, for a file whose tests fail is not loaded";
+        return fails(None, "what comes of this test depends on the hour".to_owned(), help.to_owned());
+    }
     let lines: Vec<&[u8]> = case.lines.iter().map(|line| line.line.as_bytes()).collect();
     let answer = question.ask(&lines);
     let walked = || {
@@ -135,7 +135,7 @@ mod tests {
     const RULES: &str = r#"
 version: 1
 listeners:
-  - { name: public, bind: "0.0.0.0:21", server: "10.0.2.2:21" }
+  - { name: public, bind: "0.0.0.0:21", server: "10.0.2.2:21", health_checks_from: 192.0.2.99 }
 rules:
   - { name: no-root, from: any, to: any, users: root, action: deny }
   - name: staff
@@ -163,6 +163,7 @@ tests:
         let failed = run(r#"
   - { client: 192.0.2.7, user: root, expect: deny, rule: no-root }
   - { client: 198.51.100.7, user: anna, expect: deny }
+  - { client: 192.0.2.99, user: anna, expect: deny }
   - client: 192.0.2.7
     user: anna
     at: "2026-01-12 09:00 Europe/Berlin"
@@ -210,7 +211,10 @@ tests:
   - { client: 192.0.2.7, server: "10.9.9.9", user: bert, expect: allow }
   - { client: 192.0.2.7, user: anna, expect: allow }
   - { client: 192.0.2.7, expect: deny }
+  - { client: 192.0.2.99, user: bert, expect: allow }
 "#);
+        let checked = "this test expects `allow`, and 192.0.2.99 is in `health_checks_from` of listener public: the gate answers \
+            QUIT and NOOP itself, no rule is asked, and there is no session at a server";
         let expected = [
             (0, None, "this test expects `allow`, and rule no-root denies it"),
             (1, None, "this test expects `deny`, and rule mirror allows it"),
@@ -223,6 +227,7 @@ tests:
             (8, None, "no listener that takes IPv4 leads there"),
             (9, None, "what comes of this test depends on the hour"),
             (10, None, "what comes of this test depends on the hour"),
+            (11, None, checked),
         ];
         assert_eq!(failed, expected.map(|(case, line, message)| (case, line, message.to_owned())));
     }

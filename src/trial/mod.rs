@@ -221,7 +221,7 @@ impl Question<'_> {
     }
 
     /// Whether the gate answers this client itself, and why. A balancer is only meant where it asks for itself.
-    fn health_check(&self) -> Option<String> {
+    pub(super) fn health_check(&self) -> Option<String> {
         let (ip, listener) = (self.client.ip(), self.listener);
         if !listener.is_checked_by(self.client) || listener.proxies.contains(ip) {
             return None;
