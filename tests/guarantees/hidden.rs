@@ -134,3 +134,14 @@ fn commands_of_other_protocols_end_the_session() {
         client.expect("250 ok");
     }
 }
+
+/// A line is shown up to its 256th byte, which is before the word that matters.
+#[test]
+fn the_word_that_a_long_line_hides_is_in_the_log() {
+    let gate = Gate::start();
+    let (mut client, mut server) = gate.session();
+    client.send(&[b"SIZE /", "a".repeat(505).as_bytes(), b"dele /x\r\n"].concat());
+    client.expect_code("501");
+    client.noop_with(&mut server);
+    gate.logged(&["reason=\"hidden_command\"", "511 bytes", "`DELE`"]);
+}
