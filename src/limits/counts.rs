@@ -387,6 +387,18 @@ mod tests {
     }
 
     #[test]
+    fn sessions_begin_under_a_rule_so_many_times_a_minute() {
+        let (counts, now) = (Counts::default(), Instant::now());
+        let (limits, rule) = (GateLimits::default(), rule("a", per_minute(3), per_minute(2)));
+        let enter = |number, now| counts.admit(&limits, client(number), now).unwrap().enter(&rule, now);
+        assert!(enter(1, now).is_ok() && enter(1, now).is_ok());
+        assert_eq!(why(enter(1, now)), (Limit::SessionsPerMinute, Whose::RuleClient("a".to_owned())));
+        assert!(enter(2, now).is_ok());
+        assert_eq!(why(enter(3, now)), (Limit::SessionsPerMinute, Whose::Rule("a".to_owned())));
+        assert!(enter(3, now + MINUTE).is_ok());
+    }
+
+    #[test]
     fn the_gate_is_asked_before_the_client() {
         let (counts, now) = (Counts::default(), Instant::now());
         let limits = gate(sessions(3), sessions(2));
