@@ -194,12 +194,16 @@ mod tests {
         crowds.of(&mut key(2), now).paused = Some(now + Duration::from_secs(300));
         let _ = crowds.of(&mut key(3), now).failed.take(now, Rate::of(NonZeroU32::MIN, Duration::from_secs(300)), 1);
         crowds.of(&mut key(4), now).further_data = 1;
+        let _moves_on = crowds.of(&mut key(5), now).paces().clone();
+        crowds.of(&mut key(6), now).paces();
         for index in 10..10 + u32::try_from(FEW).unwrap() * 2 {
             crowds.of(&mut key(index), now);
         }
         assert_eq!(crowds.known(&key(1)).unwrap().sessions, 1);
         assert!(crowds.known(&key(3)).is_some(), "its failed logins count");
         assert!(crowds.known(&key(4)).is_some(), "its data connections count");
+        assert!(crowds.known(&key(5)).is_some(), "something still takes from its rates");
+        assert!(crowds.known(&key(6)).is_none());
         assert!(crowds.known(&key(2)).unwrap().paused.is_some());
         assert!(crowds.known(&key(10)).is_none());
     }
