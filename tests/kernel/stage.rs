@@ -138,6 +138,15 @@ impl Stage {
         Net::server_address(self.family)
     }
 
+    /// Where the server is told to connect to.
+    pub fn back_ip(&self) -> IpAddr {
+        match (self.front == self.server_ip(), self.family) {
+            (true, _) => self.client_ip(),
+            (false, Family::V4) => IpAddr::from([10, 2, 0, 1]),
+            (false, Family::V6) => IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 1]),
+        }
+    }
+
     /// The gate as the client sees it.
     pub fn front(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.front, port)

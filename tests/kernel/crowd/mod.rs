@@ -126,3 +126,16 @@ fn every_byte_is_its_own_transfers_by_the_relay() {
 fn every_byte_is_its_own_transfers_by_the_relay_from_port_20() {
     crowd(Wish { datapath: "relay", source_port: Some(20), ..Wish::default() });
 }
+
+/// Both sides see each other's addresses, and the gate's ports are ports of theirs.
+#[test]
+fn every_byte_is_its_own_transfers_between_their_own_addresses() {
+    for datapath in ["kernel", "relay"] {
+        crowd(Wish { datapath, as_client: true, ..Wish::default() });
+    }
+}
+
+#[test]
+fn every_byte_is_its_own_transfers_between_their_own_addresses_from_port_20() {
+    crowd(Wish { as_client: true, source_port: Some(20), ..Wish::default() });
+}

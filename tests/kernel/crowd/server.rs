@@ -1,7 +1,7 @@
 //! The server's side of one session.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ impl Server<'_> {
             }
             "PORT" | "EPRT" => {
                 let to = client::address_in(rest).ok_or_else(|| format!("no address: {line}"))?;
-                if to.ip() != IpAddr::from([10, 2, 0, 1]) {
+                if to.ip() != self.stage.back_ip() {
                     return Err(format!("not the gate: {line}"));
                 }
                 self.next = Way::Dial(to);
