@@ -300,6 +300,14 @@ mod tests {
     use super::*;
     use crate::net::{dial, listen, reset_on_close};
 
+    /// Else a transfer that moves would be taken for one that stands still.
+    #[test]
+    fn what_moves_stirs() {
+        let pumped = Pumped::default();
+        pumped.add(5);
+        assert_eq!((pumped.moved(), pumped.stirs()), (5, 1));
+    }
+
     #[tokio::test]
     async fn an_error_behind_the_first_bytes_is_kept() {
         for (resets, after) in [(false, After::End), (true, After::Failure)] {
