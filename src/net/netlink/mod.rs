@@ -5,6 +5,7 @@ mod dump;
 mod expression;
 mod message;
 mod socket;
+pub(crate) mod tuple;
 
 pub(crate) use batch::Batches;
 pub(crate) use dump::{ask, dump, text};

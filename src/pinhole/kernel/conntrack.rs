@@ -1,13 +1,13 @@
 //! Connections as conntrack tells of them (linux/netfilter/nfnetlink_conntrack.h), and what we ask of it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::count::{Counter, Counters, Notes};
 use super::element::Entrance;
 use super::family::Family;
 use super::mark::{self, Mark};
-use crate::net::netlink::{Groups, Head, Message, Socket, Writer, find, messages, number};
+use crate::net::netlink::{Groups, Head, Message, Socket, Writer, find, messages, number, tuple};
 
 const NEW: u16 = number::CONNTRACK;
 const GET: u16 = number::CONNTRACK | 1;
@@ -150,15 +150,7 @@ const fn read_state(state: u8) -> Option<TcpState> {
 }
 
 fn read_flow(tuple: &[u8], family: u8) -> Option<Flow> {
-    let address = |kind: [u16; 2]| -> Option<IpAddr> {
-        match family {
-            number::IPV4 => Some(IpAddr::from(<[u8; 4]>::try_from(find(tuple, &[1, kind[0]])?).ok()?)),
-            number::IPV6 => Some(IpAddr::from(<[u8; 16]>::try_from(find(tuple, &[1, kind[1]])?).ok()?)),
-            _ => None,
-        }
-    };
-    let port = |kind| Some(u16::from_be_bytes(find(tuple, &[2, kind])?.try_into().ok()?));
-    Some(Flow { from: SocketAddr::new(address([1, 3])?, port(2)?), at: SocketAddr::new(address([2, 4])?, port(3)?) })
+    tuple::read(tuple, family).map(|(from, at)| Flow { from, at })
 }
 
 /// Of the flags of a side: it has closed first.
@@ -266,7 +258,7 @@ impl Conntrack {
     ) -> io::Result<()> {
         let family = Family::of(flow.at.ip()).number();
         let sequence = self.send(kind, flags, family, |w| {
-            w.nest(TUPLE, |w| write_flow(w, flow));
+            w.nest(TUPLE, |w| tuple::write(w, flow.from, flow.at));
             more(w);
         })?;
         self.answers(sequence, heard)
@@ -292,21 +284,4 @@ impl Conntrack {
             }
         }
     }
-}
-
-fn write_flow(w: &mut Writer, flow: &Flow) {
-    const TCP: u8 = 6;
-    w.nest(1, |w| {
-        for (ip, kinds) in [(flow.from.ip(), [1, 3]), (flow.at.ip(), [2, 4])] {
-            match ip {
-                IpAddr::V4(ip) => w.bytes(kinds[0], &ip.octets()),
-                IpAddr::V6(ip) => w.bytes(kinds[1], &ip.octets()),
-            }
-        }
-    });
-    w.nest(2, |w| {
-        w.bytes(1, &[TCP]);
-        w.bytes(2, &flow.from.port().to_be_bytes());
-        w.bytes(3, &flow.at.port().to_be_bytes());
-    });
 }
