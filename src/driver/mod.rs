@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::addr::{ClientAddr, Ends, ServerAddr, Side};
 use crate::limits::{Counts, Place, SharedBucket};
-use crate::net::{Accepted, Dialled, Locals, Loops, Names};
+use crate::net::{Accepted, Dialled, Locals, Loops, Names, Translations};
 use crate::pinhole::{Bindings, DataEvent, Datapaths};
 use crate::policy::{Asker, Candidates, Decision, Denied, Listener, Policy, ProxyVersion, Rule};
 use crate::report::SessionLog;
@@ -71,10 +71,19 @@ pub struct Context {
     pub names: Names,
     /// How many sessions there are, and of whom.
     pub counts: Counts,
-    /// Which addresses are this machine's own.
-    pub locals: Arc<Locals>,
+    /// What this machine is, and what the gate may do on it.
+    pub machine: Arc<Machine>,
     /// Finds the connections that the gate makes to itself.
     pub loops: Loops,
+}
+
+/// What this machine is, and what the gate may do on it.
+#[derive(Debug)]
+pub struct Machine {
+    /// Which addresses are its own.
+    pub locals: Locals,
+    /// Which of the gate's connections it translates.
+    pub translations: Translations,
     /// Whether `IP_TRANSPARENT` may be used.
     pub may_be_transparent: bool,
 }

@@ -56,8 +56,10 @@ pub(super) struct Caller<'a> {
 /// A connection to a server.
 pub(super) struct Connected {
     pub(super) stream: TcpStream,
-    /// Where it comes from.
+    /// Where the server sees it come from.
     back: BackAddr,
+    /// Where it comes from before this machine translates that.
+    local: IpAddr,
     dialled: Dialled,
 }
 
@@ -246,7 +248,7 @@ pub(super) fn is_gate(context: &Context, policy: &Policy, ip: IpAddr) -> bool {
         return true;
     }
     let mut advertised = policy.listeners.iter().flat_map(|listener| &listener.advertise);
-    context.locals.has(ip)
+    context.machine.locals.has(ip)
         || advertised.any(|advertise| advertise.advertised == Advertised::Address(ip))
         || context.names.is_advertised(ip)
 }
@@ -270,20 +272,32 @@ impl Caller<'_> {
         let as_client = matches!(self.listener.stand, Stand::Transparent { source: Source::Client, .. });
         let from = as_client.then(|| (self.origin.client.ip(), None));
         let mut stream = net::dial(server.socket(), from, as_client, timeout).await?;
-        let back = stream.local_addr()?;
-        let dialled = self.context.loops.dialled(back, server.socket())?;
+        let local = stream.local_addr()?;
+        let dialled = self.context.loops.dialled(local, server.socket())?;
         net::prepare_control(&stream)?;
         if let Some(version) = allowed.send_proxy() {
             // It is the first to be sent, so there is room for it.
             stream.write_all(&proxy_header::write(version, self.origin.client.socket(), front.socket())).await?;
         }
-        Ok(Connected { stream, back: BackAddr::new(back), dialled })
+        Ok(Connected { stream, back: self.back(local, server, as_client), local: local.ip(), dialled })
+    }
+
+    /// What the server sees a connection of ours come from. An address that it could be told, but that leads nowhere, is
+    /// no better than the one that it does not know.
+    fn back(&self, local: SocketAddr, server: ServerAddr, as_client: bool) -> BackAddr {
+        let tracked = self.context.machine.translations.look(local, server.socket());
+        let seen = tracked.map_or(local, |tracked| tracked.seen_from);
+        if seen.ip() == local.ip() || as_client || self.context.machine.locals.has(seen.ip()) {
+            return BackAddr::new(seen);
+        }
+        report::translated(&self.listener.name, local.ip(), seen.ip());
+        BackAddr::new(local)
     }
 
     /// The server is connected to: the session can begin.
     pub(super) async fn lead(
         mut self,
-        Connected { stream: server, back, dialled }: Connected,
+        Connected { stream: server, back, local, dialled }: Connected,
         destination: &Destination,
         allowed: Allowed,
         policy: Arc<Policy>,
@@ -294,7 +308,7 @@ impl Caller<'_> {
         let ends = Ends { client: self.origin.client, front: destination.front, back, server: destination.server };
         let announced = self.announced(destination.front).await;
         let proxies = self.origin.via.map(|_| self.listener.proxies.clone());
-        let bindings = Bindings { proxies, ..bindings(self.context, self.listener, &ends, destination.local) };
+        let bindings = Bindings { proxies, ..bindings(self.context, self.listener, destination.local, local) };
         let client_is_gate = is_gate(self.context, &policy, ends.client.ip());
         let Self { peer: client, place, log, accepted, .. } = self;
         let connections = (accepted, dialled);
@@ -336,15 +350,18 @@ impl Caller<'_> {
 }
 
 /// Which addresses of the session are this machine's own, and which it stands for.
-fn bindings(context: &Context, listener: &Listener, ends: &Ends, local: IpAddr) -> Bindings {
+///
+/// `front` is the address that the client's packets arrive at, `back` the one that ours leave from.
+fn bindings(context: &Context, listener: &Listener, front: IpAddr, back: IpAddr) -> Bindings {
+    let at_front = |transparent| LegBinding { local: front, transparent };
     let (client, as_client) = match listener.stand {
-        Stand::Reverse { .. } | Stand::Explicit => (LegBinding { listen_at: local, transparent: false }, false),
+        Stand::Reverse { .. } | Stand::Explicit => (at_front(false), false),
         Stand::Transparent { interception, source } => {
             // A redirected client comes to one of the gate's addresses; only dialling it in the server's name takes privilege.
-            let transparent = interception == Interception::Tproxy || context.may_be_transparent;
-            (LegBinding { listen_at: local, transparent }, source == Source::Client)
+            let transparent = interception == Interception::Tproxy || context.machine.may_be_transparent;
+            (at_front(transparent), source == Source::Client)
         }
     };
-    let server = LegBinding { listen_at: ends.back.ip(), transparent: as_client };
+    let server = LegBinding { local: back, transparent: as_client };
     Bindings { client, server, proxies: None }
 }

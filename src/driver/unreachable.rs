@@ -3,8 +3,9 @@
 use std::io;
 
 use super::route::Caller;
-use crate::net::{IsLoop, Shortage};
-use crate::report;
+use crate::net::{IsLoop, NoAnswer, Shortage};
+use crate::policy::{Source, Stand};
+use crate::report::{self, Unanswered};
 
 /// Why there is no connection to a server.
 #[derive(Debug)]
@@ -43,12 +44,26 @@ impl Unreachable {
     pub(super) fn log(&self, caller: &Caller<'_>, server: &dyn std::fmt::Display) {
         let listener = &caller.listener.name;
         match self {
-            Self::Server(error) => caller.log.no_server(listener, server, error),
+            Self::Server(error) => caller.log.no_server(listener, server, error, unanswered(caller, error)),
             Self::Shortage(shortage) => {
                 report::too_busy(listener, caller.origin.client.socket(), shortage.name(), shortage.advice());
             }
             Self::Loop => caller.log.is_loop(listener, &format_args!("the server {server}")),
         }
+    }
+}
+
+/// Where the answer to a connection with the client's address may have gone: that of a server which is up, too, gets lost
+/// where its way to the client does not lead through this machine.
+fn unanswered(caller: &Caller<'_>, error: &io::Error) -> Unanswered {
+    let Some(NoAnswer { from, to }) = NoAnswer::of(error) else { return Unanswered::Unknown };
+    if !matches!(caller.listener.stand, Stand::Transparent { source: Source::Client, .. }) {
+        return Unanswered::Unknown;
+    }
+    match caller.context.machine.translations.look(*from, *to) {
+        Some(tracked) if tracked.is_answered => Unanswered::NotHandedOver,
+        Some(tracked) => Unanswered::WentElsewhere(tracked.seen_from.ip()),
+        None => Unanswered::WentElsewhere(from.ip()),
     }
 }
 

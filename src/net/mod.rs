@@ -9,14 +9,16 @@ pub(crate) mod netlink;
 mod open;
 mod options;
 pub mod proxy_header;
+mod translation;
 
 pub use descriptors::close_inherited;
 pub use local::{ephemeral_ports, is_local, leads_here, may_be_transparent};
 pub use locals::Locals;
 pub use loops::{Accepted, Dialled, IsLoop, Loops};
 pub use names::{NameError, Names};
-pub use open::{CONTROL_BACKLOG, accept, dial, dial_prepared, listen, listen_in_place_of, listen_prepared};
+pub use open::{CONTROL_BACKLOG, NoAnswer, accept, dial, dial_prepared, listen, listen_in_place_of, listen_prepared};
 pub use options::{
     Shortage, file_limits, has_urgent, keep_alive, original_dst, prepare_control, prepare_data, raise_file_limit,
     reset_on_close, try_send_urgent,
 };
+pub use translation::{Tracked, Translations};

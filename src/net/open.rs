@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 
 /// How many connections may wait to be accepted at a control port: more than the machine allows
 /// (`net.core.somaxconn`), for clients that come all at once after a failure find no other queue.
@@ -119,10 +119,37 @@ pub async fn dial_prepared(
         }
         socket.bind(&SocketAddr::new(ip, port.unwrap_or(0)).into())?;
     }
-    let socket = TcpSocket::from_std_stream(socket.into());
-    tokio::time::timeout(timeout, socket.connect(to))
-        .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {to}"))))
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    match tokio::time::timeout(timeout, stream.writable()).await {
+        Ok(ready) => ready?,
+        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, NoAnswer { from: stream.local_addr()?, to })),
+    }
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
+}
+
+/// What [`dial`] says where nobody has answered in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no answer from {to}")]
+pub struct NoAnswer {
+    /// The address and port that the first packet came from.
+    pub from: SocketAddr,
+    /// Where it went to.
+    pub to: SocketAddr,
+}
+
+impl NoAnswer {
+    /// Whether this is what an error says.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
 }
 
 /// `SO_REUSEADDR` is on everywhere: without it a connection that has the port already, or has had it a minute ago,

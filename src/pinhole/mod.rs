@@ -39,9 +39,9 @@ use relay::{Approach, Job};
 /// How the addresses of one leg are had on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LegBinding {
-    /// Where to listen, in place of the address that the peer is told: the same one unless something in between
-    /// translates it.
-    pub listen_at: IpAddr,
+    /// The address on this machine's side of whatever translates it: where the client's connections arrive, whatever
+    /// address it is told; where those to the server leave from, whatever address it sees.
+    pub local: IpAddr,
     /// Whether the address that we listen at or dial from may be one that is not ours (`IP_TRANSPARENT`).
     pub transparent: bool,
 }
@@ -271,11 +271,11 @@ impl Relay {
     ) -> Result<Opened, OpenError> {
         let (mut skipped, mut moving) = (Vec::new(), Vec::new());
         let mut approach = |side: Side, binding: LegBinding| match *pinhole.leg(side) {
-            Leg::Listen { ref ports, from, .. } => {
+            Leg::Listen { at, ref ports, from } => {
                 let socket = if binding.transparent { Socket::Transparent } else { Socket::Plain };
                 let proxies = bindings.proxies.as_ref().filter(|_| side == Side::Client);
                 let data_peers = pinhole.data_peers.of(side);
-                let at = binding.listen_at;
+                let at = if side == Side::Client { binding.local } else { at };
                 let all = &self.shared.ports;
                 let is_busy = |port| all.is_moving(SocketAddr::new(at, port), from);
                 let is_busy: Option<&dyn Fn(u16) -> bool> = Some(&is_busy);
@@ -286,7 +286,7 @@ impl Relay {
             }
             Leg::Dial { to, from, from_port } => {
                 // Without the privilege to stand for another we come from our own address: some clients take that.
-                let from = if binding.transparent { from } else { binding.listen_at };
+                let from = if side == Side::Client && binding.transparent { from } else { binding.local };
                 let introduction = pinhole.introduction.filter(|_| side == Side::Server);
                 let transparent = binding.transparent;
                 Ok((None, Approach::Dialled { to, from: (from, from_port), transparent, introduction }))

@@ -8,16 +8,18 @@ mod log;
 mod names;
 mod session;
 mod story;
+mod unanswered;
 mod writer;
 
 pub use flood::lines_left_out;
 pub use log::{LogFormat, init};
 pub use session::SessionLog;
+pub use unanswered::Unanswered;
 pub use writer::flush;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -60,6 +62,26 @@ fn tally(what: &'static str) -> Option<u64> {
 pub fn not_advertised(error: &dyn Display) {
     warn!(event = "name_not_found", %error, advice = "clients that ask for PASV are refused until it has an address; \
         see /etc/resolv.conf and /etc/hosts", "no address for a name in `advertise`");
+}
+
+/// This machine translates the gate's connections to servers into an address that the gate cannot have.
+pub fn translated(listener: &str, from: IpAddr, to: IpAddr) {
+    let Some(times) = tally("source_translated") else { return };
+    warn!(event = "source_translated", listener, %from, %to, times, advice = "servers refuse active mode (501), or connect \
+        to where nobody listens: translate into an address that this machine has (masquerade), take the gate's connections \
+        out of that rule, or write `server_mode: passive`", "a NAT rule of this machine gives the gate's connections to \
+        servers an address that it does not have");
+}
+
+/// Whether this machine translates the connections that the gate makes with clients' addresses cannot be known.
+pub fn translation_unknown(listener: &str) {
+    warn!(
+        event = "translation_unknown",
+        listener,
+        advice = "run with CAP_NET_ADMIN, or keep masquerade and other source NAT \
+        rules of this machine off the gate's connections to servers: with one of them servers refuse active mode (501)",
+        "conntrack cannot be asked whether this machine translates the connections of `source: client`"
+    );
 }
 
 /// A connection of a balancer's was closed, because it did not begin with a good PROXY header.

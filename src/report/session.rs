@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
-use super::{flood, names, story};
+use super::{Unanswered, flood, names, story};
 use crate::addr::{ClientAddr, Side, is_dialable};
 use crate::ftp::redact;
 use crate::limits::{LineKind, TurnedAway};
@@ -131,14 +131,20 @@ impl SessionLog {
     }
 
     /// The server could not be had.
-    pub fn no_server(&self, listener: &str, server: &dyn std::fmt::Display, error: &std::io::Error) {
+    pub fn no_server(
+        &self,
+        listener: &str,
+        server: &dyn std::fmt::Display,
+        error: &std::io::Error,
+        unanswered: Unanswered,
+    ) {
         if !self.may_complain() {
             return;
         }
+        let advice = &*unanswered.advice();
         warn!(
             event = "server_unreachable", session = self.id, client = %self.client, %server, listener, %error,
-            reason = "server_unreachable", advice = "is the server up, and is there a route to it?",
-            "the server cannot be reached"
+            reason = "server_unreachable", advice, "the server cannot be reached"
         );
     }
 

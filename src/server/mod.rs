@@ -17,11 +17,11 @@ use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::driver::{Context, Memory, Orders, Phase};
+use crate::driver::{Context, Machine, Memory, Orders, Phase};
 use crate::limits::Counts;
-use crate::net::{self, Locals, Loops, Names};
+use crate::net::{self, Locals, Loops, Names, Translations};
 use crate::pinhole::{Datapaths, Unavailable};
-use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Stand};
+use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Source, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
 pub use capacity::capacity;
@@ -95,9 +95,8 @@ pub struct Gate {
     memory: Memory,
     names: Names,
     counts: Counts,
-    locals: Arc<Locals>,
+    machine: Arc<Machine>,
     loops: Loops,
-    may_be_transparent: bool,
     interception: interception::Watch,
 }
 
@@ -115,8 +114,12 @@ impl Gate {
         let capacity = capacity::now(&policy);
         policy.limits = policy.limits.with_defaults(capacity);
         check_servers(&policy)?;
-        let may_be_transparent = net::may_be_transparent();
-        check_privilege(&policy, may_be_transparent)?;
+        let machine = Machine {
+            locals: Locals::default(),
+            translations: Translations::default(),
+            may_be_transparent: net::may_be_transparent(),
+        };
+        check_privilege(&policy, machine.may_be_transparent)?;
         let datapaths = Datapaths::new(policy.timeouts.connect);
         check_datapath(&policy, &datapaths)?;
         let workers = Workers::start().map_err(StartError::Threads)?;
@@ -135,9 +138,8 @@ impl Gate {
             memory: Memory::default(),
             names: Names::with_lookups(capacity.lookups),
             counts: Counts::new(capacity),
-            locals: Arc::default(),
+            machine: Arc::new(machine),
             loops: Loops::default(),
-            may_be_transparent,
             interception,
         };
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
@@ -145,6 +147,7 @@ impl Gate {
             report_datapath(&gate.datapaths);
         }
         gate.look_up_names(&policy);
+        gate.look_for_translations(&policy);
         policy.listeners.iter().for_each(report::listening);
         report::ready(policy.rules.len());
         Ok(gate)
@@ -172,6 +175,15 @@ impl Gate {
         }
     }
 
+    /// Says at once where it will not be known which address servers see clients at.
+    fn look_for_translations(&self, policy: &Policy) {
+        if let Some(listener) = policy.listeners.iter().find(has_client_source)
+            && !self.machine.translations.may_ask()
+        {
+            report::translation_unknown(&listener.name);
+        }
+    }
+
     fn context(&self) -> Context {
         Context {
             datapaths: self.datapaths.clone(),
@@ -179,9 +191,8 @@ impl Gate {
             memory: self.memory.clone(),
             names: self.names.clone(),
             counts: self.counts.clone(),
-            locals: Arc::clone(&self.locals),
+            machine: Arc::clone(&self.machine),
             loops: self.loops.clone(),
-            may_be_transparent: self.may_be_transparent,
         }
     }
 
@@ -214,7 +225,7 @@ impl Gate {
         policy.limits = policy.limits.with_defaults(capacity::now(&policy));
         self.acceptors.closed().await;
         let opened = check_servers(&policy)
-            .and_then(|()| check_privilege(&policy, self.may_be_transparent))
+            .and_then(|()| check_privilege(&policy, self.machine.may_be_transparent))
             .and_then(|()| check_datapath(&policy, &self.datapaths))
             .and_then(|()| self.acceptors.open(&policy.listeners, self.sessions.workers()));
         let sockets = match opened {
@@ -229,6 +240,9 @@ impl Gate {
         let context = self.context();
         self.acceptors.replace(sockets, &context, &self.sessions);
         report::reloaded(&changes::between(&old, &policy));
+        if !old.listeners.iter().any(|listener| has_client_source(&listener)) {
+            self.look_for_translations(&policy);
+        }
         if wants_kernel(&policy) && !wants_kernel(&old) {
             report_datapath(&self.datapaths);
         }
@@ -268,13 +282,14 @@ fn check_servers(policy: &Policy) -> Result<(), StartError> {
 }
 
 fn check_privilege(policy: &Policy, may_be_transparent: bool) -> Result<(), StartError> {
-    let needs = |listener: &&Listener| {
-        matches!(listener.stand, Stand::Transparent { source: crate::policy::Source::Client, .. })
-    };
-    match policy.listeners.iter().find(needs) {
+    match policy.listeners.iter().find(has_client_source) {
         Some(listener) if !may_be_transparent => Err(StartError::NotPrivileged { name: listener.name.clone() }),
         _ => Ok(()),
     }
+}
+
+fn has_client_source(listener: &&Listener) -> bool {
+    matches!(listener.stand, Stand::Transparent { source: Source::Client, .. })
 }
 
 /// Whether any data connection may go through the kernel.

@@ -113,11 +113,26 @@ impl Gate {
 
     /// The same with files of the test's own in place of the system's: each with the path that it is seen at.
     pub fn start_in_place(net: &Net, rules: &str, port: u16, files: &[(&Path, &str)]) -> Result<Self, Fault> {
-        Self::start_as(net, rules, port, files, &[])
+        Self::launch(net, rules, port, files, [&[], &[]])
+    }
+
+    /// The same by a program, with its arguments, that runs it.
+    pub fn start_by(net: &Net, rules: &str, port: u16, files: &[(&Path, &str)], by: &[&str]) -> Result<Self, Fault> {
+        Self::launch(net, rules, port, files, [by, &[]])
     }
 
     /// The same with more words for `run`; where they have `--intercept` it is left to the gate.
     pub fn start_as(net: &Net, rules: &str, port: u16, files: &[(&Path, &str)], words: &[&str]) -> Result<Self, Fault> {
+        Self::launch(net, rules, port, files, [&[], words])
+    }
+
+    fn launch(
+        net: &Net,
+        rules: &str,
+        port: u16,
+        files: &[(&Path, &str)],
+        [by, words]: [&[&str]; 2],
+    ) -> Result<Self, Fault> {
         let folder = Scratch::new("gate")?;
         let (file, log) = (folder.join("rules.yaml"), folder.join("log"));
         std::fs::write(&file, rules)?;
@@ -129,7 +144,7 @@ impl Gate {
         let file = file.to_str().ok_or("the temporary folder's name is not text")?;
         let binds: String = files.iter().map(|(own, at)| format!("mount --bind {} {at}\n", own.display())).collect();
         let script = format!("{binds}exec \"$@\"");
-        let run = [&["sh", "-euc", &script, "sh", program, "run", file], words].concat();
+        let run = [&["sh", "-euc", &script, "sh"], by, &[program, "run", file], words].concat();
         let mut job = Job::start(&net.gate, &log, &run, |_| ())?;
         let listens = poll(Duration::from_secs(10), || {
             if net.gate.listens_on(port) { Some(true) } else { job.has_ended().then_some(false) }
