@@ -4,7 +4,7 @@
 //! its own here: client C, front F (what the client connected to), back B (what the server sees us as), server S.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
 use ipnet::IpNet;
 
@@ -47,7 +47,7 @@ macro_rules! role {
             /// Takes an address into this role; an IPv4-mapped IPv6 address becomes the IPv4 address that it stands for.
             #[must_use]
             pub fn new(addr: SocketAddr) -> Self {
-                Self(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+                Self(canonical(addr))
             }
 
             /// The address and port.
@@ -96,6 +96,33 @@ role! {
 role! {
     /// Where the client meant to go, when its connection was intercepted.
     OriginalDst
+}
+
+/// An address and port with IPv4 as IPv4, and with nothing beside them but the link that a link-local address is on.
+#[must_use]
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    on_link(SocketAddr::new(addr.ip().to_canonical(), addr.port()), link_of(addr))
+}
+
+/// The number of the interface whose link a link-local IPv6 address is on: without it the address says nothing. 0 where none
+/// is given, and for every other address.
+#[must_use]
+pub const fn link_of(addr: SocketAddr) -> u32 {
+    match addr {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id(),
+        SocketAddr::V4(_) | SocketAddr::V6(_) => 0,
+    }
+}
+
+/// The address and port on this link, where its address is link-local.
+#[must_use]
+pub const fn on_link(addr: SocketAddr, link: u32) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, link))
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => addr,
+    }
 }
 
 /// Whether an address may be dialled on a peer's word: not loopback, unspecified, link-local, multicast or broadcast,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::TcpStream;
 
-use crate::addr::{ClientAddr, FrontAddr, is_dialable};
+use crate::addr::{ClientAddr, FrontAddr, canonical, is_dialable, link_of};
 use crate::net;
 use crate::net::proxy_header::{self, HeaderFault, ProxyHeader};
 use crate::policy::Listener;
@@ -25,9 +25,16 @@ pub(super) struct Origin {
 impl Origin {
     /// What the connection itself tells; `None` where it is gone.
     pub(super) fn by_connection(stream: &TcpStream) -> Option<Self> {
-        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
         let (peer, local) = (canonical(stream.peer_addr().ok()?), canonical(stream.local_addr().ok()?));
         Some(Self { client: ClientAddr::new(peer), front: FrontAddr::new(local), local, via: None })
+    }
+}
+
+impl Origin {
+    /// The link that the client is on, where one of the addresses by which it came is link-local.
+    pub(super) fn link(&self) -> u32 {
+        let peer = self.via.unwrap_or_else(|| self.client.socket());
+        link_of(self.local).max(link_of(peer))
     }
 }
 

@@ -12,7 +12,7 @@ use super::origin::{self, Origin};
 use super::peer::Peer;
 use super::unreachable::{self, Unreachable};
 use super::{Allowed, Context, Phase, asker, explicit, health};
-use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable};
+use crate::addr::{BackAddr, ClientAddr, Ends, FrontAddr, OriginalDst, ServerAddr, embedded_v4, is_dialable, link_of};
 use crate::limits::{Arrival, HealthCheck, Place, TurnedAway};
 use crate::net::{self, Accepted, Dialled, Shortage, proxy_header};
 use crate::pinhole::{Bindings, LegBinding};
@@ -59,7 +59,7 @@ pub(super) struct Connected {
     /// Where the server sees it come from.
     back: BackAddr,
     /// Where it comes from before this machine translates that.
-    local: IpAddr,
+    local: SocketAddr,
     dialled: Dialled,
 }
 
@@ -86,7 +86,7 @@ pub enum Standing {
 /// waited for here: a flood is refused before it costs more than this.
 pub fn receive(context: &Context, listener: &Listener, client: &TcpStream, from: SocketAddr) -> Option<Standing> {
     let limits = context.orders.borrow().policy.limits;
-    let from = ClientAddr::new(SocketAddr::new(from.ip().to_canonical(), from.port()));
+    let from = ClientAddr::new(from);
     let is_brought = listener.proxies.contains(from.ip());
     if !is_brought && listener.is_checked_by(from) {
         return begin_check(context, listener, client, from).map(Standing::Check);
@@ -279,7 +279,7 @@ impl Caller<'_> {
             // It is the first to be sent, so there is room for it.
             stream.write_all(&proxy_header::write(version, self.origin.client.socket(), front.socket())).await?;
         }
-        Ok(Connected { stream, back: self.back(local, server, as_client), local: local.ip(), dialled })
+        Ok(Connected { stream, back: self.back(local, server, as_client), local, dialled })
     }
 
     /// What the server sees a connection of ours come from. An address that it could be told, but that leads nowhere, is
@@ -307,8 +307,7 @@ impl Caller<'_> {
         self.log.started(&self.listener.name, &destination.server, &allowed.rule.name, self.origin.via);
         let ends = Ends { client: self.origin.client, front: destination.front, back, server: destination.server };
         let announced = self.announced(destination.front).await;
-        let proxies = self.origin.via.map(|_| self.listener.proxies.clone());
-        let bindings = Bindings { proxies, ..bindings(self.context, self.listener, destination.local, local) };
+        let bindings = self.bindings(destination, local);
         let client_is_gate = is_gate(self.context, &policy, ends.client.ip());
         let Self { peer: client, place, log, accepted, .. } = self;
         let connections = (accepted, dialled);
@@ -329,6 +328,24 @@ impl Caller<'_> {
         })
     }
 
+    /// Which addresses of the session are this machine's own, and which it stands for; `back` is where the connection to
+    /// the server leaves from.
+    fn bindings(&self, destination: &Destination, back: SocketAddr) -> Bindings {
+        let (transparent, as_client) = match self.listener.stand {
+            Stand::Reverse { .. } | Stand::Explicit => (false, false),
+            // A redirected client comes to one of the gate's addresses; only dialling it in the server's name takes privilege.
+            Stand::Transparent { interception, source } => (
+                interception == Interception::Tproxy || self.context.machine.may_be_transparent,
+                source == Source::Client,
+            ),
+        };
+        let client = LegBinding { local: destination.local, link: self.origin.link(), transparent };
+        let link = link_of(back).max(link_of(destination.server.socket()));
+        let server = LegBinding { local: back.ip(), link, transparent: as_client };
+        let proxies = self.origin.via.map(|_| self.listener.proxies.clone());
+        Bindings { client, server, proxies }
+    }
+
     /// What the client is told in 227; `None` where nobody knows.
     async fn announced(&self, front: FrontAddr) -> Option<IpAddr> {
         match self.listener.advertised_to(self.origin.client) {
@@ -347,21 +364,4 @@ impl Caller<'_> {
         // A client that does not take it is closed.
         let _too_slow = tokio::time::timeout(FAREWELL, self.peer.finish()).await;
     }
-}
-
-/// Which addresses of the session are this machine's own, and which it stands for.
-///
-/// `front` is the address that the client's packets arrive at, `back` the one that ours leave from.
-fn bindings(context: &Context, listener: &Listener, front: IpAddr, back: IpAddr) -> Bindings {
-    let at_front = |transparent| LegBinding { local: front, transparent };
-    let (client, as_client) = match listener.stand {
-        Stand::Reverse { .. } | Stand::Explicit => (at_front(false), false),
-        Stand::Transparent { interception, source } => {
-            // A redirected client comes to one of the gate's addresses; only dialling it in the server's name takes privilege.
-            let transparent = interception == Interception::Tproxy || context.machine.may_be_transparent;
-            (at_front(transparent), source == Source::Client)
-        }
-    };
-    let server = LegBinding { local: back, transparent: as_client };
-    Bindings { client, server, proxies: None }
 }

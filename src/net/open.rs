@@ -10,6 +10,8 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::addr::{link_of, on_link};
+
 /// How many connections may wait to be accepted at a control port: more than the machine allows
 /// (`net.core.somaxconn`), for clients that come all at once after a failure find no other queue.
 pub const CONTROL_BACKLOG: u32 = 65_535;
@@ -117,7 +119,8 @@ pub async fn dial_prepared(
             // The kernel chooses the port at connect(2): it need only differ from those used towards the same peer.
             nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
         }
-        socket.bind(&SocketAddr::new(ip, port.unwrap_or(0)).into())?;
+        let from = SocketAddr::new(ip, port.unwrap_or(0));
+        socket.bind(&on_link(from, link_of(to)).into())?;
     }
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 pub use error::OpenError;
 pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
 
-use crate::addr::Side;
+use crate::addr::{Side, on_link};
 use crate::limits::{Pacer, Terms};
 use crate::policy::{Datapath, Limit, Proxies};
 use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyHalfOpen, WhyRelay};
@@ -42,6 +42,8 @@ pub struct LegBinding {
     /// The address on this machine's side of whatever translates it: where the client's connections arrive, whatever
     /// address it is told; where those to the server leave from, whatever address it sees.
     pub local: IpAddr,
+    /// The link that the leg's link-local addresses are on, as the number of its interface; 0: it has none.
+    pub link: u32,
     /// Whether the address that we listen at or dial from may be one that is not ours (`IP_TRANSPARENT`).
     pub transparent: bool,
 }
@@ -279,7 +281,8 @@ impl Relay {
                 let all = &self.shared.ports;
                 let is_busy = |port| all.is_moving(SocketAddr::new(at, port), from);
                 let is_busy: Option<&dyn Fn(u16) -> bool> = Some(&is_busy);
-                let wanted = Wanted { at, socket, ports, rather: None, from, proxies, data_peers, is_busy };
+                let link = binding.link;
+                let wanted = Wanted { at, link, socket, ports, rather: None, from, proxies, data_peers, is_busy };
                 let (reservation, arrival) = all.reserve(&wanted, pinhole.id, &events, &mut skipped)?;
                 moving.push(all.moves(SocketAddr::new(at, reservation.port()), from));
                 Ok((Some(reservation), Approach::Arrives(arrival)))
@@ -289,6 +292,7 @@ impl Relay {
                 let from = if side == Side::Client && binding.transparent { from } else { binding.local };
                 let introduction = pinhole.introduction.filter(|_| side == Side::Server);
                 let transparent = binding.transparent;
+                let to = on_link(to, binding.link);
                 Ok((None, Approach::Dialled { to, from: (from, from_port), transparent, introduction }))
             }
         };

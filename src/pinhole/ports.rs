@@ -31,7 +31,7 @@ use self::search::Search;
 pub use self::turns::Turn;
 use self::turns::{InUse, Turns};
 use super::{DataEvent, OpenError};
-use crate::addr::PortRanges;
+use crate::addr::{PortRanges, on_link};
 use crate::net::{listen_prepared, reset_on_close};
 use crate::policy::{Networks, Proxies};
 use crate::session::PinholeId;
@@ -43,6 +43,8 @@ const TABLES: usize = 64;
 /// A leg that somebody is to connect to.
 pub(super) struct Wanted<'a> {
     pub(super) at: IpAddr,
+    /// The link that link-local ones among the addresses are on; else 0.
+    pub(super) link: u32,
     pub(super) socket: Socket,
     pub(super) ports: &'a PortRanges,
     /// Taken before others, where it is in the range.
@@ -130,6 +132,8 @@ struct Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     ip: IpAddr,
+    /// Where the address is link-local: there may be another one like it on each link.
+    link: u32,
     port: u16,
     socket: Socket,
 }
@@ -152,6 +156,8 @@ struct Listening {
 struct Waiting {
     serial: u64,
     id: PinholeId,
+    /// The link that the peer is on, where its address is link-local.
+    link: u32,
     strangers: u8,
     proxies: Option<Proxies>,
     data_peers: Networks,
@@ -181,7 +187,8 @@ impl Ports {
         let taker = Taker::Relay(arrived);
         let proxies = wanted.proxies.cloned();
         let (data_peers, events) = (wanted.data_peers.clone(), events.clone());
-        let waiting = Waiting { serial: 0, id, strangers: 0, proxies, data_peers, events, taker, _in_use: None };
+        let link = wanted.link;
+        let waiting = Waiting { serial: 0, id, link, strangers: 0, proxies, data_peers, events, taker, _in_use: None };
         Ok((self.take(wanted, waiting, skipped)?, arrival))
     }
 
@@ -195,7 +202,8 @@ impl Ports {
     ) -> Result<Reservation, OpenError> {
         let taker = Taker::Kernel;
         let (data_peers, events) = (Networks::default(), events.clone());
-        let waiting = Waiting { serial: 0, id, strangers: 0, proxies: None, data_peers, events, taker, _in_use: None };
+        let (link, proxies) = (wanted.link, None);
+        let waiting = Waiting { serial: 0, id, link, strangers: 0, proxies, data_peers, events, taker, _in_use: None };
         self.take(wanted, waiting, skipped)
     }
 
@@ -273,7 +281,7 @@ impl Table {
                         let transparent = key.socket == Socket::Transparent;
                         // Connections are reset until its transfer has ended in order.
                         let resets = |socket: &_| reset_on_close(socket, true);
-                        let at = SocketAddr::new(key.ip, key.port);
+                        let at = on_link(SocketAddr::new(key.ip, key.port), key.link);
                         let listener = listen_prepared(at, transparent, BACKLOG, resets)?;
                         let acceptor = tokio::spawn(accept_all(Arc::downgrade(shared), key, serial)).abort_handle();
                         Some(Listening { listener, acceptor })

@@ -83,7 +83,7 @@ impl Lab {
     fn open_behind(&mut self, balancer: Option<IpAddr>, client: Leg, server: Leg) -> Result<Opened, OpenError> {
         let data_peers = self.data_peers.clone();
         let proxies = balancer.map(|ip| Proxies::new(vec![Network::Net(ip.into())]));
-        let binding = LegBinding { local: self.at, transparent: false };
+        let binding = LegBinding { local: self.at, link: 0, transparent: false };
         let id = PinholeId(self.next);
         self.next += 1;
         let pinhole = Pinhole {

@@ -192,7 +192,7 @@ impl WhyRelay {
             Self::NoKernel => "there is no kernel datapath here",
             Self::TwoOfAKind => "both sides connect to the gate, or the gate to both",
             Self::TwoFamilies => "one side is IPv4 and the other IPv6",
-            Self::PeerIsHere => "the client or the server is this machine",
+            Self::PeerIsHere => "the client or the server is this machine, or an address is link-local",
             Self::NoForwarding => "this machine does not forward packets of this family",
             Self::Firewall => "a firewall on this machine drops what is forwarded",
             Self::DataPeers => "the rule has `data_peers`, and the kernel takes data from one address alone",

@@ -8,6 +8,7 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+mod links;
 mod router;
 #[path = "../kernel/stage.rs"]
 mod stage;

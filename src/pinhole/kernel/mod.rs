@@ -178,7 +178,9 @@ impl Kernel {
         if [at, from, seen_as].iter().any(|ip| ip.is_ipv4() != to.is_ipv4()) {
             return Err(WhyRelay::TwoFamilies);
         }
-        if [from, to.ip()].into_iter().any(|peer| !is_dialable(peer) || self.shared.locals.has(peer)) {
+        // Addresses that say nothing without their link are not led to either.
+        let is_here = |peer| !is_dialable(peer) || self.shared.locals.has(peer);
+        if !is_dialable(at) || [from, to.ip()].into_iter().any(is_here) {
             return Err(WhyRelay::PeerIsHere);
         }
         if !self.shared.forwarding.is_on(Family::of(to.ip())) {
@@ -212,7 +214,7 @@ impl Kernel {
         let rather = (at == to.ip()).then_some(to.port());
         let is_busy = |port| self.shared.flows().is_busy(&Entrance { from, at: SocketAddr::new(at, port) });
         let (is_busy, data_peers): (Option<&dyn Fn(u16) -> bool>, _) = (Some(&is_busy), &Networks::default());
-        let wanted = Wanted { at, socket, ports: range, rather, from, proxies: None, data_peers, is_busy };
+        let wanted = Wanted { at, link: 0, socket, ports: range, rather, from, proxies: None, data_peers, is_busy };
         let reservation = ports.reserve_for_kernel(&wanted, pinhole.id, &events, skipped)?;
         let port = reservation.port();
         let (client_port, server_port, guard) = match comer {

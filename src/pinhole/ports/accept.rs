@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use super::brought::{Bringer, Place};
 use super::{Arrived, BACKLOG, Key, Listening, Port, Table, Taker, Waiting, lock};
+use crate::addr::link_of;
 use crate::net::{accept, prepare_data};
 use crate::pinhole::DataEvent;
 
@@ -27,9 +28,12 @@ impl Port {
         let may_bring = |waiting: &Waiting, by: Bringer| {
             waiting.serial <= by.serial && waiting.proxies.as_ref().is_some_and(|proxies| proxies.contains(by.ip))
         };
+        // A PROXY header names no link.
+        let is_there = |waiting: &Waiting, from: SocketAddr| [0, waiting.link].contains(&link_of(from));
         if let Entry::Occupied(waiting) = self.waiting.entry(self.whose(arrived.from.ip()))
             && matches!(waiting.get().taker, Taker::Relay(_))
             && by.is_none_or(|by| may_bring(waiting.get(), by))
+            && is_there(waiting.get(), arrived.from)
         {
             if prepare_data(&arrived.stream).is_ok()
                 && let Taker::Relay(taker) = waiting.remove().taker

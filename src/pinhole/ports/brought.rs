@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::{Arrived, Key, Port, Table, lock};
+use crate::addr::canonical;
 use crate::net::proxy_header::{HeaderFault, ProxyHeader, take};
 use crate::policy::{Networks, Proxies};
 
@@ -91,7 +92,7 @@ impl Port {
 
     /// Takes a connection that has come, a balancer's once its header has been read.
     pub(super) fn come(&mut self, stream: TcpStream, from: SocketAddr, place: &Place) {
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let from = canonical(from);
         if self.peers().any(|peer| peer.is_brought_by(from.ip())) {
             self.read(stream, from, place.clone());
         } else {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::brought::Peer;
 use super::turns::InUse;
 use super::{Key, Ports, Reservation, Waiting, Wanted, lock};
+use crate::addr::{link_of, on_link};
 use crate::pinhole::OpenError;
 
 /// The search for a port for one connection.
@@ -71,12 +72,12 @@ impl Search<'_> {
 
     /// Takes the port at this place of the range where it is free.
     fn take(&mut self, place: u32) -> Result<Option<Reservation>, OpenError> {
-        let Wanted { at, socket, ports: ranges, .. } = *self.wanted;
+        let Wanted { at, link, socket, ports: ranges, .. } = *self.wanted;
         let Some(port) = ranges.nth(place) else { return Ok(None) };
         if self.is_busy.is_some_and(|is_busy| is_busy(port)) {
             return Ok(None);
         }
-        let key = Key { ip: at, port, socket };
+        let key = Key { ip: at, link: link_of(on_link(SocketAddr::new(at, port), link)), port, socket };
         let shared = self.ports.table_of(port);
         let mut table = lock(shared);
         match table.ready_for(shared, key, self.peer) {
@@ -127,6 +128,7 @@ mod tests {
         let data_peers = Networks::default();
         let wanted = |peer: u8, socket| Wanted {
             at,
+            link: 0,
             socket,
             ports: &one,
             rather: None,
