@@ -217,6 +217,9 @@ fn destination(
     match listener.stand {
         Stand::Explicit => Ok(None),
         Stand::Reverse { server } => Ok(Some(Destination { front: origin.front, server, local: local.ip() })),
+        Stand::Transparent { source: Source::Client, .. } if link_of(origin.client.socket()) != 0 => {
+            Err(("client_is_link_local", origin.client.to_string()))
+        }
         Stand::Transparent { interception, .. } => {
             let original = net::original_dst(client, interception)
                 .map_err(|error| ("not_intercepted", format!("no original destination: {error}")))?;

@@ -165,9 +165,15 @@ impl SessionLog {
         if !self.may_complain() {
             return;
         }
+        let advice = match reason {
+            "client_is_link_local" => {
+                "with `source: client` servers would have to answer a link-local address, and none can: \
+                have the client use another of its addresses, or write `source: gate`"
+            }
+            _ => "a transparent listener takes intercepted connections only; see `ftpgate intercept`",
+        };
         warn!(
-            event = "session_denied", session = self.id, client = %self.client, listener, reason, %detail,
-            advice = "a transparent listener takes intercepted connections only; see `ftpgate intercept`",
+            event = "session_denied", session = self.id, client = %self.client, listener, reason, %detail, advice,
             "session denied"
         );
     }

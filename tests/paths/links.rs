@@ -175,3 +175,27 @@ fn the_same_address_on_another_link_is_a_stranger() {
     carries(theirs, ours, &goods(10_000));
     complete(&mut client, &mut server);
 }
+
+#[test]
+fn a_server_is_not_asked_to_answer_a_link_local_address() {
+    for (source, works) in [("gate", true), ("client", false)] {
+        let net = Net::new().unwrap();
+        let server = listen(&net.server, "[2001:db8:2::2]:21".parse().unwrap());
+        let rules = format!(
+            "version: 1\nlisteners:\n  - name: router\n    bind: \"[::]:2121\"\n    transparent: tproxy\n    \
+             source: {source}\nrules:\n  - name: tested\n    from: any\n    to: any\n    action: allow\n    \
+             inbound: \"10001-10003\"\n"
+        );
+        let gate = Gate::start_with(&net, &rules, 2121).unwrap();
+        let client = dial(&net.client, on(&net.client, "eth0", OTHER, 0), "[2001:db8:2::2]:21".parse().unwrap());
+        let mut client = Talk::new(client.unwrap());
+        if works {
+            Talk::new(accept(&server)).say("220 Ready");
+            client.expect("220 Ready");
+        } else {
+            client.expect_code("421");
+            let said = poll(PATIENCE, || Some(gate.log()).filter(|log| log.contains("client_is_link_local"))).unwrap();
+            assert!(said.contains("write `source: gate`"), "{said}");
+        }
+    }
+}
