@@ -8,7 +8,7 @@ use super::super::place::{At, Fault, quoted};
 use super::super::schema::{Client, Host, Many};
 use super::ports::port;
 use super::{super::schema, fault};
-use crate::addr::Network;
+use crate::addr::{Network, link_of};
 use crate::policy::{Destination, Networks, Proxies};
 
 /// The clients of a rule.
@@ -213,12 +213,19 @@ pub(super) fn socket(text: &str, default_port: Option<u16>) -> Result<SocketAddr
     if let Ok(addr) = text.parse::<SocketAddr>() {
         return if addr.port() == 0 {
             fault("port 0 is not a port", format!("write \"{}\"", SocketAddr::new(addr.ip(), 21)))
+        } else if is_link_local(addr.ip()) && link_of(addr) == 0 {
+            no_link(text, addr.ip(), addr.port())
         } else {
             Ok(addr)
         };
     }
     let (address, written) = split(text);
+    let named = address.trim_matches(['[', ']']).split_once('%').and_then(|(ip, _)| ip.parse().ok());
+    if let Some(ip) = named.filter(|ip| is_link_local(*ip)) {
+        return no_link(text, ip, written.and_then(port).and_then(|port| port.try_into().ok()).unwrap_or(21));
+    }
     match (address.parse::<IpAddr>(), written) {
+        (Ok(ip), None) if is_link_local(ip) => no_link(text, ip, default_port.unwrap_or(21)),
         (Ok(ip), None) => match default_port {
             Some(port) => Ok(SocketAddr::new(ip, port)),
             None => fault(format!("{} has no port", quoted(text)), format!("write \"{}\"", SocketAddr::new(ip, 21))),
@@ -229,6 +236,20 @@ pub(super) fn socket(text: &str, default_port: Option<u16>) -> Result<SocketAddr
         }
         (Err(_), written) => no_address(text, address, written, default_port.is_some()),
     }
+}
+
+const fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// There may be another one like it on each link.
+fn no_link(text: &str, ip: IpAddr, port: u16) -> Result<SocketAddr, Fault> {
+    fault(
+        format!("{} is link-local, and does not say by the number of which interface it is reached", quoted(text)),
+        format!(
+            "write an address that is not link-local, or the number that `ip link` shows, such as \"[{ip}%2]:{port}\""
+        ),
+    )
 }
 
 fn no_address(text: &str, address: &str, written: Option<&str>, server: bool) -> Result<SocketAddr, Fault> {
