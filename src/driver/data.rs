@@ -11,7 +11,7 @@ use super::{Driver, Orders, Phase};
 use crate::addr::Side;
 use crate::limits::FurtherData;
 use crate::pinhole::{DataEvent, OpenError, PinholeGuard};
-use crate::session::{Carrier, Event, Input, Leg, Pinhole, PinholeId, Refusal, Stranger};
+use crate::session::{Carrier, Event, HeaderTrouble, Input, Leg, Pinhole, PinholeId, Refusal, Stranger};
 
 /// Both ends of what the datapath tells one session.
 pub(super) type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::UnboundedReceiver<DataEvent>);
@@ -96,7 +96,10 @@ impl Driver {
             }
             DataEvent::Started { id, .. } => Input::DataStarted(id),
             DataEvent::Delivered { id } => Input::DataDelivered(id),
-            DataEvent::Stranger { id, from, port, fault } => Input::Stranger(id, Stranger { from, port, fault }),
+            DataEvent::Stranger { id, from, awaited, port, fault } => {
+                let fault = fault.map(|fault| HeaderTrouble { reason: fault.name(), advice: fault.advice() });
+                Input::Stranger(id, Stranger { from, awaited, port, fault })
+            }
             DataEvent::HalfOpen { from, port, why, .. } => {
                 return self.log.event(&Event::HalfOpen { from, port, why });
             }

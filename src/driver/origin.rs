@@ -6,8 +6,9 @@ use tokio::net::TcpStream;
 
 use crate::addr::{ClientAddr, FrontAddr, canonical, is_dialable, link_of};
 use crate::net;
-use crate::net::proxy_header::{self, HeaderFault, ProxyHeader};
+use crate::net::proxy_header::{self, BadHeader, HeaderFault, ProxyHeader};
 use crate::policy::Listener;
+use crate::policy::ProxyVersion;
 use crate::report;
 
 /// Where a control connection comes from and went to.
@@ -48,17 +49,16 @@ pub(super) async fn of(listener: &Listener, stream: &TcpStream, own: Origin) -> 
     let via = Some(peer);
     let origin = match proxy_header::take(stream).await {
         Ok(ProxyHeader::Own) => Ok(Origin { via, ..own }),
-        Ok(ProxyHeader::Forwarded { source, .. }) if !may_be_client(source.ip(), peer.ip()) => Err(HeaderFault::NoHost),
+        Ok(ProxyHeader::Forwarded { source, destination }) if !may_be_client(source.ip(), peer.ip()) => {
+            let said = proxy_header::write(ProxyVersion::V1, source, destination);
+            Err(BadHeader { fault: HeaderFault::NoHost, seen: said.into() })
+        }
         Ok(ProxyHeader::Forwarded { source, destination }) => {
             Ok(Origin { client: ClientAddr::new(source), front: FrontAddr::new(destination), local, via })
         }
         Err(fault) => Err(fault),
     };
-    origin
-        .map_err(|fault| {
-            report::bad_proxy_header(&listener.name, peer, fault.name(), fault != HeaderFault::Nothing);
-        })
-        .ok()
+    origin.map_err(|bad| report::bad_proxy_header(&listener.name, peer, &bad)).ok()
 }
 
 /// Active mode dials the client. A balancer elsewhere has no clients that are this machine, or on its links alone.

@@ -27,6 +27,7 @@ pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
 
 use crate::addr::{Side, on_link};
 use crate::limits::{Pacer, Terms};
+use crate::net::proxy_header::HeaderFault;
 use crate::policy::{Datapath, Limit, Proxies};
 use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyHalfOpen, WhyRelay};
 use kernel::Kernel;
@@ -99,10 +100,12 @@ pub enum DataEvent {
         id: PinholeId,
         /// Who it was.
         from: SocketAddr,
+        /// Who is to come.
+        awaited: IpAddr,
         /// The gate's port.
         port: u16,
         /// What was wrong with its PROXY header, where it had to have one.
-        fault: Option<&'static str>,
+        fault: Option<HeaderFault>,
     },
     /// A connection to this pinhole was begun from its peer's address and not completed; the pinhole still waits, or
     /// another connection has used it. Told once for each pinhole at most, and by the kernel's datapath only.

@@ -174,7 +174,9 @@ async fn a_stranger_is_reset_and_the_pinhole_stays() {
     for _ in 0..3 {
         assert_eq!(lab.try_port(stranger_ip, port).await, RESET);
         let event = lab.event().await;
-        let DataEvent::Stranger { id: PinholeId(1), from, port: at, fault: None } = event else { panic!("{event:?}") };
+        let DataEvent::Stranger { id: PinholeId(1), from, port: at, fault: None, .. } = event else {
+            panic!("{event:?}")
+        };
         assert_eq!((from.ip(), at), (stranger_ip, port));
     }
     let _client = lab.connect(local(1), port).await.unwrap();

@@ -4,10 +4,12 @@
 //! both. Nothing that a peer said gets here unescaped.
 
 mod flood;
+mod header;
 mod log;
 mod names;
 mod session;
 mod story;
+mod stranger;
 mod unanswered;
 mod writer;
 
@@ -26,6 +28,7 @@ use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::limits::{LineKind, Tally};
+use crate::net::proxy_header::{BadHeader, HeaderFault};
 use crate::policy::Listener;
 
 /// A listener takes clients from now on.
@@ -85,16 +88,17 @@ pub fn translation_unknown(listener: &str) {
 }
 
 /// A connection of a balancer's was closed, because it did not begin with a good PROXY header.
-pub fn bad_proxy_header(listener: &str, from: SocketAddr, reason: &'static str, said: bool) {
+pub fn bad_proxy_header(listener: &str, from: SocketAddr, bad: &BadHeader) {
     if !flood::may_write(LineKind::Fault, from.ip()) {
         return;
     }
-    if said {
-        warn!(event = "bad_proxy_header", listener, %from, reason, advice = "the listener's `proxy_from` names this address: \
-            a balancer there must send a PROXY header (send-proxy, send-proxy-v2)", "connection closed");
-    } else {
+    let reason = bad.fault.name();
+    if bad.fault == HeaderFault::Nothing {
         // Balancers look like this whether the gate is up.
         info!(event = "bad_proxy_header", listener, %from, reason, "the connection ended before its PROXY header");
+    } else {
+        let (seen, advice) = (header::shown(&bad.seen), bad.fault.advice());
+        warn!(event = "bad_proxy_header", listener, %from, reason, seen, advice, "connection closed");
     }
 }
 

@@ -1,12 +1,13 @@
 //! The lines of one session.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
-use super::{Unanswered, flood, names, story};
+use super::{Unanswered, flood, names, story, stranger};
 use crate::addr::{ClientAddr, Side, is_dialable};
 use crate::ftp::redact;
 use crate::limits::{LineKind, TurnedAway};
@@ -277,10 +278,15 @@ impl SessionLog {
                 };
                 warn!(event, session, %client, %named, %used, advice, "the {by} named another address");
             }
-            Event::Stranger(Stranger { from, port, fault }) => {
-                warn!(event = "stranger", session, %client, %from, port, reason = fault,
-                advice = "if this is the peer by another of its addresses (a balancer, several links, CGNAT), name their network in \
-                `data_peers` of the rule", "somebody else came to the pinhole and was reset")
+            Event::Stranger(Stranger { from, awaited, port, fault }) => {
+                let reason = fault.as_ref().map(|fault| fault.reason);
+                let side = if client.ip() == *awaited { Side::Client } else { Side::Server };
+                let advice = match fault {
+                    Some(fault) => Cow::Borrowed(fault.advice),
+                    None => stranger::advice(from.ip(), *awaited, side).into(),
+                };
+                warn!(event = "stranger", session, %client, %from, %awaited, port, reason, advice = &*advice,
+                    "somebody else came to the pinhole and was reset");
             }
             Event::HalfOpen { from, port, why } => warn!(event = "half_open", session, %client, %from, port,
                 cause = names::half_open(*why), "a connection to the pinhole was not completed and did not use it"),

@@ -62,11 +62,12 @@ fn cause(story: &Story, port: u16) -> String {
 
 /// The cause where somebody was turned away at the port that the peer did not connect to.
 fn somebody_else(missing: Side, stranger: &Stranger) -> String {
-    let Stranger { from, port, fault } = stranger;
+    let Stranger { from, port, fault, .. } = stranger;
     match fault {
         Some(fault) => format!(
-            "a connection to port {port} came from {from} with a PROXY header that was refused ({fault}): it may have been \
-             the {missing}'s"
+            "a connection to port {port} came from {from} with a PROXY header that was refused ({}): it may have been \
+             the {missing}'s",
+            fault.reason
         ),
         None => format!(
             "{ip} connected to port {port} instead and was reset: if that is the {missing} by another of its addresses, \
@@ -81,6 +82,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::session::HeaderTrouble;
     use crate::session::{Mode, Modes, Place};
 
     #[test]
@@ -118,11 +120,13 @@ mod tests {
         let (_, cause) = told(&Story { asked: false, ..story.clone() }, client);
         assert!(cause.contains("changed its mind"), "{cause}");
         // No firewall is to blame for a peer that comes from somewhere else, and it did not change its mind.
-        let stranger = Stranger { from: "198.51.100.8:4711".parse().unwrap(), port: 10003, fault: None };
+        let from = "198.51.100.8:4711".parse().unwrap();
+        let stranger = Stranger { from, awaited: "198.51.100.7".parse().unwrap(), port: 10003, fault: None };
         let (_, cause) = told(&Story { stranger: Some(stranger), asked: false, ..story.clone() }, client);
         assert!(cause.starts_with("198.51.100.8 connected to port 10003 instead"), "{cause}");
         assert!(cause.contains("`data_peers: { client: \"198.51.100.8\" }`"), "{cause}");
-        let stranger = Stranger { fault: Some("proxy_header_checksum"), ..stranger };
+        let stranger =
+            Stranger { fault: Some(HeaderTrouble { reason: "proxy_header_checksum", advice: "" }), ..stranger };
         let (_, cause) = told(&Story { stranger: Some(stranger), ..story }, client);
         assert!(cause.contains("proxy_header_checksum") && !cause.contains("firewall"), "{cause}");
     }

@@ -44,7 +44,7 @@ pub use naming::{Called, Host, Named, Naming, Step, WELCOME};
 pub use negotiation::Notations;
 pub use pinhole::{Carrier, DataEnd, HowEnded, Introduction, Leg, Pinhole, PinholeId, WhyHalfOpen, WhyRelay};
 pub use refusal::Refusal;
-pub use story::{Absence, Place, Story, Stranger};
+pub use story::{Absence, HeaderTrouble, Place, Story, Stranger};
 
 use crate::addr::{Ends, Side};
 use crate::ftp::line::{Line, LineFault, MAX_COMMAND};

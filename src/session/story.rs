@@ -1,7 +1,7 @@
 //! Why a data connection did not come about, as far as the session can tell.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::mode::Modes;
@@ -52,15 +52,26 @@ pub struct Story {
     pub stranger: Option<Stranger>,
 }
 
+/// What was wrong with a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderTrouble {
+    /// Its name, for the log.
+    pub reason: &'static str,
+    /// What the operator can do about it.
+    pub advice: &'static str,
+}
+
 /// Somebody who came to a pinhole that waits for somebody else, and was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stranger {
     /// Where it came from.
     pub from: SocketAddr,
+    /// Who is to come.
+    pub awaited: IpAddr,
     /// The gate's port that it came to.
     pub port: u16,
     /// What was wrong with its PROXY header, where it had to have one.
-    pub fault: Option<&'static str>,
+    pub fault: Option<HeaderTrouble>,
 }
 
 /// What was heard of a side that was waited for.

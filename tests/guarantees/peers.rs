@@ -11,7 +11,12 @@ fn a_stranger_is_reset_and_does_not_use_up_a_passive_pinhole() {
     let (mut client, mut server) = gate.session();
     let (port, data) = client.passive(&mut server);
     assert_shut_out(STRANGER, port);
-    gate.logged(&["event=\"stranger\"", "from=127.0.0.2:"]);
+    gate.logged(&[
+        "event=\"stranger\"",
+        "from=127.0.0.2:",
+        "awaited=127.0.0.1 ",
+        "data_peers: { client: \\\"127.0.0.2/32",
+    ]);
     nobody_came_to(&data);
     client.begin(&mut server, "RETR file");
     let ours = dial(CLIENT, port).unwrap();

@@ -201,6 +201,51 @@ fn a_bad_header_ends_the_connection_in_silence() {
     nobody_came_to(&gate.server);
 }
 
+/// With what came, escaped, and what to do about it: neither a password nor a control character of it.
+#[test]
+fn each_fault_of_a_header_is_told_with_its_first_bytes_and_advice() {
+    let gate = balanced();
+    let front = gate.rules.front();
+    let with_checksum = [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\x7f\0\0\x03\x7f\0\0\x01\0\x07\0\x15\x03\0\x04"[..],
+        &[0; 4],
+        b"PASS secret\r\n",
+    ]
+    .concat();
+    let udp = [&v2(OTHER_CLIENT, front)[..13], &[0x12], &v2(OTHER_CLIENT, front)[14..], b"PASS secret\r\n"].concat();
+    let cases: [(&[u8], &str, &str, &str); 9] = [
+        (b"USER anna\r\nPASS secret\r\n", "no_proxy_header", "USER anna", "must send a PROXY header"),
+        (b"PASS secret\r\n", "no_proxy_header", "PASS ****", "must send a PROXY header"),
+        (b"\x16\x03\x01\x02\0", "no_proxy_header", r"\\x16\\x03\\x01\\x02\\x00", "ahead of everything else and of TLS"),
+        (b"PROXY \x1b[31mTCP4\r\n", "proxy_header_malformed", r"PROXY \\x1b[31mTCP4", "does not keep to the protocol"),
+        (&udp, "proxy_header_not_tcp", r"QUIT\\n!\\x12\\x00\\x0c\\x7f", "UNIX socket"),
+        (
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
+            "proxy_header_too_long",
+            r"QUIT\\n!\\x11\\xff\\xff",
+            "send fewer extras",
+        ),
+        (&with_checksum, "proxy_header_checksum", r"\\x7f\\x00\\x00\\x03", "CRC-32C"),
+        (b"PROXY TCP4 0.0.0.0 127.0.0.1 1 21\r\n", "proxy_header_address", "PROXY TCP4 0.0.0.0", "no host elsewhere"),
+        (b"PROXY TCP4 192.0.2.1 ", "proxy_header_late", "PROXY TCP4 192.0.2.1 ", "the server speaks first"),
+    ];
+    for (bytes, reason, seen, advice) in cases {
+        let stream = brought(front, bytes);
+        gate.logged(&[
+            "WARN",
+            "event=\"bad_proxy_header\"",
+            &format!("reason=\"{reason}\""),
+            "seen=\"",
+            seen,
+            "advice=\"",
+            advice,
+        ]);
+        drop(stream);
+    }
+    let log = gate.log();
+    assert!(!log.contains("secret") && !log.contains('\x1b'), "{log}");
+}
+
 #[test]
 fn a_header_that_does_not_come_is_not_waited_for() {
     let gate = balanced();
@@ -263,7 +308,9 @@ fn nobody_else_comes_to_a_data_port_and_none_uses_it_up() {
         }
     }
     gate.logged(&["event=\"stranger\"", "from=127.0.0.2:40000"]);
-    gate.logged(&["event=\"stranger\"", "from=127.0.0.5:", "reason=\"no_proxy_header\""]);
+    gate.logged(&["event=\"stranger\"", "from=127.0.0.5:", "reason=\"no_proxy_header\"", "must send a PROXY header"]);
+    // A file's first bytes are not the log's business.
+    assert!(!gate.log().contains("data without"), "{}", gate.log());
     nobody_came_to(&data);
     let ours = brought(port, &v1(OTHER_CLIENT, port));
     carries(&mut client, &mut server, ours, &data);
@@ -289,7 +336,7 @@ fn headers_at_a_data_port_are_bounded_in_number() {
     let (port, data) = client.passive(&mut server);
     let _slow: Vec<TcpStream> = (0..64).map(|_| dial(BALANCER, port).unwrap()).collect();
     assert_reset(dial(BALANCER, port).unwrap());
-    gate.logged(&["event=\"stranger\"", "reason=\"proxy_headers_pending\""]);
+    gate.logged(&["event=\"stranger\"", "reason=\"proxy_headers_pending\"", "advice=\"64 connections"]);
     carries(&mut client, &mut server, dial(OTHER_CLIENT, port).unwrap(), &data);
 }
 

@@ -199,3 +199,20 @@ fn a_server_is_not_asked_to_answer_a_link_local_address() {
         }
     }
 }
+
+/// As hosts with privacy addresses (RFC 8981) do: the control connection comes from one address, data from the next.
+#[test]
+fn another_address_of_the_same_host_is_named_as_the_likely_cause() {
+    let link = with_global_server("any");
+    let own: SocketAddr = "[2001:db8:1::2]:0".parse().unwrap();
+    let control = dial(&link.net.client, own, (GLOBAL, 21).into()).unwrap();
+    let (mut client, mut server) = (Talk::new(control), Talk::new(accept(&link.server)));
+    server.say("220 Ready");
+    client.expect("220 Ready");
+    let (port, _data) = link.passive(&mut client, &mut server);
+    // Reset at once, if not before it is known to be connected.
+    drop(dial(&link.net.client, "[2001:db8:1::3]:0".parse().unwrap(), (GLOBAL, port).into()));
+    let words =
+        ["event=\"stranger\"", "awaited=2001:db8:1::2", "same /64", "privacy", "client: \\\"2001:db8:1::/64\\\""];
+    link.logged(&words);
+}

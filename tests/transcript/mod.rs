@@ -123,7 +123,7 @@ impl Player {
             ("stranger", [id, port, from]) => {
                 let from = from.parse().map_err(|_| "bad address")?;
                 let port = port.parse().map_err(|_| "bad port")?;
-                Input::Stranger(pinhole(id)?, Stranger { from, port, fault: None })
+                Input::Stranger(pinhole(id)?, Stranger { from, awaited: from.ip(), port, fault: None })
             }
             ("started", [id]) => Input::DataStarted(pinhole(id)?),
             ("delivered", [id]) => Input::DataDelivered(pinhole(id)?),

@@ -59,6 +59,17 @@ pub enum HeaderFault {
     NoHost,
     /// It did not come in time.
     Late,
+    /// It was not waited for: too many others wait for theirs.
+    TooMany,
+}
+
+/// How a connection began that had to begin with a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadHeader {
+    /// What is wrong.
+    pub fault: HeaderFault,
+    /// Its first bytes, which may hold a password: few, and none where nothing came.
+    pub seen: Box<[u8]>,
 }
 
 impl HeaderFault {
@@ -73,6 +84,47 @@ impl HeaderFault {
             Self::NotTcp => "proxy_header_not_tcp",
             Self::NoHost => "proxy_header_address",
             Self::Late => "proxy_header_late",
+            Self::TooMany => "proxy_headers_pending",
+        }
+    }
+
+    /// What the operator can do about it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Nothing | Self::Missing => {
+                "the listener's `proxy_from` names this address: a balancer there must send a PROXY header (HAProxy: send-proxy, \
+                 send-proxy-v2; nginx: proxy_protocol on), ahead of everything else and of TLS too; what comes from there \
+                 otherwise must not be in `proxy_from`"
+            }
+            Self::Malformed => {
+                "the header was cut off or does not keep to the protocol: see whether the balancer and what is behind it both \
+                 add one, or try the other version (HAProxy: send-proxy, send-proxy-v2)"
+            }
+            Self::TooLong => {
+                "version 1 has 107 bytes at most, and of version 2 4096 are taken: have the balancer send fewer extras \
+                 (HAProxy: proxy-v2-options, set-proxy-v2-tlv-fmt)"
+            }
+            Self::Checksum => {
+                "its CRC-32C does not fit what came: something in between changes the header, or the balancer counts wrongly; \
+                 HAProxy sends none without `proxy-v2-options crc32c`"
+            }
+            Self::NotTcp => {
+                "it tells of a datagram or a UNIX socket: the balancer must take clients by TCP, and send LOCAL or UNKNOWN for \
+                 connections of its own"
+            }
+            Self::NoHost => {
+                "the client that it names is no host elsewhere (unspecified, multicast, loopback, link-local, or the gate \
+                 itself): the balancer does not know its clients, perhaps for another proxy in front of it sends it no header"
+            }
+            Self::Late => {
+                "no whole header came in 5 s: in FTP the server speaks first, so the balancer must send the header as soon as \
+                 it has connected; a check that only connects needs `check-send-proxy`, or belongs into `health_checks_from`"
+            }
+            Self::TooMany => {
+                "64 connections to this port have not sent their PROXY header yet: does the balancer send one on its data \
+                 ports too?"
+            }
         }
     }
 }

@@ -284,6 +284,6 @@ async fn the_end_of_a_connection_is_a_fault() {
         let (mut balancer, ours) = pair().await;
         balancer.write_all(sent).await.unwrap();
         drop(balancer);
-        assert_eq!(take(&ours).await, Err(fault));
+        assert_eq!(take(&ours).await, Err(BadHeader { fault, seen: sent.into() }));
     }
 }

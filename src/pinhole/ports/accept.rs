@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::brought::{Bringer, Place};
 use super::{Arrived, BACKLOG, Key, Listening, Port, Table, Taker, Waiting, lock};
 use crate::addr::link_of;
+use crate::net::proxy_header::HeaderFault;
 use crate::net::{accept, prepare_data};
 use crate::pinhole::DataEvent;
 
@@ -52,12 +53,13 @@ impl Port {
         if self.waiting.contains_key(&ip) { ip } else { self.waiting.iter().find_map(has_it).unwrap_or(ip) }
     }
 
-    pub(super) fn turn_away(&mut self, stream: TcpStream, from: SocketAddr, port: u16, fault: Option<&'static str>) {
+    pub(super) fn turn_away(&mut self, stream: TcpStream, from: SocketAddr, port: u16, fault: Option<HeaderFault>) {
         // It is reset: the listener's options have it so.
         drop(stream);
-        for waiting in self.waiting.values_mut().filter(|waiting| waiting.strangers < STRANGERS_TOLD) {
+        for (awaited, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| waiting.strangers < STRANGERS_TOLD) {
             waiting.strangers += 1;
-            let _ = waiting.events.send(DataEvent::Stranger { id: waiting.id, from, port, fault });
+            let told = DataEvent::Stranger { id: waiting.id, from, awaited: *awaited, port, fault };
+            let _ = waiting.events.send(told);
         }
     }
 

@@ -11,13 +11,11 @@ use tokio::task::JoinSet;
 
 use super::{Arrived, Key, Port, Table, lock};
 use crate::addr::canonical;
-use crate::net::proxy_header::{HeaderFault, ProxyHeader, take};
+use crate::net::proxy_header::{BadHeader, HeaderFault, ProxyHeader, take};
 use crate::policy::{Networks, Proxies};
 
 /// How many headers are waited for at one port.
 const MOST: usize = 64;
-/// What is said of a connection that is one too many.
-const TOO_MANY: &str = "proxy_headers_pending";
 
 /// Those whose header is awaited at one port.
 #[derive(Debug, Default)]
@@ -103,7 +101,7 @@ impl Port {
     /// Reads the header of a connection that has come from a balancer, then admits it.
     fn read(&mut self, stream: TcpStream, from: SocketAddr, place: Place) {
         if self.readers.are_too_many() {
-            return self.turn_away(stream, from, place.key.port, Some(TOO_MANY));
+            return self.turn_away(stream, from, place.key.port, Some(HeaderFault::TooMany));
         }
         let serial = self.serial;
         self.readers.0.spawn(async move {
@@ -122,7 +120,7 @@ impl Port {
         &mut self,
         stream: TcpStream,
         from: SocketAddr,
-        header: Result<ProxyHeader, HeaderFault>,
+        header: Result<ProxyHeader, BadHeader>,
         place: &Place,
     ) {
         let arrived = match header {
@@ -130,7 +128,8 @@ impl Port {
             Ok(ProxyHeader::Forwarded { source, destination }) => {
                 Arrived { stream, from: source, meant: Some(destination) }
             }
-            Err(fault) => return self.turn_away(stream, from, place.key.port, Some(fault.name())),
+            // What else it said may be a file's first bytes, which nobody is shown.
+            Err(bad) => return self.turn_away(stream, from, place.key.port, Some(bad.fault)),
         };
         self.admit(arrived, place.key.port, Some(Bringer { ip: from.ip(), serial: place.serial }));
     }
