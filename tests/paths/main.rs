@@ -4,8 +4,9 @@
 //! check. What is to work through the gate is done without it first.
 
 // Shared with other test binaries; each uses a part.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::print_stdout, clippy::unwrap_used)]
 
+mod bans;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod links;
@@ -15,3 +16,4 @@ mod stage;
 #[path = "../lab/talk.rs"]
 mod talk;
 mod translated;
+mod ways;

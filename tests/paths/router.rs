@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use crate::lab::gate::{Datapath, Gate};
+use crate::lab::host::Host;
 use crate::lab::net::Net;
 use crate::lab::{Family, Mode, poll};
 use crate::stage::{PATIENCE, accept, begin, carries, complete, dial, goods, listen};
@@ -14,6 +15,8 @@ pub struct Router {
     pub gate: Option<Gate>,
     pub family: Family,
     server: TcpListener,
+    /// Where the client is, in place of the lab's.
+    client: Option<(Host, IpAddr)>,
 }
 
 /// Both control connections.
@@ -37,18 +40,28 @@ impl Router {
     pub fn on(net: Net, family: Family, rules: Option<&str>) -> Self {
         let server = listen(&net.server, SocketAddr::new(Net::server_address(family), 21));
         let gate = rules.map(|rules| Gate::start_with(&net, rules, 2121).unwrap());
-        Self { net, gate, family, server }
+        Self { net, gate, family, server, client: None }
+    }
+
+    /// The client is another host, at this address.
+    pub fn with_client(mut self, client: (Host, IpAddr)) -> Self {
+        self.client = Some(client);
+        self
     }
 
     /// A gate that another program starts.
     pub fn started_by(net: Net, family: Family, rules: &str, by: &[&str]) -> Self {
         let server = listen(&net.server, SocketAddr::new(Net::server_address(family), 21));
         let gate = Some(Gate::start_by(&net, rules, 2121, &[], by).unwrap());
-        Self { net, gate, family, server }
+        Self { net, gate, family, server, client: None }
     }
 
     pub fn client_ip(&self) -> IpAddr {
-        Net::client_address(self.family)
+        self.client.as_ref().map_or_else(|| Net::client_address(self.family), |(_, ip)| *ip)
+    }
+
+    fn client(&self) -> &Host {
+        self.client.as_ref().map_or(&self.net.client, |(host, _)| host)
     }
 
     pub fn server_ip(&self) -> IpAddr {
@@ -67,7 +80,7 @@ impl Router {
 
     /// The client connects to a port of the server's, or to who stands for it.
     pub fn dial_server(&self, port: u16) -> Result<TcpStream, std::io::ErrorKind> {
-        dial(&self.net.client, self.client_ip(), 0, SocketAddr::new(self.server_ip(), port), PATIENCE)
+        dial(self.client(), self.client_ip(), 0, SocketAddr::new(self.server_ip(), port), PATIENCE)
     }
 
     /// A download in this mode. The server takes no other address than the one that it sees the client at, and no
@@ -98,7 +111,7 @@ impl Router {
 
     #[track_caller]
     pub fn active(&self, Session { client, server }: &mut Session) -> (TcpStream, TcpStream) {
-        let data = listen(&self.net.client, SocketAddr::new(self.client_ip(), 0));
+        let data = listen(self.client(), SocketAddr::new(self.client_ip(), 0));
         let number = if self.family == Family::V4 { 1 } else { 2 };
         client.say(&format!("EPRT |{number}|{}|{}|", self.client_ip(), data.local_addr().unwrap().port()));
         let told = server.line();
