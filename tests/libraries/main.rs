@@ -80,17 +80,18 @@ fn run(case: Case) -> Result<(), Failed> {
             return Ok(());
         }
     };
-    for datapath in Datapath::ALL {
+    for way in case.ways() {
+        let (listener, datapath) = way;
         let same = |left: Vec<Vec<u8>>| {
             if left == left_direct { Ok(()) } else { Err(format!("{left:?} was left, and not {left_direct:?}").into()) }
         };
-        if let Err(fault) = attempt(case, Some(datapath)).and_then(same) {
+        if let Err(fault) = attempt(case, Some(way)).and_then(same) {
             // Some fail direct too, now and then, when the machine has much to do.
             if let Some(direct) = (0..3).find_map(|_| attempt(case, None).err()) {
                 println!("{case} is left out, for it fails direct too, now and then:\n{direct}");
                 return Ok(());
             }
-            return Err(format!("{datapath}: {fault}").into());
+            return Err(format!("{listener}/{datapath}: {fault}").into());
         }
     }
     Ok(())
@@ -98,18 +99,18 @@ fn run(case: Case) -> Result<(), Failed> {
 
 /// One run in a lab of its own: the names of the files that are in the server's `inbox` then. The error holds what everyone
 /// wrote.
-fn attempt(case: Case, by: Option<Datapath>) -> Result<Vec<Vec<u8>>, Fault> {
+fn attempt(case: Case, by: Option<(Listener, Datapath)>) -> Result<Vec<Vec<u8>>, Fault> {
     let net = Net::new()?;
     let family = Family::V4;
     let serving = case.server.start(&net.server, family)?;
     let gate = match by {
-        Some(datapath) => {
+        Some((listener, datapath)) => {
             net.close()?;
-            Some(Gate::start(&net, Listener::Reverse, datapath, family)?)
+            Some(Gate::start(&net, listener, datapath, family)?)
         }
         None => None,
     };
-    let address = if gate.is_some() { Net::gate_address(family) } else { Net::server_address(family) };
+    let address = by.map_or_else(|| Net::server_address(family), |(listener, _)| listener.server_as_seen(family));
     let folder = Scratch::new("library")?;
     let log = folder.join("log");
     let words = case.library.command(address, case.scenario)?;
@@ -129,7 +130,9 @@ fn attempt(case: Case, by: Option<Datapath>) -> Result<Vec<Vec<u8>>, Fault> {
     }
     match gate.as_ref().map(Gate::log) {
         Some(log) if log.contains("panicked at") => Err(format!("the gate panicked\n{}", said()).into()),
-        Some(log) if !log.contains(&format!("datapath=\"{}\"", by.unwrap_or(Datapath::Relay))) => {
+        Some(log)
+            if !log.contains(&format!("datapath=\"{}\"", by.map_or(Datapath::Relay, |(_, datapath)| datapath))) =>
+        {
             Err(format!("another datapath\n{}", said()).into())
         }
         Some(_) | None => {
@@ -138,6 +141,17 @@ fn attempt(case: Case, by: Option<Datapath>) -> Result<Vec<Vec<u8>>, Fault> {
             names.sort();
             Ok(names)
         }
+    }
+}
+
+impl Case {
+    /// Through the gate by each datapath; at one server also where it stands between unseen.
+    fn ways(self) -> Vec<(Listener, Datapath)> {
+        let listeners: &[Listener] = match self.server {
+            Server::Vsftpd => &[Listener::Reverse, Listener::Redirect],
+            _ => &[Listener::Reverse],
+        };
+        listeners.iter().flat_map(|listener| Datapath::ALL.map(|datapath| (*listener, datapath))).collect()
     }
 }
 
