@@ -10,6 +10,7 @@ mod bans;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod links;
+mod overload;
 mod router;
 #[path = "../kernel/stage.rs"]
 mod stage;
