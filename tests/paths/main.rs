@@ -7,6 +7,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::print_stdout, clippy::unwrap_used)]
 
 mod bans;
+mod forwarded;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod links;

@@ -175,7 +175,7 @@ fn clients_behind_a_masquerading_router() {
 }
 
 /// The client of the lab becomes a router for another host, which has one of its addresses on the way out.
-fn behind_a_router(net: &Net, family: Family) -> (Host, IpAddr) {
+pub fn behind_a_router(net: &Net, family: Family) -> (Host, IpAddr) {
     let home = Host::new("home").unwrap();
     let peer = home.namespace().display();
     net.client
