@@ -8,6 +8,7 @@
 
 mod bans;
 mod forwarded;
+mod hidden;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod links;
