@@ -149,7 +149,7 @@ impl Case {
     fn ways(self) -> Vec<(Listener, Datapath)> {
         let listeners: &[Listener] = match self.server {
             Server::Vsftpd => &[Listener::Reverse, Listener::Redirect],
-            _ => &[Listener::Reverse],
+            Server::Proftpd | Server::PureFtpd | Server::Inetutils | Server::Pyftpdlib => &[Listener::Reverse],
         };
         listeners.iter().flat_map(|listener| Datapath::ALL.map(|datapath| (*listener, datapath))).collect()
     }
