@@ -7,11 +7,11 @@ use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 use super::route::is_gate;
-use super::{Driver, Orders, Phase};
+use super::{Driver, Orders, Phase, origin};
 use crate::addr::Side;
 use crate::limits::FurtherData;
 use crate::pinhole::{DataEvent, OpenError, PinholeGuard};
-use crate::session::{Carrier, Event, HeaderTrouble, Input, Leg, Pinhole, PinholeId, Refusal, Stranger};
+use crate::session::{Carrier, Event, Input, Leg, Pinhole, PinholeId, Refusal, Stranger};
 
 /// Both ends of what the datapath tells one session.
 pub(super) type DataChannel = (mpsc::UnboundedSender<DataEvent>, mpsc::UnboundedReceiver<DataEvent>);
@@ -97,7 +97,7 @@ impl Driver {
             DataEvent::Started { id, .. } => Input::DataStarted(id),
             DataEvent::Delivered { id } => Input::DataDelivered(id),
             DataEvent::Stranger { id, from, awaited, port, fault } => {
-                let fault = fault.map(|fault| HeaderTrouble { reason: fault.name(), advice: fault.advice() });
+                let fault = fault.map(origin::trouble);
                 Input::Stranger(id, Stranger { from, awaited, port, fault })
             }
             DataEvent::HalfOpen { from, port, why, .. } => {

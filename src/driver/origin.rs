@@ -10,6 +10,7 @@ use crate::net::proxy_header::{self, BadHeader, HeaderFault, ProxyHeader};
 use crate::policy::Listener;
 use crate::policy::ProxyVersion;
 use crate::report;
+use crate::session::HeaderTrouble;
 
 /// Where a control connection comes from and went to.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,17 @@ pub(super) async fn of(listener: &Listener, stream: &TcpStream, own: Origin) -> 
         }
         Err(fault) => Err(fault),
     };
-    origin.map_err(|bad| report::bad_proxy_header(&listener.name, peer, &bad)).ok()
+    origin
+        .map_err(|BadHeader { fault, seen }| {
+            let seen = Some(&*seen).filter(|_| fault != HeaderFault::Nothing);
+            report::bad_proxy_header(&listener.name, peer, trouble(fault), seen);
+        })
+        .ok()
+}
+
+/// What is told of a fault.
+pub(super) const fn trouble(fault: HeaderFault) -> HeaderTrouble {
+    HeaderTrouble { reason: fault.name(), advice: fault.advice() }
 }
 
 /// Active mode dials the client. A balancer elsewhere has no clients that are this machine, or on its links alone.

@@ -28,8 +28,8 @@ use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::limits::{LineKind, Tally};
-use crate::net::proxy_header::{BadHeader, HeaderFault};
 use crate::policy::Listener;
+use crate::session::HeaderTrouble;
 
 /// A listener takes clients from now on.
 pub fn listening(listener: &Listener) {
@@ -87,19 +87,20 @@ pub fn translation_unknown(listener: &str) {
     );
 }
 
-/// A connection of a balancer's was closed, because it did not begin with a good PROXY header.
-pub fn bad_proxy_header(listener: &str, from: SocketAddr, bad: &BadHeader) {
+/// A connection of a balancer's was closed, because it did not begin with a good PROXY header; what it began with, where
+/// it said anything or stayed.
+pub fn bad_proxy_header(listener: &str, from: SocketAddr, trouble: HeaderTrouble, seen: Option<&[u8]>) {
     if !flood::may_write(LineKind::Fault, from.ip()) {
         return;
     }
-    let reason = bad.fault.name();
-    if bad.fault == HeaderFault::Nothing {
+    let HeaderTrouble { reason, advice } = trouble;
+    let Some(seen) = seen else {
         // Balancers look like this whether the gate is up.
         info!(event = "bad_proxy_header", listener, %from, reason, "the connection ended before its PROXY header");
-    } else {
-        let (seen, advice) = (header::shown(&bad.seen), bad.fault.advice());
-        warn!(event = "bad_proxy_header", listener, %from, reason, seen, advice, "connection closed");
-    }
+        return;
+    };
+    let seen = header::shown(seen);
+    warn!(event = "bad_proxy_header", listener, %from, reason, seen, advice, "connection closed");
 }
 
 /// A host of `health_checks_from` looks whether the gate is up.
