@@ -12,6 +12,7 @@ use crate::stage::*;
 const AUTO: Wish = Wish {
     family: crate::lab::Family::V4,
     listener: "",
+    transparent: None,
     inbound: "10001-10002",
     outbound: "40001-40002",
     source_port: None,
@@ -19,7 +20,6 @@ const AUTO: Wish = Wish {
     datapath: "auto",
     rule: "",
     closed: false,
-    as_client: false,
 };
 
 /// A transfer works, and goes this way.

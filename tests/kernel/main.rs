@@ -16,6 +16,7 @@ mod counts;
 mod crowd;
 mod deploy;
 mod ends;
+mod helper;
 mod holes;
 mod many;
 mod once;

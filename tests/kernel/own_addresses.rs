@@ -8,7 +8,7 @@ use crate::stage::*;
 const ENDS: [End; 5] = [End::ResetByComer, End::ResetByOther, End::FinByComer, End::FinByOther, End::CutByGate];
 
 fn wish(family: Family, datapath: &'static str) -> Wish {
-    Wish { as_client: true, datapath, ..narrow(family) }
+    Wish { transparent: Some(AS_CLIENT), datapath, ..narrow(family) }
 }
 
 /// Both sides see the other's address, in both modes, and each file goes to its own session.

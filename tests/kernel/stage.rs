@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,10 +19,15 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection is tried that must not come about: the kernel sends its first packet again after a second.
 const IN_VAIN: Duration = Duration::from_millis(2500);
 
+/// A gate that the server takes for the client.
+pub const AS_CLIENT: &str = "tproxy\n    source: client";
+
 /// What a test wants of the gate.
 pub struct Wish {
     pub family: Family,
     pub listener: &'static str,
+    /// How connections to the server are intercepted; `None`: the gate answers at its own address.
+    pub transparent: Option<&'static str>,
     pub inbound: &'static str,
     pub outbound: &'static str,
     pub source_port: Option<u16>,
@@ -32,8 +37,6 @@ pub struct Wish {
     pub rule: &'static str,
     /// Whether everything that is not the gate's is dropped.
     pub closed: bool,
-    /// Whether clients dial the server's own address, and it sees theirs (`transparent: tproxy`, `source: client`).
-    pub as_client: bool,
 }
 
 impl Default for Wish {
@@ -41,6 +44,7 @@ impl Default for Wish {
         Self {
             family: Family::V4,
             listener: "",
+            transparent: None,
             inbound: "10001-10002",
             outbound: "40001-40002",
             source_port: None,
@@ -48,20 +52,18 @@ impl Default for Wish {
             datapath: "kernel",
             rule: "",
             closed: true,
-            as_client: false,
         }
     }
 }
 
 impl Wish {
     pub fn yaml(&self) -> String {
-        let (bind, stand) = if self.as_client {
-            let any =
-                if self.family == Family::V4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            (SocketAddr::new(any, self.port()), "transparent: tproxy\n    source: client".to_owned())
-        } else {
-            let server = SocketAddr::new(Net::server_address(self.family), 21);
-            (SocketAddr::new(Net::gate_address(self.family), self.port()), format!("server: \"{server}\""))
+        let (bind, stand) = match self.transparent {
+            Some(how) => (SocketAddr::new(self.any(), self.port()), format!("transparent: {how}")),
+            None => {
+                let server = SocketAddr::new(Net::server_address(self.family), 21);
+                (SocketAddr::new(Net::gate_address(self.family), self.port()), format!("server: \"{server}\""))
+            }
         };
         let Self { listener, inbound, outbound, timeout, datapath, rule, .. } = self;
         let mut text = format!(
@@ -74,10 +76,19 @@ impl Wish {
         }
         text
     }
+}
 
+impl Wish {
     /// Where the gate listens.
-    const fn port(&self) -> u16 {
-        if self.as_client { 2121 } else { 21 }
+    fn port(&self) -> u16 {
+        if self.transparent.is_some() { 2121 } else { 21 }
+    }
+
+    fn any(&self) -> IpAddr {
+        match self.family {
+            Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        }
     }
 }
 
@@ -96,6 +107,8 @@ pub struct Stage {
     pub family: Family,
     /// The address at which clients find the server.
     front: IpAddr,
+    /// Where the server is told to connect to.
+    back: IpAddr,
     server: TcpListener,
 }
 
@@ -116,8 +129,14 @@ impl Stage {
     pub fn on(net: Net, wish: &Wish) -> Self {
         let server = listen(&net.server, SocketAddr::new(Net::server_address(wish.family), 21));
         let gate = Some(Gate::start_with(&net, &wish.yaml(), wish.port()).unwrap());
-        let front = if wish.as_client { Net::server_address(wish.family) } else { Net::gate_address(wish.family) };
-        Self { net, gate, family: wish.family, front, server }
+        let (server_ip, gate_ip) = (Net::server_address(wish.family), Net::gate_address(wish.family));
+        let front = if wish.transparent.is_some() { server_ip } else { gate_ip };
+        let back = match (wish.transparent == Some(AS_CLIENT), wish.family) {
+            (true, _) => Net::client_address(wish.family),
+            (false, Family::V4) => IpAddr::from([10, 2, 0, 1]),
+            (false, Family::V6) => IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 1]),
+        };
+        Self { net, gate, family: wish.family, front, back, server }
     }
 
     /// Starts another gate in place of one that is gone.
@@ -139,12 +158,8 @@ impl Stage {
     }
 
     /// Where the server is told to connect to.
-    pub fn back_ip(&self) -> IpAddr {
-        match (self.front == self.server_ip(), self.family) {
-            (true, _) => self.client_ip(),
-            (false, Family::V4) => IpAddr::from([10, 2, 0, 1]),
-            (false, Family::V6) => IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 1]),
-        }
+    pub const fn back_ip(&self) -> IpAddr {
+        self.back
     }
 
     /// The gate as the client sees it.

@@ -2,8 +2,9 @@
 //! completes a handshake.
 
 use super::condition::{
-    ACK, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, has_no_option, is_any_tcp, is_assured, is_known, is_new,
-    is_tcp, mark_is, mark_is_not, remove_from_mark, stands, tcp_flags, who_where, who_where_to,
+    ACK, FIN, RST, SCRATCH, SYN, add_to_mark, begins, direction_is, has_no_connection, has_no_option, is_any_tcp,
+    is_assured, is_known, is_tcp, is_translated_already, mark_is, mark_is_not, remove_from_mark, stands, tcp_flags,
+    who_where, who_where_to,
 };
 use super::family::Family;
 use super::mark::{self, Mark};
@@ -67,8 +68,15 @@ impl Table<'_> {
             stands(e, family);
             e.drop();
         });
+        self.rule("syn", "it would be led where a helper of conntrack's wants it", |e| {
+            is_translated_already(e);
+            is_tcp(e, family);
+            who_where(e, family);
+            stands(e, family);
+            e.reset();
+        });
+        // Whether it is new or related: helpers read the same lines as we do.
         self.rule("syn", "the connection is half open", |e| {
-            is_new(e);
             is_tcp(e, family);
             // Another gate has it.
             mark_is_not(e, mark::MASK, mark::OURS);
@@ -79,12 +87,18 @@ impl Table<'_> {
             e.constant(SCRATCH, &(mark::OURS | Mark::HALF_OPEN).to_ne_bytes()).set_ct_mark(SCRATCH).accept();
         });
         self.rule("syn", "it is to be sent again, or without data", |e| {
-            is_new(e);
             is_tcp(e, family);
             mark_is_not(e, mark::MASK, mark::OURS);
             who_where(e, family);
             stands(e, family);
             e.drop();
+        });
+        self.rule("syn", "what is not tracked cannot be led", |e| {
+            has_no_connection(e);
+            is_tcp(e, family);
+            who_where(e, family);
+            stands(e, family);
+            e.reset();
         });
     }
 
@@ -105,7 +119,7 @@ impl Table<'_> {
     /// conntrack does not count a SYN that is sent again.
     pub(super) fn repeated_syn(&mut self) {
         self.rule("handshake", "its beginning comes again", |e| {
-            is_new(e);
+            begins(e);
             is_any_tcp(e);
             tcp_flags(e, FIN | SYN | RST | ACK, Is::Equal, SYN);
             add_to_mark(e, Mark::REPEATED);

@@ -68,22 +68,55 @@ pub(super) fn stands(e: &mut Expressions<'_>, family: Family) {
     e.look_up(Set::Pinholes.name(family), SCRATCH, SCRATCH).compare(SCRATCH, Is::Not, nowhere);
 }
 
-pub(super) fn is_new(e: &mut Expressions<'_>) {
-    const NEW: u32 = 8;
-    e.ct(Ct::State, SCRATCH).bits(SCRATCH, &NEW.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
+/// What conntrack says of a packet, one bit each.
+mod state {
+    pub(super) const INVALID: u32 = 1;
+    pub(super) const RELATED: u32 = 4;
+    pub(super) const NEW: u32 = 8;
+    pub(super) const UNTRACKED: u32 = 64;
+}
+
+/// The connection that it belongs to has had no answer. One that a helper of conntrack's has announced is not new, but
+/// related.
+pub(super) fn begins(e: &mut Expressions<'_>) {
+    state_is_among(e, state::NEW | state::RELATED);
+}
+
+/// conntrack has no connection for it.
+pub(super) fn has_no_connection(e: &mut Expressions<'_>) {
+    state_is_among(e, state::INVALID | state::UNTRACKED);
+}
+
+/// It belongs to no connection that has had an answer.
+pub(super) fn belongs_to_none(e: &mut Expressions<'_>) {
+    state_is_among(e, state::INVALID | state::NEW | state::RELATED | state::UNTRACKED);
+}
+
+fn state_is_among(e: &mut Expressions<'_>, states: u32) {
+    e.ct(Ct::State, SCRATCH).bits(SCRATCH, &states.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
+}
+
+/// Before any chain was asked, it is settled how the connection is translated: a helper of conntrack's has done so.
+pub(super) fn is_translated_already(e: &mut Expressions<'_>) {
+    const SOURCE_OR_DESTINATION_DONE: u32 = 0x180;
+    has_status(e, SOURCE_OR_DESTINATION_DONE);
+}
+
+fn has_status(e: &mut Expressions<'_>, bits: u32) {
+    e.ct(Ct::Status, SCRATCH).bits(SCRATCH, &bits.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
 }
 
 /// The connection has been in conntrack's table since an earlier packet.
 pub(super) fn is_known(e: &mut Expressions<'_>) {
     const CONFIRMED: u32 = 8;
-    e.ct(Ct::Status, SCRATCH).bits(SCRATCH, &CONFIRMED.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
+    has_status(e, CONFIRMED);
 }
 
 /// conntrack has seen a whole handshake. It passes packets that acknowledge what was never sent, without a sign in
 /// their state that it takes no account of them.
 pub(super) fn is_assured(e: &mut Expressions<'_>) {
     const ASSURED: u32 = 4;
-    e.ct(Ct::Status, SCRATCH).bits(SCRATCH, &ASSURED.to_ne_bytes(), &[0; 4]).compare(SCRATCH, Is::Not, &[0; 4]);
+    has_status(e, ASSURED);
 }
 
 pub(super) fn is_tcp(e: &mut Expressions<'_>, family: Family) {

@@ -19,9 +19,11 @@
 //! chain syn {
 //!   ct status confirmed ct mark & MASK == OURS jump again
 //!   ct status confirmed ip saddr . ip daddr . tcp dport @pinholes4 drop
-//!   ct state new ct mark & MASK != OURS tcp option fastopen missing ip saddr . ip daddr . tcp dport @syns4
+//!   ct status & (srcnat-done | dstnat-done) != 0 ip saddr . ip daddr . tcp dport @pinholes4 reject with tcp reset
+//!   ct mark & MASK != OURS tcp option fastopen missing ip saddr . ip daddr . tcp dport @syns4
 //!     ct mark set OURS | HALF_OPEN accept
-//!   ct state new ct mark & MASK != OURS ip saddr . ip daddr . tcp dport @pinholes4 drop }
+//!   ct mark & MASK != OURS ip saddr . ip daddr . tcp dport @pinholes4 drop
+//!   ct state invalid,untracked ip saddr . ip daddr . tcp dport @pinholes4 reject with tcp reset }
 //! chain again {
 //!   ct mark & (CUT | HALF_OPEN) != HALF_OPEN drop
 //!   ct direction reply drop
@@ -32,13 +34,16 @@
 //!   ct direction original ct status assured tcp flags & (syn | rst) == 0
 //!     ip saddr . ip daddr . tcp dport . ct reply ip saddr . ct reply proto-src @unused4
 //!     delete @unused4 { the same } ct mark set ct mark & ~(HALF_OPEN | REPEATED)
-//!   ct state new tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark | REPEATED }
+//!   ct state new,related tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark | REPEATED }
 //! chain leading  { type nat hook prerouting priority dstnat - 10
 //!   ct mark & MASK == OURS dnat ip to ip saddr . ip daddr . tcp dport map @pinholes4 }
 //! chain passing  { type filter hook forward priority filter - 10
 //!   ct mark & MASK == OURS jump ours
-//!   ct state new ip daddr . tcp dport @guarded4 reject with tcp reset
-//!   ct state new ip saddr . ip daddr . tcp dport @guarded_from4 reject with tcp reset }
+//!   ct state invalid,new,related,untracked jump guard }
+//! chain guard {
+//!   ct state invalid,untracked tcp flags & (fin | syn | rst | ack) != syn accept
+//!   ip daddr . tcp dport @guarded4 reject with tcp reset
+//!   ip saddr . ip daddr . tcp dport @guarded_from4 reject with tcp reset }
 //! chain leaving  { type nat hook postrouting priority srcnat - 10
 //!   ct mark & MASK == OURS
 //!     snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as_port4
@@ -63,11 +68,16 @@
 //! Half-open connections for which this gate has no pinhole may be another gate's: of those nothing gets further than
 //! their handshake.
 //!
+//! A helper of conntrack's on the control connection reads the same lines as we do, and announces the data connection: its
+//! SYN is related where it would be new. Where the control connection is translated the helper also settles how the
+//! data connection is, before any chain is asked; then the pinhole cannot lead it. What is not tracked cannot be led
+//! either. Both are reset, and none of them gets past the pinhole.
+//!
 //! See [`Mark`] for how it is told from others, and for what else the mark carries.
 
 use super::condition::{
-    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, direction_is, heard_by, is_any_tcp, is_new, is_no_tcp, is_tcp,
-    mark_is, original_who_where, stands, tcp_flags, who_where,
+    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, belongs_to_none, direction_is, has_no_connection, heard_by,
+    is_any_tcp, is_no_tcp, is_tcp, mark_is, original_who_where, stands, tcp_flags, who_where,
 };
 use super::family::Family;
 use super::mark::{self, Mark};
@@ -102,7 +112,7 @@ pub(super) fn write(name: &str, writer: &mut Writer, first_sequence: u32) -> Vec
     table.chain("leading", "nat", Hook::Prerouting, -110);
     table.chain("passing", "filter", Hook::Forward, -10);
     table.chain("leaving", "nat", Hook::Postrouting, 90);
-    for chain in ["syn", "again", "handshake", "ours", "half_open", "cut", "counting"] {
+    for chain in ["syn", "again", "handshake", "guard", "ours", "half_open", "cut", "counting"] {
         table.inner_chain(chain);
     }
     table.arriving();
@@ -257,18 +267,26 @@ impl Table<'_> {
             mark_is(e, mark::MASK, mark::OURS);
             e.jump("ours");
         });
+        self.rule("passing", "what may begin a connection", |e| {
+            belongs_to_none(e);
+            e.jump("guard");
+        });
+        self.rule("guard", "what is not tracked, and begins none", |e| {
+            has_no_connection(e);
+            is_any_tcp(e);
+            tcp_flags(e, FIN | SYN | RST | ACK, Is::Not, SYN);
+            e.accept();
+        });
     }
 
     fn guard(&mut self, family: Family) {
-        self.rule("passing", "nobody else gets to where a pinhole leads", |e| {
-            is_new(e);
+        self.rule("guard", "nobody else gets to where a pinhole leads", |e| {
             is_tcp(e, family);
             e.payload(Header::Network, family.destination_at(), family.address_length(), SCRATCH);
             e.payload(Header::Transport, 2, 2, family.after_address());
             e.is_in(Set::Guarded.name(family), SCRATCH).reset();
         });
-        self.rule("passing", "the server does not get past a pinhole", |e| {
-            is_new(e);
+        self.rule("guard", "the server does not get past a pinhole", |e| {
             is_tcp(e, family);
             who_where(e, family);
             e.is_in(Set::GuardedFrom.name(family), SCRATCH).reset();

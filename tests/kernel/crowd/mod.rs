@@ -131,11 +131,11 @@ fn every_byte_is_its_own_transfers_by_the_relay_from_port_20() {
 #[test]
 fn every_byte_is_its_own_transfers_between_their_own_addresses() {
     for datapath in ["kernel", "relay"] {
-        crowd(Wish { datapath, as_client: true, ..Wish::default() });
+        crowd(Wish { datapath, transparent: Some(AS_CLIENT), ..Wish::default() });
     }
 }
 
 #[test]
 fn every_byte_is_its_own_transfers_between_their_own_addresses_from_port_20() {
-    crowd(Wish { as_client: true, source_port: Some(20), ..Wish::default() });
+    crowd(Wish { transparent: Some(AS_CLIENT), source_port: Some(20), ..Wish::default() });
 }
