@@ -20,6 +20,7 @@ mod life;
 mod linger;
 mod mark;
 mod nftables;
+mod passing;
 mod set;
 mod table;
 mod watch;
