@@ -4,6 +4,7 @@
 //! one is in the kernel: nftables leads the connection, which never reaches this process.
 
 mod error;
+mod firewalls;
 mod kernel;
 mod orders;
 mod pipes;
@@ -28,8 +29,9 @@ pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
 use crate::addr::{Side, on_link};
 use crate::limits::{Pacer, Terms};
 use crate::net::proxy_header::HeaderFault;
-use crate::policy::{Datapath, Limit, Proxies};
+use crate::policy::{Datapath, Limit, Policy, Proxies};
 use crate::session::{Carrier, DataEnd, Leg, Pinhole, PinholeId, WhyHalfOpen, WhyRelay};
+use firewalls::Firewalls;
 use kernel::Kernel;
 use orders::Orderer;
 use pipes::PipePool;
@@ -149,14 +151,21 @@ pub enum DataEvent {
 #[derive(Clone, Debug)]
 pub struct Datapaths {
     relay: Relay,
-    kernel: Arc<OnceLock<Result<Kernel, Unavailable>>>,
+    machine: Arc<Machine>,
+}
+
+/// What all of the kernel's connections share. One pointer in each session is enough.
+#[derive(Debug, Default)]
+struct Machine {
+    kernel: OnceLock<Result<Kernel, Unavailable>>,
+    firewalls: Arc<Firewalls>,
 }
 
 impl Datapaths {
     /// The relay, with no port open. `connect_timeout` is how long a peer that is dialled has to answer.
     #[must_use]
     pub fn new(connect_timeout: Duration) -> Self {
-        Self { relay: Relay::new(connect_timeout), kernel: Arc::default() }
+        Self { relay: Relay::new(connect_timeout), machine: Arc::default() }
     }
 
     /// Starts the kernel's datapath, if that was not tried before: the name of its table.
@@ -164,18 +173,25 @@ impl Datapaths {
     /// # Errors
     /// Why there is none.
     pub fn start_kernel(&self) -> Result<&str, &Unavailable> {
-        self.kernel.get_or_init(|| Kernel::start(self.relay.shared.connect_timeout)).as_ref().map(Kernel::table)
+        let start = || Kernel::start(self.relay.shared.connect_timeout, Arc::clone(&self.machine.firewalls));
+        self.machine.kernel.get_or_init(start).as_ref().map(Kernel::table)
     }
 
-    /// What stands in the way of the kernel's connections on this machine, in words for the operator.
+    /// Looks whether other firewalls of this machine let through what these rules need, says what they do not, and goes on
+    /// looking.
+    pub fn watch_firewalls(&self, policy: &Policy) {
+        self.machine.firewalls.watch(policy, self.machine.kernel.get().is_some_and(Result::is_ok));
+    }
+
+    /// What of the kernel's settings stands in the way of the kernel's connections on this machine, in words for the operator.
     #[must_use]
     pub fn obstacles(&self) -> Vec<String> {
-        self.kernel.get().and_then(|kernel| kernel.as_ref().ok()).map_or_else(Vec::new, Kernel::obstacles)
+        self.machine.kernel.get().and_then(|kernel| kernel.as_ref().ok()).map_or_else(Vec::new, Kernel::obstacles)
     }
 
     /// Has everything that has happened to the kernel's connections by now told, before this returns.
     pub fn catch_up(&self) {
-        if let Some(Ok(kernel)) = self.kernel.get() {
+        if let Some(Ok(kernel)) = self.machine.kernel.get() {
             kernel.hear();
         }
     }
@@ -202,7 +218,7 @@ impl Datapaths {
         terms: Terms,
         events: UnboundedSender<DataEvent>,
     ) -> Result<Opened, OpenError> {
-        let planned = match (pinhole.datapath, self.kernel.get()) {
+        let planned = match (pinhole.datapath, self.machine.kernel.get()) {
             (Datapath::Relay, _) => Err(WhyRelay::Rule),
             _ if !terms.is_none() => Err(WhyRelay::Limited),
             _ if has_header(pinhole, bindings) => Err(WhyRelay::ProxyHeader),

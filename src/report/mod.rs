@@ -153,6 +153,16 @@ pub fn no_obstacle(chain: &dyn Display) {
     info!(event = "kernel_datapath_free", %chain, "a chain no longer keeps the kernel from carrying data connections");
 }
 
+/// Another firewall of this machine drops what comes to the gate, or what the gate sends.
+pub fn firewall_obstacle(what: &dyn Display) {
+    warn!(event = "firewall_obstacle", "{what}");
+}
+
+/// It does not any more.
+pub fn no_firewall_obstacle(chain: &dyn Display) {
+    info!(event = "firewall_free", %chain, "a chain no longer drops what the gate needs");
+}
+
 /// What is to be known of the kernel's datapath: its table, or why there is none.
 pub fn kernel_datapath(table: Result<&str, &dyn Display>) {
     match table {

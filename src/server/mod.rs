@@ -142,6 +142,7 @@ impl Gate {
             loops: Loops::default(),
             interception,
         };
+        gate.datapaths.watch_firewalls(&policy);
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
         if wants_kernel(&policy) {
             report_datapath(&gate.datapaths);
@@ -246,6 +247,7 @@ impl Gate {
         if wants_kernel(&policy) && !wants_kernel(&old) {
             report_datapath(&self.datapaths);
         }
+        self.datapaths.watch_firewalls(&policy);
     }
 
     /// A rule began or ceased to hold: running sessions are held against the rules as after a reload.

@@ -156,8 +156,10 @@ pub enum WhyRelay {
     PeerIsHere,
     /// This machine does not forward packets of the family.
     NoForwarding,
-    /// A firewall on this machine would drop what is forwarded.
+    /// A firewall on this machine would drop what is forwarded, or not track it.
     Firewall,
+    /// A helper of conntrack's reads control connections too.
+    Helper,
     /// Data may come from several addresses.
     DataPeers,
     /// A PROXY header comes first, on one side or the other.
@@ -178,6 +180,7 @@ impl WhyRelay {
             Self::PeerIsHere => "peer_is_gate",
             Self::NoForwarding => "forwarding_off",
             Self::Firewall => "firewall",
+            Self::Helper => "conntrack_helper",
             Self::DataPeers => "data_peers",
             Self::ProxyHeader => "proxy_header",
             Self::Limited => "limited",
@@ -194,7 +197,8 @@ impl WhyRelay {
             Self::TwoFamilies => "one side is IPv4 and the other IPv6",
             Self::PeerIsHere => "the client or the server is this machine, or an address is link-local",
             Self::NoForwarding => "this machine does not forward packets of this family",
-            Self::Firewall => "a firewall on this machine drops what is forwarded",
+            Self::Firewall => "a firewall on this machine drops what is forwarded, or leaves it untracked",
+            Self::Helper => "a firewall on this machine sets conntrack's helper for FTP",
             Self::DataPeers => "the rule has `data_peers`, and the kernel takes data from one address alone",
             Self::ProxyHeader => "a PROXY header comes first, which takes the relay",
             Self::Limited => "there are limits on bytes or on stalls, which take the relay",

@@ -86,3 +86,113 @@ fn what_is_not_tracked_gets_past_no_pinhole() {
         }
     }
 }
+
+const AUTO: Wish = Wish { datapath: "auto", closed: false, ..WISH };
+
+/// Starts a gate beside these rules; the command that its log has for what is in the way.
+#[track_caller]
+fn told(rules: &str, transparent: Option<&'static str>) -> (Stage, String) {
+    let net = Net::new().unwrap();
+    shell(&net.gate, rules);
+    let stage = Stage::on(net, &Wish { transparent, ..AUTO });
+    let said = stage.logged(&["event=\"kernel_datapath_obstacle\""]);
+    let command = said.split('`').nth(3).unwrap().to_owned();
+    (stage, command)
+}
+
+/// A file each way arrives, by this datapath.
+#[track_caller]
+fn goes(stage: &Stage, words: &[&str]) {
+    let (mut client, mut server) = stage.session();
+    let (ours, theirs) = stage.transfer(&mut client, &mut server, "RETR file");
+    carries(theirs, ours, &goods(10_000));
+    complete(&mut client, &mut server);
+    stage.logged(&[&["event=\"transfer\"", "RETR file"], words].concat());
+    let (at, data) = stage.active(&mut client, &mut server);
+    let theirs = stage.dial_back(at).unwrap();
+    begin(&mut client, &mut server, "STOR file");
+    carries(accept(&data), theirs, &goods(10_000));
+    complete(&mut client, &mut server);
+    stage.logged(&[&["event=\"transfer\"", "STOR file"], words].concat());
+}
+
+fn nft(rules: &str) -> String {
+    format!("nft -f - <<'EOF'\n{rules}EOF\n")
+}
+
+/// What the gate says to do is done, word for word, and the kernel moves the data.
+#[track_caller]
+fn is_mended(stage: &Stage, command: &str) {
+    shell(&stage.net.gate, command);
+    stage.logged(&["event=\"kernel_datapath_free\""]);
+    goes(stage, &["datapath=\"kernel\""]);
+}
+
+#[test]
+fn beside_a_helper_the_relay_moves_the_data() {
+    for transparent in [None, Some("tproxy"), Some("redirect")] {
+        let rules = nft(&HELPER.replace("firewalld", "mine").replace("filter + 10", "mangle"));
+        let (stage, command) = told(&rules, transparent);
+        assert!(command.starts_with("nft delete rule inet mine filter_PRE_public_allow handle "), "{command}");
+        goes(&stage, &["datapath=\"relay\"", "why=\"conntrack_helper\""]);
+        is_mended(&stage, &command);
+    }
+}
+
+#[test]
+fn a_helper_of_firewalld_or_iptables_is_named_in_their_words() {
+    let (stage, command) = told(&nft(HELPER), None);
+    assert_eq!(
+        command,
+        "firewall-cmd --permanent --zone=public --remove-service=ftp --add-port=21/tcp && firewall-cmd --reload"
+    );
+    drop(stage);
+    let rules = "iptables -t raw -A PREROUTING -p tcp --dport 80 -j CT --notrack
+        iptables -t raw -A PREROUTING -p tcp --dport 21 -j CT --helper ftp";
+    let (stage, command) = told(rules, None);
+    assert_eq!(command, "iptables -t raw -D PREROUTING 2");
+    goes(&stage, &["datapath=\"relay\"", "why=\"conntrack_helper\""]);
+    is_mended(&stage, &command);
+}
+
+#[test]
+fn where_data_is_not_tracked_the_relay_moves_it() {
+    let table = "table inet fast {
+        set fast { type inet_service; flags interval; elements = { 80, 10000-10100, 443 } }
+        chain untracked { notrack; }
+        chain prerouting { type filter hook prerouting priority raw; tcp dport @fast jump untracked; }
+    }\n";
+    let (stage, command) = told(&nft(table), None);
+    assert!(command.starts_with("nft delete rule inet fast untracked handle "), "{command}");
+    goes(&stage, &["datapath=\"relay\"", "why=\"firewall\""]);
+    is_mended(&stage, &command);
+    let (stage, command) =
+        told("iptables -t raw -A PREROUTING -p tcp -m multiport --dports 1,10002 -j CT --notrack", None);
+    assert_eq!(command, "iptables -t raw -D PREROUTING 1");
+    goes(&stage, &["datapath=\"relay\"", "why=\"firewall\""]);
+    is_mended(&stage, &command);
+}
+
+/// Rules for other ports and protocols, and helpers for others, are nobody's business here.
+#[test]
+fn what_concerns_others_is_no_obstacle() {
+    let net = Net::new().unwrap();
+    let table = "table inet fast {
+        ct helper tftp { type \"tftp\" protocol udp; }
+        ct helper ftp { type \"ftp\" protocol tcp; }
+        chain dns { notrack; }
+        chain prerouting { type filter hook prerouting priority -150; udp dport 53 jump dns
+            tcp dport { 80, 443 } notrack
+            tcp dport vmap { 80 : jump dns, 8000-9000 : jump dns }
+            iifname \"lo\" notrack
+            udp dport 69 ct helper set \"tftp\"
+            tcp dport 2100 ct helper set \"ftp\"
+            tcp sport 21 tcp dport 10001 accept
+        }
+    }\n";
+    shell(&net.gate, &nft(table));
+    shell(&net.gate, "iptables -t raw -A PREROUTING -p udp --dport 69 -j CT --helper tftp");
+    let stage = Stage::on(net, &AUTO);
+    goes(&stage, &["datapath=\"kernel\""]);
+    assert!(!stage.gate().log().contains("WARN"), "{}", stage.gate().log());
+}

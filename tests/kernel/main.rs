@@ -26,5 +26,6 @@ mod raw;
 mod related;
 mod stage;
 mod vanish;
+mod walls;
 #[path = "../lab/talk.rs"]
 mod talk;

@@ -23,6 +23,7 @@ const IN_VAIN: Duration = Duration::from_millis(2500);
 pub const AS_CLIENT: &str = "tproxy\n    source: client";
 
 /// What a test wants of the gate.
+#[derive(Clone, Copy)]
 pub struct Wish {
     pub family: Family,
     pub listener: &'static str,
@@ -39,20 +40,23 @@ pub struct Wish {
     pub closed: bool,
 }
 
+/// What most tests want.
+pub const WISH: Wish = Wish {
+    family: Family::V4,
+    listener: "",
+    transparent: None,
+    inbound: "10001-10002",
+    outbound: "40001-40002",
+    source_port: None,
+    timeout: "30s",
+    datapath: "kernel",
+    rule: "",
+    closed: true,
+};
+
 impl Default for Wish {
     fn default() -> Self {
-        Self {
-            family: Family::V4,
-            listener: "",
-            transparent: None,
-            inbound: "10001-10002",
-            outbound: "40001-40002",
-            source_port: None,
-            timeout: "30s",
-            datapath: "kernel",
-            rule: "",
-            closed: true,
-        }
+        WISH
     }
 }
 
@@ -416,4 +420,20 @@ pub fn flood(mut stream: TcpStream) -> std::thread::JoinHandle<ErrorKind> {
 
 pub fn goods(count: usize) -> Vec<u8> {
     (0..count).map(|at| (at ^ (at >> 8) ^ (at >> 16)).to_le_bytes()[0]).collect()
+}
+
+/// Runs a command line on one of the machines, with the lab's own iptables.
+#[track_caller]
+pub fn shell(host: &Host, line: &str) {
+    let unpacked = crate::lab::unpacked().join("usr");
+    let libraries = std::fs::read_dir(unpacked.join("lib")).unwrap().map(|entry| entry.unwrap().path());
+    let libraries =
+        libraries.into_iter().find(|path| path.join("xtables").exists()).expect("tests/lab/packages was run");
+    let multi = unpacked.join("sbin/xtables-nft-multi").display().to_string();
+    let iptables = ["iptables", "ip6tables"].map(|name| format!("{name}() {{ {multi} {name} \"$@\"; }}\n")).concat();
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", &format!("{iptables}{line}")]).env("PATH", PATH);
+    shell.env("LD_LIBRARY_PATH", &libraries).env("XTABLES_LIBDIR", libraries.join("xtables"));
+    let output = host.run(move || shell.output()).unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -4,6 +4,7 @@ mod batch;
 mod dump;
 mod expression;
 mod message;
+mod ruleset;
 mod socket;
 pub(crate) mod tuple;
 
@@ -11,6 +12,7 @@ pub(crate) use batch::Batches;
 pub(crate) use dump::{ask, dump, text};
 pub(crate) use expression::{Ct, Expressions, Header, Is, Meta, Nat, OWN_SET, Register};
 pub(crate) use message::{Head, Message, Writer, attributes, find, messages};
+pub(crate) use ruleset::{Chain, Expression, Hook, Rule, Ruleset, Table, Verdict};
 pub(crate) use socket::{Groups, Socket};
 
 /// Attributes and message types of netfilter's subsystems, as the kernel's `linux/netfilter/*.h` number them.

@@ -11,7 +11,6 @@ mod count;
 mod element;
 mod ended;
 mod family;
-mod firewalls;
 mod flows;
 mod forwarding;
 mod gates;
@@ -34,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::firewalls::Firewalls;
 use super::ports::{Ports, Socket, Wanted};
 use super::{DataEvent, OpenError};
 use crate::addr::{PortRanges, Side, is_dialable};
@@ -45,7 +45,6 @@ use conntrack::{Conntrack, Flow, Sighting};
 use count::Counters;
 use element::{Change, Entrance, Guarded, Passage};
 use family::Family;
-use firewalls::Firewalls;
 use flows::{Flows, Life, Serial, Task};
 use forwarding::Forwarding;
 use half_open::HalfOpen;
@@ -98,7 +97,7 @@ struct Shared {
     flows: Mutex<Flows>,
     forwarding: Forwarding,
     locals: Locals,
-    firewalls: Firewalls,
+    firewalls: Arc<Firewalls>,
     table: String,
     /// Whether another gate ran when that was last asked: what is of one that is gone cannot be told from its own.
     others_run: AtomicBool,
@@ -119,7 +118,7 @@ pub(super) struct Plan<'a> {
 
 impl Kernel {
     /// Makes the table and listens to conntrack.
-    pub(super) fn start(patience: Duration) -> Result<Self, Unavailable> {
+    pub(super) fn start(patience: Duration, firewalls: Arc<Firewalls>) -> Result<Self, Unavailable> {
         let nftables = Nftables::start()?;
         let lacking = |error| Lacking { part: Some("question for connections".to_owned()), error };
         if forwarding::setting("nf_conntrack_events").is_some_and(|value| value == "0") {
@@ -138,7 +137,7 @@ impl Kernel {
             flows: Mutex::default(),
             forwarding: Forwarding::new(),
             locals: Locals::default(),
-            firewalls: Firewalls::new(Instant::now()),
+            firewalls,
             others_run: AtomicBool::new(true),
             patience,
         });
@@ -155,13 +154,14 @@ impl Kernel {
         &self.shared.table
     }
 
-    /// What stands in the way of connections, in words for the operator.
+    /// What of the kernel's settings stands in the way of connections, in words for the operator.
     pub(super) fn obstacles(&self) -> Vec<String> {
         let off = [(Family::V4, "net.ipv4.ip_forward"), (Family::V6, "net.ipv6.conf.all.forwarding")];
-        let off = off.into_iter().filter(|(family, _)| !self.shared.forwarding.is_on(*family)).map(|(_, name)| {
+        let off = off.into_iter().filter(|(family, _)| !self.shared.forwarding.is_on(*family));
+        let in_words = |(_, name)| {
             format!("packets are not forwarded: `sysctl -w {name}=1`; until then data of this family is relayed")
-        });
-        off.chain(self.shared.firewalls.obstacles()).collect()
+        };
+        off.map(in_words).collect()
     }
 
     /// Whether the kernel can lead this connection.
@@ -187,8 +187,8 @@ impl Kernel {
         if !self.shared.forwarding.is_on(Family::of(to.ip())) {
             return Err(WhyRelay::NoForwarding);
         }
-        if self.shared.firewalls.close(Family::of(to.ip())) {
-            return Err(WhyRelay::Firewall);
+        if let Some(why) = self.shared.firewalls.close(to.is_ipv4()) {
+            return Err(why);
         }
         let seen_as =
             (seen_as != from || from_port.is_some()).then(|| SocketAddr::new(seen_as, from_port.unwrap_or(0)));
@@ -298,7 +298,6 @@ impl Shared {
         let _ = self.end_orphans(now);
         let tasks = self.flows().close_still(now, |flow| self.look(flow));
         self.do_all(tasks);
-        self.firewalls.look_again(now);
     }
 
     /// Ends the connections of gates that are gone: nobody sees what they move, and our table keeps them translated. Their
