@@ -32,25 +32,36 @@ fn cause(story: &Story, port: u16) -> String {
         return somebody_else(story.missing, &stranger);
     }
     match (story.missing, story.absence) {
-        (_, Absence::NeverCame) if !story.asked => {
+        // Many clients connect first, and ask for a transfer then.
+        (Side::Client, Absence::NeverCame) if !story.asked => format!(
+            "the client asked for no transfer either: it changed its mind, or it would connect first, and a firewall between \
+             it and the gate, or of this machine, closes port {port}"
+        ),
+        (Side::Server, Absence::NeverCame) if !story.asked => {
             "the client asked for no transfer either: it changed its mind, and nothing is wrong".to_owned()
         }
         (Side::Client, Absence::NeverCame) => {
             format!(
-                "a firewall between the client and the gate closes port {port}, one of the rule's inbound gate_ports"
+                "a firewall between the client and the gate, or of this machine, closes port {port}, one of the rule's \
+                 inbound gate_ports"
             )
         }
-        (Side::Client, Absence::NoAnswer) => format!("the client's firewall drops connections{from}{instead}"),
+        (Side::Client, Absence::NoAnswer) => {
+            format!("the client's firewall, or one of this machine, drops connections{from}{instead}")
+        }
         (Side::Client, Absence::Closed) => {
             format!("the client no longer listens, or a firewall or NAT before it refuses connections{from}{instead}")
         }
         (Side::Client, Absence::Unreachable(_)) => format!("there is no route to the client{instead}"),
         (Side::Server, Absence::NeverCame) => format!(
-            "a firewall between the server and the gate closes port {port}, one of the rule's outbound gate_ports, or the \
-             server may not connect out; `server_mode: passive` asks it the other way"
+            "a firewall between the server and the gate, or of this machine, closes port {port}, one of the rule's outbound \
+             gate_ports, or the server may not connect out; `server_mode: passive` asks it the other way"
         ),
         (Side::Server, Absence::NoAnswer) => {
-            format!("a firewall between the gate and the server closes port {port}, which the server itself named")
+            format!(
+                "a firewall between the gate and the server, or of this machine, closes port {port}, which the server itself \
+                 named"
+            )
         }
         (Side::Server, Absence::Closed) => {
             "the server does not listen where it said: its passive address may be that of another host, or of a NAT"
@@ -106,7 +117,7 @@ mod tests {
             (
                 "client 198.51.100.7 asked for active mode; no answer from client 198.51.100.7 on port 50123 in 10 s"
                     .into(),
-                "the client's firewall drops connections from port 20; let it use passive mode".into()
+                "the client's firewall, or one of this machine, drops connections from port 20; let it use passive mode".into()
             )
         );
         let story =
@@ -118,7 +129,9 @@ mod tests {
         );
         assert!(cause.contains("closes port 10003"), "{cause}");
         let (_, cause) = told(&Story { asked: false, ..story.clone() }, client);
-        assert!(cause.contains("changed its mind"), "{cause}");
+        assert!(cause.contains("changed its mind") && cause.contains("closes port 10003"), "{cause}");
+        let (_, cause) = told(&Story { asked: false, missing: Side::Server, ..story.clone() }, client);
+        assert!(cause.contains("nothing is wrong"), "{cause}");
         // No firewall is to blame for a peer that comes from somewhere else, and it did not change its mind.
         let from = "198.51.100.8:4711".parse().unwrap();
         let stranger = Stranger { from, awaited: "198.51.100.7".parse().unwrap(), port: 10003, fault: None };
