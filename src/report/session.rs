@@ -278,6 +278,13 @@ impl SessionLog {
                 };
                 warn!(event, session, %client, %named, %used, advice, "the {by} named another address");
             }
+            Event::Stranger(Stranger { from, awaited, port, fault: None })
+                if stranger::is_awaited(from.ip(), *awaited) =>
+            {
+                warn!(event = "stranger", session, %client, %from, %awaited, port, reason = "awaited_peer",
+                    advice = stranger::NOT_LED,
+                    "the awaited peer came, but the kernel did not lead it through the pinhole, and it was reset");
+            }
             Event::Stranger(Stranger { from, awaited, port, fault }) => {
                 let reason = fault.as_ref().map(|fault| fault.reason);
                 let side = if client.ip() == *awaited { Side::Client } else { Side::Server };

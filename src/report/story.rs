@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::names;
+use super::{names, stranger};
 use crate::addr::Side;
 use crate::session::{Absence, Story, Stranger};
 
@@ -73,12 +73,17 @@ fn cause(story: &Story, port: u16) -> String {
 
 /// The cause where somebody was turned away at the port that the peer did not connect to.
 fn somebody_else(missing: Side, stranger: &Stranger) -> String {
-    let Stranger { from, port, fault, .. } = stranger;
+    let Stranger { from, awaited, port, fault } = stranger;
     match fault {
         Some(fault) => format!(
             "a connection to port {port} came from {from} with a PROXY header that was refused ({}): it may have been \
              the {missing}'s",
             fault.reason
+        ),
+        None if stranger::is_awaited(from.ip(), *awaited) => format!(
+            "the {missing} connected to port {port} and the kernel did not lead it through the pinhole: another table of this \
+             machine has not tracked the connection, has translated it first (conntrack's FTP helper does, too) or has changed \
+             its mark"
         ),
         None => format!(
             "{ip} connected to port {port} instead and was reset: if that is the {missing} by another of its addresses, \

@@ -6,13 +6,20 @@ use ipnet::IpNet;
 
 use crate::addr::Side;
 
+/// Why the awaited peer itself comes to the gate where the kernel was to lead it.
+pub(super) const NOT_LED: &str = "another table of this machine has not tracked its connection, has translated it first \
+    (conntrack's FTP helper does, too) or has changed its mark; or it is a second connection: see `nft list ruleset`";
+
+/// Whether it is the peer itself. A link-local address may be another host's, on another link.
+pub(super) fn is_awaited(from: IpAddr, awaited: IpAddr) -> bool {
+    from == awaited && !matches!(from, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
 /// The likeliest causes, and what to do where it is the peer by another of its addresses.
 pub(super) fn advice(from: IpAddr, awaited: IpAddr, side: Side) -> String {
     let cause = match (from, awaited) {
         _ if from == awaited => {
-            return "it has the awaited address but is not the awaited connection: it came another way than the control \
-                connection, or past the kernel's table of the gate"
-                .to_owned();
+            return "it has the awaited address, but on another link than the control connection".to_owned();
         }
         _ if is_same_host_network(from, awaited) => format!(
             "{from} is in the same /64 as the {side} {awaited}: perhaps a temporary (privacy) address of the same host, \
@@ -79,7 +86,8 @@ mod tests {
             let told = advice(from.parse().unwrap(), awaited.parse().unwrap(), side);
             assert!(words.iter().all(|word| told.contains(word)), "{told}");
         }
-        let same = advice("10.0.0.7".parse().unwrap(), "10.0.0.7".parse().unwrap(), Side::Client);
-        assert!(same.contains("another way") && !same.contains("data_peers"), "{same}");
+        let link = "fe80::7".parse().unwrap();
+        let same = advice(link, link, Side::Client);
+        assert!(same.contains("another link") && !same.contains("data_peers"), "{same}");
     }
 }

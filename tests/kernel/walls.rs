@@ -270,3 +270,22 @@ fn a_firewall_that_comes_later_is_named_and_so_is_its_end() {
     stage.logged(&["event=\"firewall_free\"", "inet filter input"]);
     moves(&stage);
 }
+
+/// What another table leads elsewhere before the pinhole does comes to the gate's own socket: that is its peer, and no
+/// stranger.
+#[test]
+fn a_peer_that_is_not_led_is_told_from_a_stranger() {
+    let rules = "table ip other { chain before { type nat hook prerouting priority dstnat - 20
+        tcp dport 10001-10002 redirect
+        }
+    }";
+    let stage = beside(&nft(rules), &Wish { datapath: "kernel", ..RELAY });
+    let (mut client, mut server) = stage.session();
+    let (at, _data) = stage.passive(&mut client, &mut server);
+    stage.assert_shut(&stage.net.client, stage.client_ip(), at);
+    let said = stage.logged(&["event=\"stranger\"", "reason=\"awaited_peer\"", "from=10.1.0.2:"]);
+    assert!(said.contains("another table of this machine") && said.contains("WARN"), "{said}");
+    stage.assert_shut(&stage.net.client, stage.stranger_ip(), at);
+    let said = stage.logged(&["event=\"stranger\"", "from=10.1.0.3:"]);
+    assert!(!said.contains("awaited_peer"), "{said}");
+}
