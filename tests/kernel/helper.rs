@@ -16,8 +16,8 @@ chain filter_PRE_public_allow { tcp dport 21 ct helper set \"helper-ftp-tcp\"; }
 ";
 
 /// A gate that has not yet found out about the helper, which its sessions have.
-fn with_helper(family: Family, transparent: Option<&'static str>) -> Stage {
-    let stage = Stage::with(&Wish { family, transparent, closed: false, ..Wish::default() });
+fn with_helper(family: Family, transparent: Option<&'static str>, listener: &'static str) -> Stage {
+    let stage = Stage::with(&Wish { family, transparent, listener, closed: false, ..WISH });
     load(&stage.net.gate, HELPER);
     stage
 }
@@ -25,8 +25,8 @@ fn with_helper(family: Family, transparent: Option<&'static str>) -> Stage {
 #[test]
 fn a_helper_takes_no_connection_from_its_pinhole() {
     for family in [Family::V4, Family::V6] {
-        for transparent in [None, Some("tproxy")] {
-            let stage = with_helper(family, transparent);
+        for (transparent, listener) in [(None, ""), (Some("tproxy"), ""), (Some("tproxy"), "    source: client\n")] {
+            let stage = with_helper(family, transparent, listener);
             let (mut client, mut server) = stage.session();
             let (at, data) = stage.passive(&mut client, &mut server);
             let ours = stage.dial(at).unwrap_or_else(|error| panic!("{family} {transparent:?} {error}"));

@@ -123,6 +123,57 @@ fn the_chain_of_iptables_is_spoken_of_in_its_words() {
     ]);
 }
 
+/// The chains of ufw, whose user's rules have what `PORTS` stands for; and Docker's.
+const UFW: &str = "iptables -P INPUT DROP
+    iptables -P FORWARD DROP
+    for chain in ufw-before-input ufw-user-input ufw-not-local ufw-skip ufw-after-input ufw-limit; do
+        iptables -N $chain; done
+    iptables -A INPUT -j ufw-before-input
+    iptables -A INPUT -j ufw-after-input
+    iptables -A ufw-before-input -i lo -j ACCEPT
+    iptables -A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+    iptables -A ufw-before-input -m conntrack --ctstate INVALID -j DROP
+    iptables -A ufw-before-input -p icmp --icmp-type 8 -j ACCEPT
+    iptables -A ufw-before-input -p udp --sport 67 --dport 68 -j ACCEPT
+    iptables -A ufw-before-input -j ufw-not-local
+    iptables -A ufw-before-input -d 224.0.0.251 -p udp --dport 5353 -j ACCEPT
+    iptables -A ufw-before-input -j ufw-user-input
+    iptables -A ufw-not-local -m addrtype --dst-type LOCAL -j RETURN
+    iptables -A ufw-not-local -m limit --limit 3/min -j LOG
+    iptables -A ufw-not-local -j DROP
+    iptables -A ufw-user-input -p tcp --dport 22 -m conntrack --ctstate NEW -m recent --set
+    iptables -A ufw-user-input -p tcp -m multiport --dports 80,443,PORTS -j ACCEPT
+    iptables -A ufw-user-input -p tcp --dport 8022 -j ufw-limit
+    iptables -A ufw-limit -j ACCEPT
+    iptables -A ufw-after-input -p udp --dport 137 -j ufw-skip
+    iptables -A ufw-skip -j DROP
+    iptables -N DOCKER-USER
+    iptables -N DOCKER
+    iptables -A FORWARD -j DOCKER-USER
+    iptables -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+    iptables -A FORWARD -o docker0 -j DOCKER
+    iptables -A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+    iptables -A DOCKER-USER -j RETURN";
+
+#[test]
+fn ufw_and_docker_are_read_rightly() {
+    let lacking = UFW.replace("PORTS", "2121").replace("-P FORWARD DROP", "-P FORWARD ACCEPT");
+    let commands = vec!["iptables -I INPUT -p tcp --dport 21 -j ACCEPT"];
+    are_mended_by_what_is_said(&[(&lacking, Wish { datapath: "auto", ..RELAY }, commands)]);
+    let right = UFW.replace("PORTS", "21,10001:10002,40001:40002");
+    let stage = beside(&right, &Wish { datapath: "auto", ..RELAY });
+    moves(&stage);
+    stage.logged(&["event=\"transfer\"", "datapath=\"relay\"", "why=\"firewall\""]);
+    let said = stage.logged(&["event=\"kernel_datapath_obstacle\""]);
+    let command = said.split('`').nth(3).unwrap();
+    assert_eq!(command, "iptables -I DOCKER-USER -m connmark --mark 0x2140/0xffffffe0 -j ACCEPT");
+    shell(&stage.net.gate, command);
+    stage.logged(&["event=\"kernel_datapath_free\""]);
+    moves(&stage);
+    stage.logged(&["event=\"transfer\"", "datapath=\"kernel\""]);
+    assert!(!stage.gate().log().contains("firewall_obstacle"), "{}", stage.gate().log());
+}
+
 #[test]
 fn what_the_gate_sends_is_looked_at_too() {
     let rules = nft("table inet filter {
@@ -258,6 +309,24 @@ fn nothing_is_said_of_a_firewall_that_is_right() {
     ] {
         quiet(&beside(&nft(rules), &wish));
     }
+}
+
+/// Where the kernel cannot lead the data the relay moves it, and then its ports have to be open.
+#[test]
+fn what_the_relay_needs_in_place_of_the_kernel_is_named() {
+    let forward = "table inet wall { chain forward { type filter hook forward priority filter; policy drop;
+        ct state established accept
+        }
+    }";
+    let stage = beside(&nft(&format!("{INPUT}\n{forward}")), &Wish { datapath: "auto", ..RELAY });
+    let said = stage.logged(&["event=\"firewall_obstacle\"", "tcp dport 21"]);
+    assert!(said.contains("tcp dport 10001-10002") && said.contains("tcp dport 40001-40002"), "{said}");
+    shell(&stage.net.gate, "nft insert rule inet filter input tcp dport 21 accept");
+    let said = stage.logged(&["event=\"kernel_datapath_obstacle\"", "inet wall forward"]);
+    shell(&stage.net.gate, said.split('`').nth(3).unwrap());
+    stage.logged(&["event=\"kernel_datapath_free\""]);
+    stage.logged(&["event=\"firewall_free\""]);
+    moves(&stage);
 }
 
 /// A firewall that is loaded later is found within seconds, and so is its end.

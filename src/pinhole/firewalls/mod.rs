@@ -9,6 +9,8 @@ mod judge;
 mod needs;
 mod obstacle;
 mod packet;
+#[cfg(test)]
+mod tests;
 mod xtables;
 
 use std::io::ErrorKind;
@@ -69,10 +71,7 @@ impl Firewalls {
         // Not under the lock: sessions look there.
         let needs = self.known().needs.clone();
         let rules = Ruleset::read(|table| table.starts_with(GATES)).map_err(|error| error.kind())?;
-        let mut found = obstacle::find(&rules, &needs);
-        if needs.uses_kernel {
-            found.extend(helpers_by_setting());
-        }
+        let found = obstacle::find(&rules, &needs, helpers_by_setting());
         let mut known = self.known();
         if known.needs != needs {
             return Ok(());

@@ -28,6 +28,8 @@ pub(super) struct Need {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
     pub(super) needs: Vec<Need>,
+    /// The same where something keeps the kernel from leading data connections, so that the relay moves them.
+    pub(super) without_kernel: Vec<Need>,
     /// First packets of control connections, where helpers of conntrack may be set for them.
     pub(super) control: Vec<(Hook, Packet)>,
     /// First packets of data connections, as they arrive.
@@ -41,6 +43,11 @@ pub(super) struct Needs {
 impl Needs {
     /// What these rules need. `has_kernel` is whether there is a kernel's datapath.
     pub(super) fn of(policy: &Policy, has_kernel: bool) -> Self {
+        let without_kernel = if has_kernel { Self::where_kernel_is(policy, false).needs } else { Vec::new() };
+        Self { without_kernel, ..Self::where_kernel_is(policy, has_kernel) }
+    }
+
+    fn where_kernel_is(policy: &Policy, has_kernel: bool) -> Self {
         let allowed = || policy.rules.iter().filter(|rule| rule.permission == Permission::Allow);
         let is_transparent = |listener: &Listener| matches!(listener.stand, Stand::Transparent { .. });
         let mut needs = Self {
@@ -109,7 +116,11 @@ impl Gathering<'_> {
     /// Data connections: those that the relay makes and takes, or the kernel.
     fn data(&mut self, rule: &Rule, client: u8, server: u8) {
         let name = rule.name.escape_debug();
-        let relays = rule.datapath == Datapath::Relay || !self.has_kernel;
+        let relays = match rule.datapath {
+            Datapath::Relay => true,
+            Datapath::Auto => !self.has_kernel,
+            Datapath::Kernel => false,
+        };
         if let Some(inbound) = &rule.inbound {
             let what = format!("passive data of rule {name}");
             self.data_arrives(client, &inbound.gate_ports, relays, &what);

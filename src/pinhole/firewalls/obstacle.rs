@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::accept::{Accept, ChainName};
 use super::judge::Judge;
-use super::needs::Needs;
+use super::needs::{Need, Needs};
 use super::packet::{DNAT, Packet};
 use super::xtables;
 use crate::net::netlink::{Chain, Expression, Hook, Rule, Ruleset, Table, number};
@@ -41,35 +41,33 @@ impl Obstacle {
 
 const UNTIL_THEN: &str = "(until then the relay moves the data)";
 
-/// All that there is.
-pub(super) fn find(rules: &Ruleset, needs: &Needs) -> Vec<Obstacle> {
-    let mut found = Vec::new();
+/// All that there is. `by_setting` is what no rule says.
+pub(super) fn find(rules: &Ruleset, needs: &Needs, by_setting: Option<Obstacle>) -> Vec<Obstacle> {
+    let mut chains = Vec::new();
     for ((family, name), table) in &rules.0 {
-        for (chain_name, chain) in &table.chains {
+        for (chain_name, chain) in table.chains.iter().filter(|(_, chain)| chain.base.is_some()) {
             let name = ChainName { family: *family, table: name.clone(), chain: chain_name.clone() };
-            let look = Look { table, chain, name: &name, needs };
-            if needs.uses_kernel {
-                found.extend(look.closed());
-                found.extend(look.notable());
-            }
-            found.extend(look.unmet());
+            chains.push(Look { table, chain, name, needs });
         }
     }
     // A rule may be met from several chains.
-    let mut once: Vec<Obstacle> = Vec::new();
-    for obstacle in found {
-        if !once.contains(&obstacle) {
-            once.push(obstacle);
+    let mut found: Vec<Obstacle> = Vec::new();
+    let of_chains = chains.iter().flat_map(|look| look.closed().into_iter().chain(look.notable()));
+    for obstacle in by_setting.into_iter().chain(of_chains).filter(|_| needs.uses_kernel) {
+        if !found.contains(&obstacle) {
+            found.push(obstacle);
         }
     }
-    once
+    let needed = if found.is_empty() { &needs.needs } else { &needs.without_kernel };
+    found.extend(chains.iter().filter_map(|look| look.unmet(needed)));
+    found
 }
 
 /// One chain, and what there is around it.
 struct Look<'a> {
     table: &'a Table,
     chain: &'a Chain,
-    name: &'a ChainName,
+    name: ChainName,
     needs: &'a Needs,
 }
 
@@ -87,8 +85,8 @@ impl Look<'_> {
         }
         let docker = ChainName { chain: "DOCKER-USER".to_owned(), ..self.name.clone() };
         let has_docker = self.name.iptables().is_some() && self.table.chains.contains_key(&docker.chain);
-        let at = if has_docker { &docker } else { self.name };
-        let name = self.name;
+        let at = if has_docker { &docker } else { &self.name };
+        let name = &self.name;
         Some(Obstacle {
             kind: Kind::Kernel,
             family: name.family,
@@ -196,10 +194,10 @@ impl Look<'_> {
     }
 
     /// It drops what the gate needs, whatever else may be true of that.
-    fn unmet(&self) -> Option<Obstacle> {
+    fn unmet(&self, needed: &[Need]) -> Option<Obstacle> {
         let base = self.chain.base.as_ref()?;
         let mut commands: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        let needed = self.needs.needs.iter().filter(|need| need.hook == base.hook);
+        let needed = needed.iter().filter(|need| need.hook == base.hook);
         for need in needed.filter(|need| need.packet.is_seen_in(self.name.family)) {
             let outcome = Judge::new(self.table, &need.packet, |_, _| ()).base(&self.name.chain, base.drops);
             if outcome.is_certain_drop() {
@@ -214,7 +212,7 @@ impl Look<'_> {
         }
         let words: Vec<String> =
             commands.iter().map(|(command, what)| format!("`{command}` ({})", what.join(", "))).collect();
-        let name = self.name;
+        let name = &self.name;
         Some(Obstacle {
             kind: Kind::Gate,
             family: name.family,
