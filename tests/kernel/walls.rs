@@ -303,6 +303,11 @@ fn nothing_is_said_of_a_firewall_that_is_right() {
         }",
         "table inet filter { chain input { type filter hook input priority 0; policy drop;
             ct state established accept
+            tcp dport vmap { 22 : drop, * : accept }
+        }
+        }",
+        "table inet filter { chain input { type filter hook input priority 0; policy drop;
+            ct state established accept
             tcp flags syn / fin,syn,rst,ack limit rate 100/second accept
         }
         }",
@@ -338,6 +343,19 @@ fn a_firewall_that_comes_later_is_named_and_so_is_its_end() {
     load(&stage.net.gate, "delete table inet filter\n");
     stage.logged(&["event=\"firewall_free\"", "inet filter input"]);
     moves(&stage);
+}
+
+/// New rules may need what the old ones did not.
+#[test]
+fn after_a_reload_new_needs_are_named_at_once() {
+    let net = Net::new().unwrap();
+    load(&net.gate, INPUT);
+    load(&net.gate, "insert rule inet filter input tcp dport { 21, 10001-10002, 40001-40002 } accept\n");
+    let stage = Stage::on(net, &RELAY);
+    quiet(&stage);
+    stage.gate().reload(&Wish { inbound: "10003-10004", ..RELAY }.yaml());
+    stage.logged(&["event=\"reloaded\""]);
+    stage.logged(&["event=\"firewall_obstacle\"", "`nft insert rule inet filter input tcp dport 10003-10004 accept`"]);
 }
 
 /// What another table leads elsewhere before the pinhole does comes to the gate's own socket: that is its peer, and no

@@ -173,8 +173,9 @@ impl Ruleset {
             sets.truncate(sets_left);
             sets_left -= sets.len();
             for set in sets {
-                let elements = elements(&socket, *family, name, &set)?;
-                table.sets.insert(set, elements);
+                if let Some(elements) = elements(&socket, *family, name, &set)? {
+                    table.sets.insert(set, elements);
+                }
             }
         }
         Ok(Self(tables))
@@ -235,11 +236,11 @@ fn readable_set(message: &Message<'_>) -> Option<String> {
     is_worth_it.then(|| find(body, &[2]).map(text))?
 }
 
-/// The elements of a set; those of one with ranges are the edges of these.
-fn elements(socket: &Socket, family: u8, table: &str, set: &str) -> io::Result<Elements> {
+/// The elements of a set; those of one with ranges are the edges of these. `None` where one is for all that is not there.
+fn elements(socket: &Socket, family: u8, table: &str, set: &str) -> io::Result<Option<Elements>> {
     const INTERVAL_END: u32 = 1;
     let mut edges: Vec<(Vec<u8>, bool, Option<Verdict>)> = Vec::new();
-    let mut has_ranges = false;
+    let (mut has_ranges, mut is_for_all) = (false, false);
     let which = |w: &mut Writer| {
         w.text(1, table);
         w.text(2, set);
@@ -247,15 +248,21 @@ fn elements(socket: &Socket, family: u8, table: &str, set: &str) -> io::Result<E
     dump(socket, GET_ELEMENTS, family, which, |message| {
         let Some(body) = body(message) else { return };
         for (_, element) in attributes(find(body, &[3]).unwrap_or_default()) {
-            let Some(key) = find(element, &[1, 1]) else { continue };
+            let Some(key) = find(element, &[1, 1]) else {
+                is_for_all = true;
+                continue;
+            };
             let flags = find(element, &[3]).and_then(|flags| flags.first_chunk()).map_or(0, |f| u32::from_be_bytes(*f));
             let ends = flags & INTERVAL_END != 0;
             has_ranges |= ends;
             edges.push((key.to_vec(), !ends, find(element, &[2, 2]).and_then(Verdict::read)));
         }
     })?;
+    if is_for_all {
+        return Ok(None);
+    }
     if !has_ranges {
-        return Ok(Elements(edges.into_iter().map(|(key, _, verdict)| (key.clone(), key, verdict)).collect()));
+        return Ok(Some(Elements(edges.into_iter().map(|(key, _, verdict)| (key.clone(), key, verdict)).collect())));
     }
     // In order, and where one range ends where the next begins, the end first.
     edges.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
@@ -268,7 +275,7 @@ fn elements(socket: &Socket, family: u8, table: &str, set: &str) -> io::Result<E
         begun = begins.then_some((key, verdict));
     }
     ranges.extend(begun.map(|(first, verdict)| (first.clone(), vec![0xff; first.len()], verdict)));
-    Ok(Elements(ranges))
+    Ok(Some(Elements(ranges)))
 }
 
 /// The number before this one.
