@@ -252,12 +252,12 @@ impl Stage {
         self.gate.as_ref().expect("the gate runs")
     }
 
-    /// The line of the gate's log that has all of these; waits for it.
+    /// The line of the gate's log that has all of these; waits for it: the gate looks at some things every ten seconds.
     #[track_caller]
     pub fn logged(&self, words: &[&str]) -> String {
         let find =
             || self.gate().log().lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
-        poll(PATIENCE, find).unwrap_or_else(|| panic!("no line has all of {words:?}:\n{}", self.gate().log()))
+        poll(3 * PATIENCE, find).unwrap_or_else(|| panic!("no line has all of {words:?}:\n{}", self.gate().log()))
     }
 
     /// Nobody gets in there: the connection is refused, reset, or its packets are dropped.

@@ -261,8 +261,17 @@ fn beside_firewalld_the_kernel_moves_what_is_translated() {
     quiet(&stage);
     stage.logged(&["event=\"transfer\"", "datapath=\"kernel\""]);
     let stage = beside(&nft(&FIREWALLD.replace("PORTS", "")), &Wish { datapath: "auto", ..RELAY });
-    let said = stage.logged(&["event=\"firewall_obstacle\"", "inet firewalld filter_INPUT"]);
-    assert!(said.contains("`firewall-cmd --permanent --add-port=21/tcp && firewall-cmd --reload`"), "{said}");
+    let command = "`firewall-cmd --permanent --add-port=21/tcp && firewall-cmd --reload`";
+    stage.logged(&["event=\"firewall_obstacle\"", "inet firewalld filter_INPUT", command]);
+    let tproxy = Wish { transparent: Some("tproxy"), datapath: "auto", ..RELAY };
+    let stage = beside(&nft(&FIREWALLD.replace("PORTS", "")), &tproxy);
+    stage.logged(&["event=\"firewall_obstacle\"", "inet firewalld filter_INPUT", command]);
+    // What goes to the same port of the same address is not translated.
+    stage.logged(&["event=\"kernel_datapath_obstacle\"", "again whenever firewalld has loaded its own"]);
+    let ports = "tcp dport { 21, 10001-10002, 40001-40002 } accept";
+    let stage = beside(&nft(&FIREWALLD.replace("PORTS", ports)), &tproxy);
+    moves(&stage);
+    assert!(!stage.gate().log().contains("firewall_obstacle"), "{}", stage.gate().log());
 }
 
 /// What is right is not complained about, nor is what cannot be told.

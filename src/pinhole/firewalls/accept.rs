@@ -14,8 +14,8 @@ pub(super) const INTERCEPTED: u32 = 0x2121;
 pub(super) enum Accept {
     /// Data connections through the kernel.
     Marked,
-    /// What `tproxy` hands over.
-    Intercepted,
+    /// What `tproxy` hands over, which is to these ports.
+    Intercepted(PortRange),
     /// What `redirect` hands over.
     Redirected,
     /// Connections that stand.
@@ -60,11 +60,30 @@ impl ChainName {
         is_its_own.then(|| format!("{program}{table}"))
     }
 
-    /// The command that has this chain accept something, before its other rules.
+    /// Whether firewalld makes it.
+    pub(super) fn is_of_firewalld(&self) -> bool {
+        self.table == "firewalld"
+    }
+
+    /// The command that has this chain accept something, before its other rules, as a part of a sentence.
     pub(super) fn command(&self, accept: Accept) -> String {
-        match self.iptables() {
-            Some(iptables) => format!("{iptables} -I {} {} -j ACCEPT", self.chain, accept.for_iptables()),
-            None => format!("nft insert rule {self} {} accept", accept.for_nftables()),
+        if let Some(iptables) = self.iptables() {
+            return format!("`{iptables} -I {} {} -j ACCEPT`", self.chain, accept.for_iptables());
+        }
+        if !self.is_of_firewalld() {
+            return format!("`nft insert rule {self} {} accept`", accept.for_nftables());
+        }
+        match accept {
+            Accept::To(ports) | Accept::Intercepted(ports) => {
+                format!("`firewall-cmd --permanent --add-port={ports}/tcp && firewall-cmd --reload`")
+            }
+            Accept::Marked | Accept::Redirected | Accept::Established | Accept::From(_) => {
+                format!(
+                    "`nft insert rule {self} {} accept`, again whenever firewalld has loaded its own, which has no words \
+                     for it",
+                    accept.for_nftables()
+                )
+            }
         }
     }
 }
@@ -73,7 +92,7 @@ impl Accept {
     fn for_nftables(self) -> String {
         match self {
             Self::Marked => format!("ct mark and {CONNECTION_MASK:#x} == {CONNECTION_MARK:#x}"),
-            Self::Intercepted => format!("meta mark {INTERCEPTED:#x}"),
+            Self::Intercepted(_) => format!("meta mark {INTERCEPTED:#x}"),
             Self::Redirected => "ct status dnat".to_owned(),
             Self::Established => "ct state established,related".to_owned(),
             Self::To(ports) => format!("tcp dport {ports}"),
@@ -84,7 +103,7 @@ impl Accept {
     fn for_iptables(self) -> String {
         match self {
             Self::Marked => format!("-m connmark --mark {CONNECTION_MARK:#x}/{CONNECTION_MASK:#x}"),
-            Self::Intercepted => format!("-m mark --mark {INTERCEPTED:#x}"),
+            Self::Intercepted(_) => format!("-m mark --mark {INTERCEPTED:#x}"),
             Self::Redirected => "-m conntrack --ctstate DNAT".to_owned(),
             Self::Established => "-m conntrack --ctstate ESTABLISHED,RELATED".to_owned(),
             Self::To(ports) => format!("-p tcp --dport {}", ports.to_string().replace('-', ":")),

@@ -173,7 +173,7 @@ impl Gathering<'_> {
             self.needs.data.push(loose(packet));
             self.need(Hook::Prerouting, loose(packet), Accept::To(range), what);
             if relays && is_clients {
-                self.need(Hook::Input, Packet { mark: Some(INTERCEPTED), ..packet }, Accept::Intercepted, what);
+                self.need(Hook::Input, Packet { mark: Some(INTERCEPTED), ..packet }, Accept::Intercepted(range), what);
             } else if relays {
                 self.need(Hook::Input, packet, Accept::To(range), what);
             }
@@ -187,7 +187,7 @@ impl Gathering<'_> {
         let (packet, accept) = match self.listener.stand {
             Stand::Reverse { .. } | Stand::Explicit => (packet, Accept::To(range)),
             Stand::Transparent { interception: Interception::Tproxy, .. } => {
-                (Packet { mark: Some(INTERCEPTED), ..packet }, Accept::Intercepted)
+                (Packet { mark: Some(INTERCEPTED), ..packet }, Accept::Intercepted(range))
             }
             Stand::Transparent { interception: Interception::Redirect, .. } => {
                 (Packet { ct_status: Some(DNAT), ..Packet::to(family, at) }, Accept::Redirected)

@@ -92,7 +92,7 @@ impl Look<'_> {
             family: name.family,
             place: name.to_string(),
             text: format!(
-                "chain `{name}` drops what is forwarded and asks for no mark: `{}` {UNTIL_THEN}",
+                "chain `{name}` drops what is forwarded and asks for no mark: {} {UNTIL_THEN}",
                 at.command(Accept::Marked)
             ),
         })
@@ -179,7 +179,7 @@ impl Look<'_> {
 
     /// The command that takes a rule away.
     fn remove(&self, name: &ChainName, rule: &Rule) -> String {
-        if name.table == "firewalld" {
+        if name.is_of_firewalld() {
             let zone = name.chain.strip_prefix("filter_PRE_").and_then(|chain| chain.strip_suffix("_allow"));
             let zone = zone.map(|zone| format!(" --zone={zone}")).unwrap_or_default();
             return format!(
@@ -201,7 +201,7 @@ impl Look<'_> {
         for need in needed.filter(|need| need.packet.is_seen_in(self.name.family)) {
             let outcome = Judge::new(self.table, &need.packet, |_, _| ()).base(&self.name.chain, base.drops);
             if outcome.is_certain_drop() {
-                let what = commands.entry(self.accept(need.accept)).or_default();
+                let what = commands.entry(self.name.command(need.accept)).or_default();
                 if !what.contains(&need.what.as_str()) {
                     what.push(&need.what);
                 }
@@ -211,7 +211,7 @@ impl Look<'_> {
             return None;
         }
         let words: Vec<String> =
-            commands.iter().map(|(command, what)| format!("`{command}` ({})", what.join(", "))).collect();
+            commands.iter().map(|(command, what)| format!("{command} ({})", what.join(", "))).collect();
         let name = &self.name;
         Some(Obstacle {
             kind: Kind::Gate,
@@ -219,15 +219,6 @@ impl Look<'_> {
             place: name.to_string(),
             text: format!("chain `{name}` drops what the gate needs: {}", words.join("; ")),
         })
-    }
-
-    fn accept(&self, accept: Accept) -> String {
-        if let Accept::To(ports) = accept
-            && self.name.table == "firewalld"
-        {
-            return format!("firewall-cmd --permanent --add-port={ports}/tcp && firewall-cmd --reload");
-        }
-        self.name.command(accept)
     }
 }
 
