@@ -147,6 +147,7 @@ fn works_beside(firewall: impl Fn(&Net) + Sync, opened: impl Fn(&Net, &Gate) + S
             let gate = start();
             let tried = machines.tries(listener.server_as_seen(family));
             tried.unwrap_or_else(|fault| panic!("{listener} {datapath} {family}: {fault}\n{}", gate.log()));
+            assert!(!gate.log().contains("obstacle"), "{}", gate.log());
             assert!(gate.log().contains(&format!("datapath=\"{datapath}\"")), "{}", gate.log());
         }
     };
@@ -162,7 +163,10 @@ fn works_beside(firewall: impl Fn(&Net) + Sync, opened: impl Fn(&Net, &Gate) + S
 
 #[test]
 fn firewalld() {
-    works_beside(|net| nft(&net.gate, FIREWALLD), |_, _| ());
+    works_beside(
+        |net| nft(&net.gate, FIREWALLD),
+        |net, _| nft(&net.gate, "insert rule inet firewalld filter_FORWARD ct mark and 0xffffffe0 == 0x2140 accept\n"),
+    );
 }
 
 /// `deploy/nftables/docker.sh`, twice, by iptables itself.
