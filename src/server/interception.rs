@@ -62,8 +62,7 @@ impl Watch {
     }
 }
 
-async fn watch(watcher: Watcher, mut orders: watch::Receiver<Orders>) {
-    let mut watcher = Some(watcher);
+async fn watch(mut watcher: Watcher, mut orders: watch::Receiver<Orders>) {
     let mut ticks = tokio::time::interval(LOOK_AGAIN);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -76,16 +75,18 @@ async fn watch(watcher: Watcher, mut orders: watch::Receiver<Orders>) {
             (Arc::clone(&orders.policy), orders.phase)
         };
         // The kernel's answers are waited for.
-        let Some(mut looks) = watcher.take() else { return };
         let looked = tokio::task::spawn_blocking(move || {
             if phase == Phase::Stopping {
-                looks.end();
-            } else {
-                looks.look(&policy);
+                watcher.end();
+                return None;
             }
-            looks
+            watcher.look(&policy);
+            Some(watcher)
         });
-        watcher = looked.await.ok().filter(|_| phase != Phase::Stopping);
+        match looked.await {
+            Ok(Some(looked)) => watcher = looked,
+            Ok(None) | Err(_) => return,
+        }
     }
 }
 
