@@ -147,7 +147,9 @@ impl Gate {
         let run = [&["sh", "-euc", &script, "sh"], by, &[program, "run", file], words].concat();
         let mut job = Job::start(&net.gate, &log, &run, |_| ())?;
         let listens = poll(Duration::from_secs(10), || {
-            if net.gate.listens_on(port) { Some(true) } else { job.has_ended().then_some(false) }
+            // It looks about itself before it says that it is ready.
+            let is_ready = || std::fs::read_to_string(&log).is_ok_and(|said| said.contains("event=\"ready\""));
+            if net.gate.listens_on(port) && is_ready() { Some(true) } else { job.has_ended().then_some(false) }
         });
         match listens {
             Some(true) => Ok(Self { job, folder }),
