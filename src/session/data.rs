@@ -33,7 +33,6 @@ pub(super) struct Connection {
     /// The server has said that there is none.
     denied: bool,
     places: Places,
-    stranger: Option<Stranger>,
 }
 
 /// Where the legs of a data connection are to be made.
@@ -73,6 +72,7 @@ pub(super) struct Running {
 
 /// Bytes that all data connections of a session hold at most, but for the names of rules.
 pub(super) const MAX_HELD: usize = 2 * MAX_EXCERPT
+    + size_of::<(PinholeId, Stranger)>()
     + MAX_CONNECTIONS * (size_of::<Connection>() + size_of::<Running>() + MAX_EXCERPT + Story::MAX_EXCUSE);
 
 /// Everything that a session knows of its data connections.
@@ -85,6 +85,8 @@ pub(super) struct Data {
     /// What the next transfer command will use.
     pub(super) armed: Option<PinholeId>,
     pub(super) running: Vec<Running>,
+    /// Who was turned away last, and from which pinhole.
+    stranger: Option<Box<(PinholeId, Stranger)>>,
 }
 
 impl Data {
@@ -130,14 +132,15 @@ impl Data {
             delivered: false,
             denied: false,
             places,
-            stranger: None,
         });
+        let is_known = |id| self.connections.iter().any(|connection| connection.id == id);
+        self.stranger = self.stranger.take().filter(|stranger| is_known(stranger.0));
     }
 
     /// Somebody came to this pinhole who may not.
     pub(super) fn turned_away(&mut self, id: PinholeId, stranger: Stranger) {
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
-            connection.stranger = Some(stranger);
+        if self.is_known(id) {
+            self.stranger = Some(Box::new((id, stranger)));
         }
     }
 
@@ -155,6 +158,7 @@ impl Data {
             Side::Client => connection.places.client,
             Side::Server => connection.places.server,
         };
+        let stranger = self.stranger.as_deref().filter(|(id, _)| *id == connection.id).map(|(_, stranger)| *stranger);
         Story {
             rule: running.map_or(&rule.name, |running| &running.rule).clone(),
             modes: connection.modes,
@@ -165,7 +169,7 @@ impl Data {
             source_port: connection.places.source_port.filter(|_| missing == Side::Client),
             asked: running.is_some(),
             may_be_passive: connection.modes.client == Mode::Active && rule.inbound.is_some(),
-            stranger: connection.stranger.filter(|stranger| place == Place::Ours(stranger.port)),
+            stranger: stranger.filter(|stranger| place == Place::Ours(stranger.port)),
         }
     }
 
