@@ -190,9 +190,18 @@ impl Gate {
         self.job.wait(Duration::from_secs(10)).is_some()
     }
 
-    /// Everything that the gate wrote.
+    /// Everything that the gate wrote. It writes a moment later than it acts.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+        let read = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let mut log = read();
+        loop {
+            std::thread::sleep(Duration::from_millis(10));
+            let now = read();
+            if now.len() == log.len() {
+                return now;
+            }
+            log = now;
+        }
     }
 
     /// Its last lines, behind all in which it complained.
