@@ -7,6 +7,6 @@ for iptables in iptables ip6tables; do
 	chain=DOCKER-USER
 	"$iptables" -n -L "$chain" >/dev/null 2>&1 || chain=FORWARD
 	# The data connections that ftpgate leads through the kernel, and no others.
-	accept="-m connmark --mark 0x2140/0xffffffe0 -j ACCEPT"
+	accept="-m connmark --mark 0x2140/0xffe0 -j ACCEPT"
 	"$iptables" -C "$chain" $accept 2>/dev/null || "$iptables" -I "$chain" $accept
 done

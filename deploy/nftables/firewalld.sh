@@ -15,5 +15,5 @@ firewall-cmd --permanent --zone="$servers" --add-port="$outbound/tcp"
 firewall-cmd --reload
 # firewalld has no words for marks. Where it does not own its table (NftablesTableOwner=no in firewalld.conf) this lets data connections
 # go through the kernel, until it loads its rules again; otherwise the relay moves the data.
-nft insert rule inet firewalld filter_FORWARD ct mark and 0xffffffe0 == 0x2140 accept ||
+nft insert rule inet firewalld filter_FORWARD ct mark and 0xffe0 == 0x2140 accept ||
 	echo "the relay moves the data" >&2

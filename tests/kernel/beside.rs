@@ -78,7 +78,7 @@ fn beside_a_chain_that_drops_the_relay_moves_the_data_until_it_accepts() {
 fn docker_user_is_a_place_to_accept() {
     let net = Net::new().unwrap();
     load(&net.gate, IPTABLES);
-    load(&net.gate, "insert rule ip filter DOCKER-USER ct mark and 0xffffffe0 == 0x2140 accept\n");
+    load(&net.gate, "insert rule ip filter DOCKER-USER ct mark and 0xffe0 == 0x2140 accept\n");
     let stage = Stage::on(net, &AUTO);
     goes(&stage, &["datapath=\"kernel\""]);
     assert!(!stage.gate().log().contains("obstacle"), "{}", stage.gate().log());

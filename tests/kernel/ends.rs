@@ -1,6 +1,7 @@
 //! How transfers and gates end, and what is left of them.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use rustix::process::Signal;
 use socket2::SockRef;
@@ -8,6 +9,7 @@ use socket2::SockRef;
 use crate::lab::net::Net;
 use crate::lab::{Family, poll};
 use crate::stage::*;
+use crate::talk::Talk;
 
 #[test]
 fn a_reset_on_one_side_is_a_reset_on_the_other() {
@@ -202,6 +204,42 @@ fn two_gates_do_not_meet() {
     carries(theirs, ours, &goods(100_000));
     complete(&mut client, &mut server);
     stage.logged(&["event=\"transfer\"", "bytes=100000", "outcome=\"ended\""]);
+}
+
+/// Two gates with the same port: what one of them moves there is none of the other's business.
+#[test]
+fn two_gates_use_the_same_port_in_turn() {
+    let wish = Wish { inbound: "10001", ..Wish::default() };
+    let stage = Stage::with(&wish);
+    let rules = wish.yaml().replace(":21\"\n    server", ":2121\"\n    server");
+    let second = crate::lab::gate::Gate::start_with(&stage.net, &rules, 2121).unwrap();
+    let at = |port| {
+        let client = stage.dial(stage.front(port)).unwrap();
+        let (mut client, mut server) = (Talk::new(client), Talk::new(stage.next_control_soon()));
+        server.say("220 Ready");
+        client.expect("220 Ready");
+        (client, server)
+    };
+    let mut sessions = [at(21), at(2121)];
+    let mut moving: Vec<(TcpStream, TcpStream)> = Vec::new();
+    for turn in 0..6 {
+        let (client, server) = &mut sessions[turn % 2];
+        if turn >= 2 {
+            // The earlier one of this session, which others have begun and ended beside.
+            let (ours, theirs) = moving.remove(0);
+            carries(theirs, ours, &goods(100_000));
+            complete(client, server);
+        }
+        moving.push(stage.transfer(client, server, "RETR file"));
+    }
+    for (turn, (ours, theirs)) in moving.into_iter().enumerate() {
+        let (client, server) = &mut sessions[turn % 2];
+        carries(theirs, ours, &goods(100_000));
+        complete(client, server);
+    }
+    for gate in [stage.gate(), &second] {
+        assert_eq!(gate.log().matches("outcome=\"ended\"").count(), 3, "{}", gate.log());
+    }
 }
 
 #[test]

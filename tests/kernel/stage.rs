@@ -181,6 +181,11 @@ impl Stage {
         (client, server)
     }
 
+    /// The next control connection that comes to the server.
+    pub fn next_control_soon(&self) -> TcpStream {
+        poll(PATIENCE, || self.next_control()).expect("no control connection comes to the server")
+    }
+
     /// A control connection that has come to the server, where there is one.
     pub fn next_control(&self) -> Option<TcpStream> {
         let stream = self.server.accept().ok()?.0;

@@ -166,7 +166,7 @@ fn ufw_and_docker_are_read_rightly() {
     stage.logged(&["event=\"transfer\"", "datapath=\"relay\"", "why=\"firewall\""]);
     let said = stage.logged(&["event=\"kernel_datapath_obstacle\""]);
     let command = said.split('`').nth(3).unwrap();
-    assert_eq!(command, "iptables -I DOCKER-USER -m connmark --mark 0x2140/0xffffffe0 -j ACCEPT");
+    assert_eq!(command, "iptables -I DOCKER-USER -m connmark --mark 0x2140/0xffe0 -j ACCEPT");
     shell(&stage.net.gate, command);
     stage.logged(&["event=\"kernel_datapath_free\""]);
     moves(&stage);
@@ -197,7 +197,7 @@ fn what_the_gate_sends_is_looked_at_too() {
 fn chains_before_and_behind_routing_are_looked_at_too() {
     for (hook, commands) in [
         ("prerouting", &["tcp dport 10001-10002", "tcp dport 21", "tcp dport 40001-40002"][..]),
-        ("postrouting", &["ct mark and 0xffffffe0 == 0x2140", "tcp dport 21"]),
+        ("postrouting", &["ct mark and 0xffe0 == 0x2140", "tcp dport 21"]),
     ] {
         let rules = nft(&format!(
             "table inet strict {{

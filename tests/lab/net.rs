@@ -68,7 +68,7 @@ impl Net {
             nft,
             "table inet lab {\nchain forward {\n\
              type filter hook forward priority filter + 10; policy drop;\n\
-             ct mark and 0xffffffe0 == 0x2140 accept\n}\n}\n",
+             ct mark and 0xffe0 == 0x2140 accept\n}\n}\n",
         )
     }
 

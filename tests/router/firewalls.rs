@@ -165,7 +165,7 @@ fn works_beside(firewall: impl Fn(&Net) + Sync, opened: impl Fn(&Net, &Gate) + S
 fn firewalld() {
     works_beside(
         |net| nft(&net.gate, FIREWALLD),
-        |net, _| nft(&net.gate, "insert rule inet firewalld filter_FORWARD ct mark and 0xffffffe0 == 0x2140 accept\n"),
+        |net, _| nft(&net.gate, "insert rule inet firewalld filter_FORWARD ct mark and 0xffe0 == 0x2140 accept\n"),
     );
 }
 

@@ -17,8 +17,9 @@ const FAST_OPEN: u8 = 34;
 
 impl Table<'_> {
     pub(super) fn arriving(&mut self) {
+        let own = self.own.mark();
         self.rule("arriving", "connections whose handshake goes on", |e| {
-            mark_is(e, mark::MASK | Mark::CUT | Mark::HALF_OPEN, mark::OURS | Mark::HALF_OPEN);
+            mark_is(e, mark::OWN_MASK | Mark::CUT | Mark::HALF_OPEN, own | Mark::HALF_OPEN);
             e.jump("handshake");
         });
         self.rule("arriving", "first packets", |e| {
@@ -28,7 +29,7 @@ impl Table<'_> {
         });
         self.rule("syn", "they may be sent again, or meet an earlier connection", |e| {
             is_known(e);
-            mark_is(e, mark::MASK, mark::OURS);
+            mark_is(e, mark::OWN_MASK, own);
             e.jump("again");
         });
     }
@@ -56,11 +57,12 @@ impl Table<'_> {
                 e.drop();
             });
         }
-        self.rule("again", "it may be another gate's", |e| e.accept());
+        self.rule("again", "its pinhole is gone", |e| e.accept());
     }
 
     /// The first packet of a connection, from a pinhole's peer or with its address.
     pub(super) fn syn(&mut self, family: Family) {
+        let own = self.own.mark();
         self.rule("syn", "the connection that it meets would not be led", |e| {
             is_known(e);
             is_tcp(e, family);
@@ -84,7 +86,7 @@ impl Table<'_> {
             has_no_option(e, FAST_OPEN);
             who_where(e, family);
             e.is_in(Set::Syns.name(family), SCRATCH);
-            e.constant(SCRATCH, &(mark::OURS | Mark::HALF_OPEN).to_ne_bytes()).set_ct_mark(SCRATCH).accept();
+            e.constant(SCRATCH, &(own | Mark::HALF_OPEN).to_ne_bytes()).set_ct_mark(SCRATCH).accept();
         });
         self.rule("syn", "it is to be sent again, or without data", |e| {
             is_tcp(e, family);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::count::{Counter, Counters, Notes};
 use super::element::Entrance;
 use super::family::Family;
-use super::mark::{self, Mark};
+use super::mark::{self, Mark, Own};
 use crate::net::netlink::{Groups, Head, Message, Socket, Writer, find, messages, number, tuple};
 
 const NEW: u16 = number::CONNTRACK;
@@ -100,14 +100,14 @@ impl Sighting {
     }
 }
 
-/// Reads what the kernel tells; `None` for what is not about our TCP connections.
-pub(super) fn sighting(message: &Message<'_>) -> Option<Sighting> {
+/// Reads what the kernel tells; `None` for what is not about TCP connections with such a mark.
+pub(super) fn sighting(message: &Message<'_>, is_ours: impl Fn(u32) -> bool) -> Option<Sighting> {
     if message.kind != NEW && message.kind != DELETE {
         return None;
     }
     let attributes = message.body.get(4..)?;
     let mark = u32::from_be_bytes(*find(attributes, &[MARK])?.first_chunk()?);
-    if mark & mark::MASK != mark::OURS {
+    if !is_ours(mark) {
         return None;
     }
     let flow = read_flow(find(attributes, &[TUPLE])?, message.family())?;
@@ -175,9 +175,17 @@ fn read_counters(attributes: &[u8]) -> Option<[Counter; 2]> {
     Some([counter(COUNTERS[0])?, counter(COUNTERS[1])?])
 }
 
+/// Whose connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Own,
+    Every,
+}
+
 /// Asks conntrack, and tells it.
 #[derive(Debug)]
 pub(super) struct Conntrack {
+    own: Own,
     socket: Socket,
     writer: Writer,
     sequence: u32,
@@ -185,23 +193,29 @@ pub(super) struct Conntrack {
 }
 
 impl Conntrack {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(super) fn open(own: Own) -> io::Result<Self> {
         let socket = Socket::open(Groups::None)?;
         let buffer = vec![0; DATAGRAM].into_boxed_slice();
-        Ok(Self { socket, writer: Writer::default(), sequence: 0, buffer })
+        Ok(Self { own, socket, writer: Writer::default(), sequence: 0, buffer })
     }
 
     /// What is known of one connection.
     pub(super) fn look(&mut self, flow: &Flow) -> io::Result<Option<Sighting>> {
+        self.look_for(flow, Whose::Own)
+    }
+
+    fn look_for(&mut self, flow: &Flow, whose: Whose) -> io::Result<Option<Sighting>> {
+        let (mark, mask) = self.marks(whose);
         let mut seen = None;
-        self.ask(GET, number::ACK, flow, |_| (), |message| seen = seen.or_else(|| sighting(message)))?;
+        let mut hear = |message: &Message<'_>| seen = seen.or_else(|| sighting(message, |found| found & mask == mark));
+        self.ask(GET, number::ACK, flow, |_| (), &mut hear)?;
         Ok(seen)
     }
 
     /// Makes room for a connection between these two, where conntrack remembers an earlier one that is over or about to
     /// be: it drops the first packet of another one with the same addresses and ports.
     pub(super) fn make_room(&mut self, between: &Flow) -> io::Result<()> {
-        match self.look(between)? {
+        match self.look_for(between, Whose::Every)? {
             Some(earlier) if earlier.is_over() || earlier.state == Some(TcpState::Closing) => {
                 self.delete(&earlier.flow, earlier.id)
             }
@@ -217,23 +231,25 @@ impl Conntrack {
         }
     }
 
-    /// All our connections.
-    pub(super) fn look_at_all(&mut self) -> io::Result<Vec<Sighting>> {
+    /// All connections of this gate, or of every gate.
+    pub(super) fn look_at_all(&mut self, whose: Whose) -> io::Result<Vec<Sighting>> {
         let mut seen = Vec::new();
+        let (mark, mask) = self.marks(whose);
         let marked = |w: &mut Writer| {
-            w.u32(MARK, mark::OURS);
-            w.u32(MARK_MASK, mark::MASK);
+            w.u32(MARK, mark);
+            w.u32(MARK_MASK, mask);
         };
         let sequence = self.send(GET, number::DUMP, number::UNSPECIFIED, marked)?;
-        self.answers(sequence, |message| seen.extend(sighting(message)))?;
+        self.answers(sequence, |message| seen.extend(sighting(message, |found| found & mask == mark)))?;
         Ok(seen)
     }
 
-    /// Adds bits to a connection's mark.
-    pub(super) fn add_to_mark(&mut self, flow: &Flow, bits: u32) -> io::Result<()> {
+    /// Has our table end a connection, even one that another gate has left behind.
+    pub(super) fn cut(&mut self, flow: &Flow) -> io::Result<()> {
+        let cut = self.own.mark() | Mark::CUT;
         let mark = |w: &mut Writer| {
-            w.u32(MARK, bits);
-            w.u32(MARK_MASK, bits);
+            w.u32(MARK, cut);
+            w.u32(MARK_MASK, mark::OWN_MASK | Mark::CUT);
         };
         self.ask(NEW, number::ACK, flow, mark, |_| ())
     }
@@ -246,6 +262,14 @@ impl Conntrack {
     /// Forgets a connection: this one where its id is known, and not another one that has taken its place.
     pub(super) fn delete(&mut self, flow: &Flow, id: Option<u32>) -> io::Result<()> {
         self.ask(DELETE, number::ACK, flow, |w| id.into_iter().for_each(|id| w.u32(ID, id)), |_| ())
+    }
+
+    /// Their mark, with the mask for it.
+    const fn marks(&self, whose: Whose) -> (u32, u32) {
+        match whose {
+            Whose::Own => (self.own.mark(), mark::OWN_MASK),
+            Whose::Every => (mark::OURS, mark::MASK),
+        }
     }
 
     fn ask(

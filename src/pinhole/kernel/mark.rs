@@ -1,12 +1,35 @@
 //! The mark that conntrack keeps for each connection of a pinhole: whose it is, and what came of it.
 
-/// The mark of a connection that moves. None of our marks is that of a packet which `intercept` hands to this machine:
-/// some firewalls copy marks of connections to packets.
+/// What each gate's marks are with [`MASK`]: what an operator's firewall has to accept. None is that of a packet which
+/// `intercept` hands to this machine: some firewalls copy marks of connections to packets.
 pub const OURS: u32 = 0x2140;
-/// With this mask each of our marks is [`OURS`]: what an operator's firewall has to accept.
-pub const MASK: u32 = 0xffff_ffe0;
+/// Leaves out which gate it is, and what came of the connection.
+pub const MASK: u32 = 0x0000_ffe0;
+/// Leaves out what came of the connection: with this mask a gate's marks are [`Own::mark`], and no other gate's are.
+pub(super) const OWN_MASK: u32 = 0xffff_ffe0;
 
-/// What came of a connection, in the bits that [`MASK`] leaves.
+/// One of the gates on this machine. The first has 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Own(u16);
+
+impl Own {
+    /// The `n`-th gate, from 0 on.
+    pub(super) const fn nth(n: u16) -> Self {
+        Self(n)
+    }
+
+    /// The mark of a connection of its that moves.
+    pub(super) const fn mark(self) -> u32 {
+        OURS | (self.0 as u32) << 16
+    }
+
+    /// Whether a connection with this mark is its.
+    pub(super) const fn has(self, mark: u32) -> bool {
+        mark & OWN_MASK == self.mark()
+    }
+}
+
+/// What came of a connection, in the bits that [`OWN_MASK`] leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark(pub(super) u32);
 

@@ -41,7 +41,7 @@ use crate::net::Locals;
 use crate::policy::Networks;
 use crate::session::{Leg, Pinhole, WhyRelay};
 use changes::{Answer, Changes};
-use conntrack::{Conntrack, Flow, Sighting};
+use conntrack::{Conntrack, Flow, Sighting, Whose};
 use count::Counters;
 use element::{Change, Entrance, Guarded, Passage};
 use family::Family;
@@ -127,8 +127,8 @@ impl Kernel {
         if forwarding::setting("nf_conntrack_acct").is_some_and(|value| value == "0") {
             return Err(Unavailable::NoAccounting);
         }
-        let conntrack = Conntrack::open().map_err(lacking)?;
-        let watch = Arc::new(Watch::open().map_err(lacking)?);
+        let conntrack = Conntrack::open(nftables.own()).map_err(lacking)?;
+        let watch = Arc::new(Watch::open(nftables.own()).map_err(lacking)?);
         let shared = Arc::new(Shared {
             table: nftables.name().to_owned(),
             changes: Changes::new(nftables),
@@ -141,6 +141,7 @@ impl Kernel {
             others_run: AtomicBool::new(true),
             patience,
         });
+        shared.end_forerunners(Instant::now()).map_err(lacking)?;
         shared.end_orphans(Instant::now()).map_err(lacking)?;
         let watched = Arc::downgrade(&shared);
         let run = move || watch::run(&watch, &watched);
@@ -300,9 +301,17 @@ impl Shared {
         self.do_all(tasks);
     }
 
-    /// Ends the connections of gates that are gone: nobody sees what they move, and our table keeps them translated. Their
-    /// mark is every gate's, so this is done when no other gate runs: when this one starts, or when the last of the others
-    /// has ended.
+    /// Ends the connections of an earlier gate that had this one's mark: nobody sees what they move, and our table keeps them
+    /// translated.
+    fn end_forerunners(&self, now: Instant) -> io::Result<()> {
+        let marked = self.conntrack().look_at_all(Whose::Own)?;
+        let tasks = self.flows().end_orphans(now, &marked);
+        self.do_all(tasks);
+        Ok(())
+    }
+
+    /// The same of gates with other marks: when no other gate runs, as this one starts or when the last of the others has
+    /// ended.
     fn end_orphans(&self, now: Instant) -> io::Result<()> {
         if !self.others_run.load(Ordering::Relaxed) {
             return Ok(());
@@ -310,7 +319,7 @@ impl Shared {
         if gates::others_run(&self.table)? {
             return Ok(());
         }
-        let marked = self.conntrack().look_at_all()?;
+        let marked = self.conntrack().look_at_all(Whose::Every)?;
         // A gate that has started in between may have connections among these.
         if gates::others_run(&self.table)? {
             return Ok(());
@@ -325,7 +334,7 @@ impl Shared {
 
     /// Sightings were lost: all connections are looked at.
     fn catch_up(&self) -> Vec<Task> {
-        let Ok(present) = self.conntrack().look_at_all() else { return Vec::new() };
+        let Ok(present) = self.conntrack().look_at_all(Whose::Own) else { return Vec::new() };
         let mut tasks = Vec::new();
         for sighting in &present {
             // One of an earlier pinhole at the same place may be among them.
@@ -352,7 +361,7 @@ impl Shared {
                     self.changes.make(Change::Close(passage), None);
                     Ok(())
                 }
-                Task::Cut(flow) => self.conntrack().add_to_mark(&flow, mark::Mark::CUT),
+                Task::Cut(flow) => self.conntrack().cut(&flow),
                 // That there was none is the rule.
                 Task::MakeRoom(between) => self.conntrack().make_room(&between),
                 Task::Keep(flow) => self.conntrack().keep(&flow, KEPT_SECONDS),

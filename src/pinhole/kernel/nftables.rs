@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::element::{Change, Elements, Entrance, Guarded, Passage, Removal};
+use super::mark::Own;
 use super::set::Set;
 use super::table;
 use crate::net::netlink::{Batches, messages, number};
@@ -16,11 +17,12 @@ pub(super) const BATCH: usize = 256;
 /// How the names of all gates' tables begin.
 pub(super) const NAME: &str = "ftpgate-";
 /// How many gates one machine may have, before one says that it found no name.
-const NAMES: u32 = 64;
+const GATES: u16 = 64;
 
 /// The table, and the socket that owns it: both go together.
 #[derive(Debug)]
 pub(super) struct Nftables {
+    own: Own,
     batches: Batches,
     table: String,
     removal: Removal,
@@ -62,12 +64,11 @@ impl Nftables {
     /// Makes the table, under a name that no other gate on this machine has.
     pub(super) fn start() -> Result<Self, Lacking> {
         let batches = Batches::open()?;
-        let mut nftables = Self { batches, table: String::new(), removal: Removal::Delete };
-        let pid = std::process::id();
-        let names = std::iter::once(format!("{NAME}{pid}")).chain((2..=NAMES).map(|n| format!("{NAME}{pid}-{n}")));
+        let mut nftables = Self { own: Own::nth(0), batches, table: String::new(), removal: Removal::Delete };
         let mut taken = None;
-        for name in names {
-            nftables.table = name;
+        for n in 0..GATES {
+            nftables.own = Own::nth(n);
+            nftables.table = format!("{NAME}{}", n + 1);
             match nftables.make() {
                 Ok(()) => {
                     nftables.removal = nftables.find_removal()?;
@@ -80,6 +81,11 @@ impl Nftables {
         Err(taken.unwrap_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists).into()))
     }
 
+    /// Which gate this is: no other one on this machine is the same while the table stands.
+    pub(super) const fn own(&self) -> Own {
+        self.own
+    }
+
     /// The table's name.
     pub(super) fn name(&self) -> &str {
         &self.table
@@ -87,7 +93,7 @@ impl Nftables {
 
     fn make(&mut self) -> Result<(), Lacking> {
         let first = self.batches.begin();
-        let parts = table::write(&self.table, &mut self.batches.writer, first + 1);
+        let parts = table::write(self.own, &self.table, &mut self.batches.writer, first + 1);
         self.batches.sequence = first + 1 + u32::try_from(parts.len()).unwrap_or(u32::MAX);
         self.batches.commit(first).map_err(|failed| {
             let part = parts.iter().find(|(sequence, _)| *sequence == failed.sequence).map(|(_, part)| part.clone());

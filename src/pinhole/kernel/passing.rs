@@ -3,7 +3,7 @@
 
 use super::condition::{
     ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, belongs_to_none, direction_is, has_no_connection, heard_by,
-    is_any_tcp, is_no_tcp, is_tcp, mark_is, original_who_where, stands, tcp_flags, who_where,
+    is_any_tcp, is_no_tcp, is_tcp, mark_is, mark_is_not, original_who_where, stands, tcp_flags, who_where,
 };
 use super::family::Family;
 use super::mark::{self, Mark};
@@ -13,12 +13,15 @@ use crate::net::netlink::{Ct, Expressions, Header, Is, Register};
 
 impl Table<'_> {
     pub(super) fn passing(&mut self) {
+        let own = self.own.mark();
         self.rule("passing", "connections of pinholes", |e| {
-            mark_is(e, mark::MASK, mark::OURS);
+            mark_is(e, mark::OWN_MASK, own);
             e.jump("ours");
         });
         self.rule("passing", "what may begin a connection", |e| {
             belongs_to_none(e);
+            // Another gate leads it.
+            mark_is_not(e, mark::MASK, mark::OURS);
             e.jump("guard");
         });
         self.rule("guard", "what is not tracked, and begins none", |e| {
@@ -44,8 +47,9 @@ impl Table<'_> {
     }
 
     pub(super) fn ours(&mut self) {
+        let own = self.own.mark();
         self.rule("ours", "what moves", |e| {
-            mark_is(e, u32::MAX, mark::OURS);
+            mark_is(e, u32::MAX, own);
             tcp_flags(e, SYN | FIN | RST, Is::Equal, 0);
             e.ct(Ct::Labels, SCRATCH).compare(heard_by(0), Is::Equal, &[0; 8]);
             e.accept();

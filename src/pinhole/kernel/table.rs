@@ -14,14 +14,14 @@
 //! set guarded_from4 { who . to . port; timeout }
 //!
 //! chain arriving { type filter hook prerouting priority mangle + 10
-//!   ct mark & (MASK | CUT | HALF_OPEN) == OURS | HALF_OPEN jump handshake
+//!   ct mark & (OWN_MASK | CUT | HALF_OPEN) == OWN | HALF_OPEN jump handshake
 //!   tcp flags & (fin | syn | rst | ack) == syn jump syn }
 //! chain syn {
-//!   ct status confirmed ct mark & MASK == OURS jump again
+//!   ct status confirmed ct mark & OWN_MASK == OWN jump again
 //!   ct status confirmed ip saddr . ip daddr . tcp dport @pinholes4 drop
 //!   ct status & (srcnat-done | dstnat-done) != 0 ip saddr . ip daddr . tcp dport @pinholes4 reject with tcp reset
 //!   ct mark & MASK != OURS tcp option fastopen missing ip saddr . ip daddr . tcp dport @syns4
-//!     ct mark set OURS | HALF_OPEN accept
+//!     ct mark set OWN | HALF_OPEN accept
 //!   ct mark & MASK != OURS ip saddr . ip daddr . tcp dport @pinholes4 drop
 //!   ct state invalid,untracked ip saddr . ip daddr . tcp dport @pinholes4 reject with tcp reset }
 //! chain again {
@@ -36,18 +36,18 @@
 //!     delete @unused4 { the same } ct mark set ct mark & ~(HALF_OPEN | REPEATED)
 //!   ct state new,related tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark | REPEATED }
 //! chain leading  { type nat hook prerouting priority dstnat - 10
-//!   ct mark & MASK == OURS dnat ip to ip saddr . ip daddr . tcp dport map @pinholes4 }
+//!   ct mark & OWN_MASK == OWN dnat ip to ip saddr . ip daddr . tcp dport map @pinholes4 }
 //! chain passing  { type filter hook forward priority filter - 10
-//!   ct mark & MASK == OURS jump ours
+//!   ct mark & OWN_MASK == OWN jump ours
 //!   ct state invalid,new,related,untracked jump guard }
 //! chain guard {
 //!   ct state invalid,untracked tcp flags & (fin | syn | rst | ack) != syn accept
 //!   ip daddr . tcp dport @guarded4 reject with tcp reset
 //!   ip saddr . ip daddr . tcp dport @guarded_from4 reject with tcp reset }
 //! chain leaving  { type nat hook postrouting priority srcnat - 10
-//!   ct mark & MASK == OURS
+//!   ct mark & OWN_MASK == OWN
 //!     snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as_port4
-//!   ct mark & MASK == OURS
+//!   ct mark & OWN_MASK == OWN
 //!     snat ip to ct original ip saddr . ct original ip daddr . ct original proto-dst map @seen_as4 }
 //! ```
 //!
@@ -65,8 +65,7 @@
 //! would be led where that one was, and no pinhole asked. So such a SYN is dropped, unless it is the first packet of a
 //! half-open connection sent again, and that is led where the pinhole leads that stands there now. What has ended is
 //! forgotten (see `flows`), and where conntrack makes another connection of the SYN by itself that is a new one here.
-//! Half-open connections for which this gate has no pinhole may be another gate's: of those nothing gets further than
-//! their handshake.
+//! Each gate has a mark of its own ([`mark::Own`]): what another one leads is none of this table's business.
 //!
 //! A helper of conntrack's on the control connection reads the same lines as we do, and announces the data connection: its
 //! SYN is related where it would be new. Where the control connection is translated the helper also settles how the
@@ -77,7 +76,7 @@
 
 use super::condition::{SCRATCH, is_tcp, mark_is, original_who_where, who_where};
 use super::family::Family;
-use super::mark;
+use super::mark::{self, Own};
 use super::set::Set;
 use crate::net::netlink::{Ct, Expressions, Is, Nat};
 use crate::net::netlink::{Head, Writer, number};
@@ -92,6 +91,7 @@ const MOST_ELEMENTS: u32 = 1 << 20;
 
 /// Writes the table, message by message, each with what it is for.
 pub(super) struct Table<'w> {
+    pub(super) own: Own,
     name: &'w str,
     writer: &'w mut Writer,
     sequence: u32,
@@ -99,8 +99,8 @@ pub(super) struct Table<'w> {
 }
 
 /// Writes everything; says which sequence number is for what.
-pub(super) fn write(name: &str, writer: &mut Writer, first_sequence: u32) -> Vec<(u32, String)> {
-    let mut table = Table { name, writer, sequence: first_sequence, parts: Vec::new() };
+pub(super) fn write(own: Own, name: &str, writer: &mut Writer, first_sequence: u32) -> Vec<(u32, String)> {
+    let mut table = Table { own, name, writer, sequence: first_sequence, parts: Vec::new() };
     table.table();
     for family in [Family::V4, Family::V6] {
         table.sets(family);
@@ -234,8 +234,9 @@ impl Table<'_> {
     }
 
     fn lead(&mut self, family: Family) {
+        let own = self.own.mark();
         self.rule("leading", "on to the peer that waits", |e| {
-            mark_is(e, mark::MASK, mark::OURS);
+            mark_is(e, mark::OWN_MASK, own);
             is_tcp(e, family);
             who_where(e, family);
             e.look_up(Set::Pinholes.name(family), SCRATCH, SCRATCH);
@@ -244,13 +245,14 @@ impl Table<'_> {
     }
 
     fn leave(&mut self, family: Family) {
+        let own = self.own.mark();
         let seen = [
             (Set::SeenAsPort, Some(family.after_address()), "from the port that the rule names"),
             (Set::SeenAs, None, "from the address that the peer knows"),
         ];
         for (set, port, what) in seen {
             self.rule("leaving", what, |e| {
-                mark_is(e, mark::MASK, mark::OURS);
+                mark_is(e, mark::OWN_MASK, own);
                 is_tcp(e, family);
                 original_who_where(e, family);
                 e.look_up(set.name(family), SCRATCH, SCRATCH);

@@ -10,7 +10,7 @@ use socket2::{SockFilter, SockRef};
 
 use super::Shared;
 use super::conntrack::{DATAGRAM, Sighting, sighting};
-use super::mark;
+use super::mark::{self, Own};
 use crate::net::netlink::{Groups, Socket, messages};
 
 /// Room for thousands of connections that change at the same moment.
@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(2);
 
 /// A program for the kernel's packet filter: finds the attribute with the mark, and compares it.
-fn only_ours() -> [SockFilter; 10] {
+fn only_of(own: Own) -> [SockFilter; 10] {
     const ATTRIBUTES_AT: u32 = 20;
     const MARK_ATTRIBUTE: u32 = 8;
     const VALUE_IN_ATTRIBUTE: u32 = 4;
@@ -35,8 +35,8 @@ fn only_ours() -> [SockFilter; 10] {
         SockFilter::new(0x15, 4, 0, 0),                  // none: drop
         SockFilter::new(0x07, 0, 0, 0),                  // X := A
         SockFilter::new(0x40, 0, 0, VALUE_IN_ATTRIBUTE), // A := the mark
-        SockFilter::new(0x54, 0, 0, mark::MASK),         // A := A & mask
-        SockFilter::new(0x15, 1, 0, mark::OURS),         // ours: keep
+        SockFilter::new(0x54, 0, 0, mark::OWN_MASK),     // A := A & mask
+        SockFilter::new(0x15, 1, 0, own.mark()),         // ours: keep
         SockFilter::new(0x06, 0, 0, 0),                  // drop
         SockFilter::new(0x06, 0, 0, u32::MAX),           // keep
     ]
@@ -45,19 +45,20 @@ fn only_ours() -> [SockFilter; 10] {
 /// Hears what conntrack tells, in the order in which it happened, whoever asks.
 #[derive(Debug)]
 pub(super) struct Watch {
+    own: Own,
     socket: Socket,
     /// Whoever has this takes what was told to where it belongs before the next one hears anything.
     ear: Mutex<Box<[u8]>>,
 }
 
 impl Watch {
-    /// Hears of connections with our mark and of no other, however many the machine has.
-    pub(super) fn open() -> io::Result<Self> {
+    /// Hears of connections with this gate's mark and of no other, however many the machine has.
+    pub(super) fn open(own: Own) -> io::Result<Self> {
         let socket = Socket::open(Groups::Connections)?;
         // Not in a container whose root is nobody outside: there it is as large as `net.core.rmem_max` lets it be.
         set_socket_recv_buffer_size_force(&socket, BUFFER).or_else(|_| set_socket_recv_buffer_size(&socket, BUFFER))?;
-        SockRef::from(&socket).attach_filter(&only_ours())?;
-        Ok(Self { socket, ear: Mutex::new(vec![0; DATAGRAM].into_boxed_slice()) })
+        SockRef::from(&socket).attach_filter(&only_of(own))?;
+        Ok(Self { own, socket, ear: Mutex::new(vec![0; DATAGRAM].into_boxed_slice()) })
     }
 
     /// Takes all that was told; `None` where some of it was lost.
@@ -65,9 +66,9 @@ impl Watch {
         let mut buffer = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match self.socket.try_receive(&mut buffer) {
-                Ok(Some(told)) => {
-                    messages(told).filter_map(|message| sighting(&message)).for_each(|seen| take(Some(&seen)))
-                }
+                Ok(Some(told)) => messages(told)
+                    .filter_map(|message| sighting(&message, |mark| self.own.has(mark)))
+                    .for_each(|seen| take(Some(&seen))),
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => take(None),
                 Ok(None) | Err(_) => return,
             }
