@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use ftpgate::addr::{ClientAddr, Network, PortRange, PortRanges, Side};
@@ -99,6 +101,36 @@ fn the_examples_have_tests_and_cause_no_doubts() {
         let failures = trial::failures(&file.policy, &file.cases, Timestamp::UNIX_EPOCH, Instant::now());
         assert_eq!(failures, [], "{name}");
         assert_eq!(file.policy.doubts(own.as_ref()), [], "{name}");
+    }
+}
+
+/// Each example in the README is one to copy, too: `check` finds nothing in it. What stands around a fragment is the least
+/// that makes a file of it.
+#[test]
+fn the_examples_of_the_readme_are_valid_and_their_tests_pass() {
+    const LISTENERS: &str =
+        "version: 1\nlisteners:\n  - { name: public, bind: \"0.0.0.0:21\", server: \"10.0.2.2:21\" }\n";
+    const RULES: &str = "rules:\n  - { name: partners, from: any, to: any, users: \"edi-*\", action: allow, \
+                         inbound: \"10001-10005\", hours: \"Mon-Fri 08:00-18:00 Europe/Berlin\", \
+                         commands: { allow: [STOR] } }\n";
+    const LEFT_OUT: &str = "    # ...\n";
+    const IN_ITS_PLACE: &str = "    from: any\n    to: any\n    action: allow\n    inbound: \"10001-10020\"\n";
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let examples: Vec<&str> = readme.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert!(examples.len() >= 3, "only {} examples", examples.len());
+    for example in examples {
+        let has = |key: &str| example.lines().any(|line| line.starts_with(key));
+        let listeners = if has("version:") { "" } else { LISTENERS };
+        let rules = if has("rules:") { "" } else { RULES };
+        let text = format!("{listeners}{rules}{}", example.replace(LEFT_OUT, IN_ITS_PLACE));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
+        command.args(["check", "--deny-warnings", "-"]);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let checked = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success() && said.is_empty(), "{said}\n{text}");
     }
 }
 
