@@ -104,6 +104,23 @@ fn the_examples_have_tests_and_cause_no_doubts() {
     }
 }
 
+/// The firewalls that are there to be copied open no ports that Linux gives to outgoing connections.
+#[test]
+fn the_firewalls_for_the_examples_have_no_ephemeral_ports() {
+    let own = PortRange::new(32_768, 60_999).unwrap();
+    let mut found = 0;
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nftables")).unwrap() {
+        let path = entry.unwrap().path();
+        for word in fs::read_to_string(&path).unwrap().split(|c: char| c.is_whitespace() || c == '=') {
+            let ends = word.split_once('-').map(|(first, last)| (first.parse::<u16>(), last.parse::<u16>()));
+            let Some((Ok(first), Ok(last))) = ends else { continue };
+            assert!(last < own.first() || first > own.last(), "{word} in {}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 6, "only {found} ranges");
+}
+
 /// Each example in the README is one to copy, too: `check` finds nothing in it. What stands around a fragment is the least
 /// that makes a file of it.
 #[test]

@@ -5,7 +5,7 @@ set -e
 clients=internal
 servers=external
 inbound=10001-10005
-outbound=40000-40099
+outbound=20000-20099
 
 # Connections that are handed over keep their ports. Not `--add-service=ftp`: this would have the kernel's own FTP helper read the
 # same lines as the gate.

@@ -22,6 +22,7 @@ fn firewall(name: &str) -> String {
     for (example, lab) in [
         ("define servers = { 10.0.2.0/24 }", "define servers = { 10.2.0.0/24 }"),
         ("define inbound = 10001-10005", "define inbound = 10001-10020"),
+        ("define outbound = 20000-20099", "define outbound = 40000-40099"),
     ] {
         assert!(rules.contains(example), "{name} has no `{example}`");
         rules = rules.replace(example, lab);

@@ -73,7 +73,7 @@ fn rules(port: u16, server: SocketAddr) -> String {
         "version: 1\n\
          listeners:\n  - name: demo\n    bind: \"127.0.0.1:{port}\"\n    server: \"{server}\"\n\
          rules:\n  - name: demo\n    from: \"127.0.0.0/8\"\n    to: any\n    action: allow\n    \
-         datapath: relay\n    inbound: \"10001-10050\"\n    outbound: \"40000-40049\"\n"
+         datapath: relay\n    inbound: \"10001-10050\"\n    outbound: \"20000-20049\"\n"
     )
 }
 
@@ -96,4 +96,18 @@ fn introduction(gate: SocketAddr, rules: &str) -> String {
         server::UNREACHABLE
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{PortRange, PortRanges};
+
+    #[test]
+    fn the_rules_of_the_demo_cause_no_doubts() {
+        let text = rules(2121, "127.0.0.1:2122".parse().unwrap());
+        let policy = crate::rules::parse(&text, "demo").unwrap();
+        let linux = PortRanges::new(PortRange::new(32_768, 60_999).into_iter().collect());
+        assert_eq!(policy.doubts(linux.as_ref()), []);
+    }
 }

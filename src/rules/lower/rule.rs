@@ -35,7 +35,7 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
     if server_mode == ServerMode::Active && at.lacks("outbound") {
         at.key("server_mode").mistake(
             "a server in active mode connects to ports of the gate, and this rule has none for it",
-            "add `outbound: \"40000-40099\"`",
+            "add `outbound: \"20000-20099\"`",
         );
     }
     let datapath = datapath(&written.datapath);
