@@ -15,7 +15,7 @@ use serde_json::json;
 use super::rules_file::{self, ReadError};
 use super::trust::Trusted;
 use crate::net;
-use crate::policy::{Doubt, Permission, Policy, SessionLimits};
+use crate::policy::{About, Doubt, Permission, Policy, SessionLimits};
 use crate::rules::{self, Mistakes, Remark, RulesFile, Subject};
 use crate::server::{self, OwnServer};
 use crate::trial::{self, Failure};
@@ -159,8 +159,13 @@ pub(crate) fn own_servers(file: &RulesFile) -> Option<Mistakes> {
 /// What is legal but hardly meant, with its places.
 fn warnings(file: &RulesFile) -> Mistakes {
     let doubts = file.policy.doubts(net::ephemeral_ports().as_ref());
-    let remark =
-        |Doubt { rule, key, message, help }: Doubt| Remark { subject: Subject::Rule(rule, key), message, help };
+    let remark = |Doubt { about, key, message, help }: Doubt| {
+        let subject = match about {
+            About::Listener(listener) => Subject::Listener(listener, key),
+            About::Rule(rule) => Subject::Rule(rule, key),
+        };
+        Remark { subject, message, help }
+    };
     file.warnings(doubts.into_iter().map(remark).collect())
 }
 

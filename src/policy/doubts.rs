@@ -1,5 +1,7 @@
 //! What a policy says that is legal but hardly meant.
 
+mod listeners;
+
 use std::num::NonZeroU32;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -12,11 +14,20 @@ const MANY_PORTS: u32 = 10_000;
 /// How many pairs of rules are compared at most: beyond that nobody would wait for the answer.
 const MOST_PAIRS: usize = 20_000_000;
 
-/// A doubt about one rule.
+/// What a doubt is about, by its place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A listener.
+    Listener(usize),
+    /// A rule.
+    Rule(usize),
+}
+
+/// A doubt about one listener or rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// The place of the rule in the file.
-    pub rule: usize,
+    /// Which one.
+    pub about: About,
     /// The key that it is about.
     pub key: &'static str,
     /// What is doubted.
@@ -26,13 +37,14 @@ pub struct Doubt {
 }
 
 impl Policy {
-    /// Every doubt, in the order of the rules. `ephemeral` are the ports that this host gives to its own outgoing
+    /// Every doubt: about the listeners, then in the order of the rules. `ephemeral` are the ports that this host gives to its own outgoing
     /// connections.
     #[must_use]
     pub fn doubts(&self, ephemeral: Option<&PortRanges>) -> Vec<Doubt> {
-        let mut doubts = Vec::new();
+        let mut doubts: Vec<Doubt> = listeners::doubts(self).collect();
         for (index, rule) in self.rules.iter().enumerate() {
-            let mut doubt = |key, message: String, help: String| doubts.push(Doubt { rule: index, key, message, help });
+            let about = About::Rule(index);
+            let mut doubt = |key, message: String, help: String| doubts.push(Doubt { about, key, message, help });
             if let Some(earlier) =
                 self.rules.iter().take(self.compared(index)).find(|earlier| self.covers(earlier, rule))
             {
@@ -80,16 +92,29 @@ impl Policy {
 
     /// Whether a rule lets anybody anywhere, where clients choose their servers.
     fn doubt_everybody(&self, rule: &Rule, doubt: &mut impl FnMut(&'static str, String, String)) {
-        let anybody = rule.from.contains(&Network::Any) && rule.users.is_none();
-        let anywhere = rule.to.contains(&Destination { network: Network::Any, port: None });
-        let chooses = |listener: &&Listener| {
-            !matches!(listener.stand, Stand::Reverse { .. })
-                && (rule.listeners.is_empty() || rule.listeners.contains(&listener.name))
-        };
-        if let Some(listener) = self.listeners.iter().find(chooses).filter(|_| anybody && anywhere)
-            && rule.inbound.is_some()
-            && rule.outbound.is_some()
-        {
+        let anybody = |v6: bool| rule.from.iter().any(|from| from.covers(&all_of(v6))) && rule.users.is_none();
+        let anywhere = |v6: bool| rule.to.iter().any(|to| to.network.covers(&all_of(v6)));
+        let applies = |listener: &&Listener| rule.listeners.is_empty() || rule.listeners.contains(&listener.name);
+        let of = |stand: fn(Stand) -> bool| self.listeners.iter().filter(applies).find(move |one| stand(one.stand));
+        let explicit = of(|stand| stand == Stand::Explicit);
+        if let Some(listener) = explicit.filter(|listener| anybody(listener.bind.is_ipv6())) {
+            // A server of either family can be named.
+            if anywhere(false) || anywhere(true) {
+                doubt(
+                    "from",
+                    format!(
+                        "an open proxy: whoever reaches listener {} may name any FTP server, and is let through to it",
+                        listener.name
+                    ),
+                    "name the clients in `from`, or the servers in `to`".to_owned(),
+                );
+                return;
+            }
+        }
+        let transparent = of(|stand| matches!(stand, Stand::Transparent { .. }));
+        let both = rule.inbound.is_some() && rule.outbound.is_some();
+        let everybody = |v6| anybody(v6) && rule.to.iter().any(|to| to.port.is_none()) && anywhere(v6);
+        if let Some(listener) = transparent.filter(|listener| both && everybody(listener.bind.is_ipv6())) {
             doubt(
                 "to",
                 format!("anybody may reach any server through listener {}, in both modes", listener.name),
@@ -109,11 +134,7 @@ impl Policy {
                 Stand::Reverse { server } => rule.to.iter().any(|to| to.contains(server)),
                 Stand::Transparent { .. } | Stand::Explicit => true,
             };
-            let all = Network::Net(if listener.bind.is_ipv6() {
-                Ipv6Net::default().into()
-            } else {
-                Ipv4Net::default().into()
-            });
+            let all = all_of(listener.bind.is_ipv6());
             // Clients of the other family do not come here.
             let here = |network: &Network| match network {
                 Network::Any => Some(all),
@@ -145,7 +166,9 @@ impl Policy {
         let of_all = rule.limits.all.sessions.and_then(|_| least(&all));
         let inbound =
             rule.inbound.as_ref().map(|inbound| ("inbound", &inbound.gate_ports, of_client, "client address"));
-        let outbound = rule.outbound.as_ref().map(|outbound| ("outbound", &outbound.gate_ports, of_all, "server"));
+        // One client alone may bring all its sessions to one server.
+        let of_server = of_all.max(of_client);
+        let outbound = rule.outbound.as_ref().map(|outbound| ("outbound", &outbound.gate_ports, of_server, "server"));
         for (key, ports, sessions, peer) in inbound.into_iter().chain(outbound) {
             let Some(sessions) = sessions.filter(|sessions| *sessions > ports.count()) else { continue };
             doubt(
@@ -226,6 +249,11 @@ fn joined(networks: &[Network]) -> Vec<Network> {
     IpNet::aggregate(&nets.collect()).into_iter().map(Network::Net).collect()
 }
 
+/// Every address of a family.
+fn all_of(v6: bool) -> Network {
+    Network::Net(if v6 { Ipv6Net::default().into() } else { Ipv4Net::default().into() })
+}
+
 /// Ranges as sysctl wants them: without blanks.
 fn spans(ports: &PortRanges) -> String {
     ports.to_string().replace(' ', "")
@@ -261,7 +289,11 @@ mod tests {
         let policy = rules::parse(text, "test").unwrap();
         let own = rules::parse(&MINIMAL.replace("10001-10005", "32768-60999"), "own").unwrap();
         let own = &own.rules[0].inbound.as_ref().unwrap().gate_ports;
-        policy.doubts(Some(own)).into_iter().map(|doubt| (doubt.rule, doubt.key, doubt.message)).collect()
+        let of_rules = policy.doubts(Some(own)).into_iter().filter_map(|doubt| match doubt.about {
+            About::Rule(rule) => Some((rule, doubt.key, doubt.message)),
+            About::Listener(_) => None,
+        });
+        of_rules.collect()
     }
 
     const MINIMAL: &str = r#"
@@ -356,6 +388,9 @@ rules:
         assert_eq!(of_client[0].1, "inbound");
         assert_eq!(of_client[0].2, "6 sessions with one client address may each wait for data, and there are 5 ports");
         assert_eq!(with("{}", "{ per_client: { sessions: 6 } }"), of_client);
+        let of_one_client = with("{ per_client: { sessions: 101 } }", "{}");
+        assert_eq!((of_one_client[0].1, of_one_client[1].1), ("inbound", "outbound"));
+        assert!(of_one_client[1].2.starts_with("101 sessions with one server may each"), "{of_one_client:?}");
         assert_eq!(with("{ sessions: 101 }", "{}")[0].2.split(" may").next(), Some("101 sessions with one server"));
         for (rule, gate) in [
             ("{ per_client: { sessions: 5 } }", "{}"),
@@ -371,8 +406,27 @@ rules:
     #[test]
     fn anybody_to_anywhere_is_doubted_where_clients_choose() {
         let explicit = MINIMAL.replace("server: \"10.0.2.2:21\"", "explicit: user-at-host");
-        assert_eq!(doubts(&explicit).len(), 1);
-        assert!(doubts(&explicit.replace("from: any", "from: \"10.0.0.0/8\"")).is_empty());
+        let passive = explicit.replace(", outbound: \"20000-20099\"", "");
+        for open in [
+            explicit.clone(),
+            passive.clone(),
+            passive.replace("from: any", "from: 0.0.0.0/0"),
+            passive.replace("to: any", "to: [10.0.2.2, \"::/0\"]"),
+        ] {
+            let found = doubts(&open);
+            assert!(
+                matches!(&found[..], [(0, "from", what)] if what.starts_with("an open proxy: ")),
+                "{open} {found:?}"
+            );
+        }
+        for closed in
+            [("from: any", "from: 10.0.0.0/8"), ("to: any", "to: 10.0.0.0/8"), ("to: any", "to: any, users: x")]
+        {
+            assert_eq!(doubts(&explicit.replace(closed.0, closed.1)), [], "{closed:?}");
+        }
+        let transparent = MINIMAL.replace("server: \"10.0.2.2:21\"", "transparent: tproxy");
+        assert!(doubts(&transparent)[0].2.contains("in both modes"));
+        assert!(doubts(&transparent.replace(", outbound: \"20000-20099\"", "")).is_empty());
     }
 
     #[test]

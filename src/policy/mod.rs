@@ -20,7 +20,7 @@ pub use case::{Case, CaseLine, Expected};
 pub use commands::{CommandList, Commands, NotAllowed};
 pub use data_peers::{DataPeers, Networks};
 pub use decide::{Asker, Candidates, Decision, Denied};
-pub use doubts::Doubt;
+pub use doubts::{About, Doubt};
 pub use glob::Globs;
 pub use hours::{Hours, Span};
 pub use limits::{
