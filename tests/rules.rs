@@ -141,7 +141,7 @@ fn the_examples_of_the_readme_are_valid_and_their_tests_pass() {
         let rules = if has("rules:") { "" } else { RULES };
         let text = format!("{listeners}{rules}{}", example.replace(LEFT_OUT, IN_ITS_PLACE));
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftpgate"));
-        command.args(["check", "--deny-warnings", "-"]);
+        command.args(["check", "--deny-warnings", "--ephemeral-ports", "32768-60999", "-"]);
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();

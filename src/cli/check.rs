@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::rules_file::{self, ReadError};
 use super::trust::Trusted;
+use crate::addr::{PortRange, PortRanges};
 use crate::net;
 use crate::policy::{About, Doubt, Permission, Policy, SessionLimits};
 use crate::rules::{self, Mistakes, Remark, RulesFile, Subject};
@@ -32,6 +33,10 @@ pub struct Args {
     /// Answer 1 where there is a warning.
     #[arg(long)]
     pub deny_warnings: bool,
+    /// The ports that the gate's machine gives to its outgoing connections, such as 32768-60999 or a list with commas,
+    /// where the check runs on another one. This machine's own, if left out.
+    #[arg(long, value_name = "PORTS", value_parser = ephemeral)]
+    pub ephemeral_ports: Option<PortRanges>,
 }
 
 /// Checks one file.
@@ -62,7 +67,12 @@ fn check(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bo
             None => Ok(written),
         }
     });
-    let warnings = answer.as_ref().ok().map(warnings).filter(|warnings| !warnings.list().is_empty());
+    let ephemeral = args.ephemeral_ports.clone().or_else(net::ephemeral_ports);
+    let warnings = answer
+        .as_ref()
+        .ok()
+        .map(|file| warnings(file, ephemeral.as_ref()))
+        .filter(|warnings| !warnings.list().is_empty());
     let list = |mistakes: Option<&Mistakes>| mistakes.map_or(Vec::new(), |mistakes| mistakes.list().to_vec());
     match &answer {
         answer if args.json => {
@@ -157,8 +167,8 @@ pub(crate) fn own_servers(file: &RulesFile) -> Option<Mistakes> {
 }
 
 /// What is legal but hardly meant, with its places.
-fn warnings(file: &RulesFile) -> Mistakes {
-    let doubts = file.policy.doubts(net::ephemeral_ports().as_ref());
+fn warnings(file: &RulesFile, ephemeral: Option<&PortRanges>) -> Mistakes {
+    let doubts = file.policy.doubts(ephemeral);
     let remark = |Doubt { about, key, message, help }: Doubt| {
         let subject = match about {
             About::Listener(listener) => Subject::Listener(listener, key),
@@ -192,6 +202,18 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     })
 }
 
+/// Ranges as `ip_local_port_range` is read and written: `32768-60999`, or with a blank between; a list has commas.
+fn ephemeral(text: &str) -> Result<PortRanges, String> {
+    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    let range = |text: &str| {
+        let text = text.trim();
+        let (first, last) = text.split_once(['-', ' ', '\t']).unwrap_or((text, text));
+        PortRange::new(port(first)?, port(last)?)
+    };
+    let ranges: Option<Vec<PortRange>> = text.split(',').map(range).collect();
+    ranges.and_then(PortRanges::new).ok_or_else(|| "write a range such as 32768-60999".to_owned())
+}
+
 /// Colours are for a terminal whose user has not declined them (no-color.org).
 fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -208,10 +230,14 @@ mod tests {
 
     use super::*;
 
+    fn args(file: &Path, json: bool) -> Args {
+        Args { file: file.to_owned(), json, deny_warnings: false, ephemeral_ports: None }
+    }
+
     /// The answer, standard output and standard error.
     fn checked(file: &Path, json: bool) -> (bool, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let valid = check(&Args { file: file.to_owned(), json, deny_warnings: false }, &mut out, &mut err).unwrap();
+        let valid = check(&args(file, json), &mut out, &mut err).unwrap();
         (valid, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -286,11 +312,45 @@ mod tests {
         let (valid, out, err) = checked(&file, false);
         assert!(valid && out.ends_with("valid\n"), "{out}");
         assert!(err.starts_with("warning: 64512 ports of the gate may be opened"), "{err}");
-        let args = Args { file: file.clone(), json: true, deny_warnings: true };
+        let args = Args { deny_warnings: true, ..args(&file, true) };
         let mut out = Vec::new();
         let valid = check(&args, &mut out, &mut Vec::new()).unwrap();
         fs::remove_file(&file).unwrap();
         let out: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert!(!valid && out["valid"] == json!(true) && out["warnings"][0]["path"] == "rules[0].inbound", "{out}");
+    }
+
+    /// Where CI runs is not where the gate will run.
+    #[test]
+    fn ports_are_held_against_the_range_that_is_given() {
+        let path = |given: &str| {
+            let args = Args {
+                ephemeral_ports: Some(ephemeral(given).unwrap()),
+                ..args(Path::new("rules/minimal.yaml"), true)
+            };
+            let mut out = Vec::new();
+            check(&args, &mut out, &mut Vec::new()).unwrap();
+            let out: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            out["warnings"][0]["path"].as_str().map(str::to_owned)
+        };
+        assert_eq!(path("32768-60999"), None);
+        for given in ["1024-65535", "10005", "32768-60999,10002-10003", "1024\t65535"] {
+            assert_eq!(path(given).as_deref(), Some("rules[0].inbound"), "{given}");
+        }
+        for wrong in ["", "any", "0-10", "60999-32768", "1-2,", "1-70000"] {
+            assert!(ephemeral(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_doubt_about_a_listener_has_its_place() {
+        let file = std::env::temp_dir().join(format!("ftpgate-check-closed-{}.yaml", std::process::id()));
+        let text = fs::read_to_string("rules/minimal.yaml").unwrap();
+        let rules = "rules: [{ name: none, from: any, to: any, action: deny }]\n";
+        fs::write(&file, format!("{}{rules}", text.split_once("rules:").unwrap().0)).unwrap();
+        let (valid, out, _) = checked(&file, true);
+        fs::remove_file(&file).unwrap();
+        let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(valid && out["warnings"][0]["path"] == "listeners[0].server", "{out}");
     }
 }
