@@ -173,7 +173,10 @@ fn the_reference_means_what_its_comments_say() {
     assert!(has_data(Side::Client, "198.51.100.130") && has_data(Side::Server, "10.0.2.20"));
     assert!(!has_data(Side::Server, "198.51.100.130") && !has_data(Side::Client, "10.0.2.20"));
     assert_eq!(partners.inbound.as_ref().unwrap().server_ports.to_string(), "30000-30999");
-    assert_eq!((outbound.gate_ports.to_string().as_str(), outbound.source_port), ("20000-20099", Some(20)));
+    assert_eq!(
+        (outbound.gate_ports.as_ref().unwrap().to_string().as_str(), outbound.source_port),
+        ("20000-20099", Some(20))
+    );
     assert_eq!((partners.datapath, partners.pinhole_timeout.as_secs()), (Datapath::Auto, 60));
     let (gate, limits) = (policy.limits, &partners.limits);
     assert_eq!((gate.all.sessions.unwrap().get(), gate.client.sessions_per_minute.unwrap().get()), (5000, 60));

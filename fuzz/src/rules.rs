@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ftpgate::addr::PortRanges;
-use ftpgate::policy::{Permission, Policy};
+use ftpgate::policy::{Permission, Policy, ServerMode};
 use ftpgate::rules::parse_bytes;
 
 /// A file is either wrong, and every mistake has its place and a remedy, or it means what no rule may exceed.
@@ -33,9 +33,10 @@ fn sound(policy: &Policy) {
         let (inbound, outbound) = (rule.inbound.as_ref(), rule.outbound.as_ref());
         assert_eq!(rule.permission == Permission::Allow, inbound.is_some() || outbound.is_some());
         inbound.into_iter().for_each(|ports| [&ports.gate_ports, &ports.server_ports].into_iter().for_each(unreserved));
-        outbound
-            .into_iter()
-            .for_each(|ports| [&ports.gate_ports, &ports.client_ports].into_iter().for_each(unreserved));
+        if let Some(ports) = outbound {
+            assert!(ports.gate_ports.is_some() || rule.server_mode == ServerMode::Passive);
+            ports.gate_ports.iter().chain([&ports.client_ports]).for_each(unreserved);
+        }
     }
 }
 

@@ -369,7 +369,7 @@ impl World {
         match &pinhole.server {
             Leg::Listen { at, ports, from } => {
                 assert_eq!((*at, *from), (self.ends.back.ip(), self.ends.server.ip()));
-                assert_eq!(Some(ports), outbound.map(|outbound| &outbound.gate_ports));
+                assert_eq!(Some(ports), outbound.and_then(|outbound| outbound.gate_ports.as_ref()));
             }
             Leg::Dial { to, from, .. } => {
                 assert_eq!((to.ip(), *from), (self.ends.server.ip(), self.ends.back.ip()));
@@ -416,7 +416,7 @@ fn rule(has: &impl Fn(u8) -> bool, inbound: u16, outbound: u16) -> Rule {
             .then(|| Inbound { gate_ports: ports(inbound, inbound + 9), server_ports: ports(30_000, 50_000) }),
         outbound: (!has(b'o')).then(|| Outbound {
             client_ports: ports(4_000, 60_000),
-            gate_ports: ports(outbound, outbound + 9),
+            gate_ports: Some(ports(outbound, outbound + 9)),
             source_port: None,
         }),
         server_mode,

@@ -140,6 +140,6 @@ fn into_this_machine(policy: &Policy, allowed: &[&Arc<Rule>]) -> BTreeSet<String
             }
         }
     }
-    rules.extend(allowed.iter().filter_map(|rule| Some(ports(&rule.outbound.as_ref()?.gate_ports))));
+    rules.extend(allowed.iter().filter_map(|rule| Some(ports(rule.ports_for_servers()?))));
     rules
 }

@@ -69,7 +69,7 @@ impl Policy {
             doubt_local_peers(rule, &mut doubt);
             self.doubt_room(rule, &mut doubt);
             let inbound = rule.inbound.as_ref().map(|inbound| ("inbound", &inbound.gate_ports));
-            let outbound = rule.outbound.as_ref().map(|outbound| ("outbound", &outbound.gate_ports));
+            let outbound = rule.ports_for_servers().map(|ports| ("outbound", ports));
             for (key, ports) in inbound.into_iter().chain(outbound) {
                 self.doubt_ports(rule, ports, ephemeral, &mut |message, help| doubt(key, message, help));
             }
@@ -168,7 +168,7 @@ impl Policy {
             rule.inbound.as_ref().map(|inbound| ("inbound", &inbound.gate_ports, of_client, "client address"));
         // One client alone may bring all its sessions to one server.
         let of_server = of_all.max(of_client);
-        let outbound = rule.outbound.as_ref().map(|outbound| ("outbound", &outbound.gate_ports, of_server, "server"));
+        let outbound = rule.ports_for_servers().map(|ports| ("outbound", ports, of_server, "server"));
         for (key, ports, sessions, peer) in inbound.into_iter().chain(outbound) {
             let Some(sessions) = sessions.filter(|sessions| *sessions > ports.count()) else { continue };
             doubt(

@@ -58,6 +58,13 @@ impl Rule {
     /// How long a pinhole waits where no rule says.
     pub const PINHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+    /// The gate's ports that servers are told to connect to; `None` where none ever is, also where some are written.
+    #[must_use]
+    pub fn ports_for_servers(&self) -> Option<&PortRanges> {
+        let outbound = self.outbound.as_ref().filter(|_| self.server_mode != ServerMode::Passive);
+        outbound.and_then(|outbound| outbound.gate_ports.as_ref())
+    }
+
     /// A rule for everybody and every server that allows no data connection, with everything else as where nothing is
     /// written.
     #[must_use]
@@ -220,8 +227,8 @@ pub struct Inbound {
 pub struct Outbound {
     /// The client's, that we connect to.
     pub client_ports: PortRanges,
-    /// Ours, that the server is told to connect to.
-    pub gate_ports: PortRanges,
+    /// Ours, that the server is told to connect to; `None` only where it never is, in [`ServerMode::Passive`].
+    pub gate_ports: Option<PortRanges>,
     /// Where our connection to the client comes from; `None`: any port.
     pub source_port: Option<u16>,
 }

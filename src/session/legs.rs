@@ -46,8 +46,8 @@ impl Session {
     }
 
     pub(super) fn server_listens(&self) -> Result<Leg, Refusal> {
-        let outbound = self.rule.outbound.as_ref().ok_or(Refusal::ActiveNotAllowed)?;
-        Ok(Leg::Listen { at: self.ends.back.ip(), ports: outbound.gate_ports.clone(), from: self.ends.server.ip() })
+        let ports = self.rule.ports_for_servers().ok_or(Refusal::ActiveNotAllowed)?;
+        Ok(Leg::Listen { at: self.ends.back.ip(), ports: ports.clone(), from: self.ends.server.ip() })
     }
 
     /// Whether this is another address of a peer, as the rule has it, that may be connected to for data. Whether it is the

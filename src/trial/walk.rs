@@ -100,8 +100,8 @@ fn passive(rule: &Rule) -> String {
     if refuses(rule, [(Verb::Pasv, "PASV"), (Verb::Epsv, "EPSV")]) {
         return "passive mode: refused by `commands`".to_owned();
     }
-    let server = match (rule.server_mode, &rule.outbound) {
-        (ServerMode::Active, Some(outbound)) => format!("the server to the gate on {}", outbound.gate_ports),
+    let server = match (rule.server_mode, rule.ports_for_servers()) {
+        (ServerMode::Active, Some(ports)) => format!("the server to the gate on {ports}"),
         _ => format!("the gate to the server on {}", inbound.server_ports),
     };
     format!("passive mode: the client connects to the gate on {}, {server}", inbound.gate_ports)
@@ -114,8 +114,8 @@ fn active(rule: &Rule) -> String {
     }
     let source = outbound.source_port.map(|port| format!(", coming from port {port}")).unwrap_or_default();
     let client = format!("the gate to the client on {}{source}", outbound.client_ports);
-    if rule.server_mode != ServerMode::Passive {
-        return format!("active mode: the server connects to the gate on {}, {client}", outbound.gate_ports);
+    if let Some(ports) = rule.ports_for_servers() {
+        return format!("active mode: the server connects to the gate on {ports}, {client}");
     }
     let ports = rule.inbound.as_ref().map_or_else(PortRanges::unreserved, |inbound| inbound.server_ports.clone());
     format!("active mode: the gate connects to the server on {ports}, {client}")

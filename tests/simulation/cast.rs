@@ -155,7 +155,7 @@ pub(crate) fn rule(server_mode: u8) -> Rule {
         inbound: Some(Inbound { gate_ports: ranges(INBOUND[0], INBOUND[1]), server_ports: ranges(30_000, 60_000) }),
         outbound: Some(Outbound {
             client_ports: ranges(1024, 65_535),
-            gate_ports: ranges(OUTBOUND[0], OUTBOUND[1]),
+            gate_ports: Some(ranges(OUTBOUND[0], OUTBOUND[1])),
             source_port: None,
         }),
         server_mode: match server_mode {

@@ -94,7 +94,9 @@ fn rule(rule: &Rule) -> String {
         None => "inbound=no".to_owned(),
     });
     words.push(match &rule.outbound {
-        Some(outbound) => format!("outbound={}", outbound.gate_ports),
+        Some(outbound) => {
+            format!("outbound={}", outbound.gate_ports.as_ref().expect("the cast has ports for servers in every mode"))
+        }
         None => "outbound=no".to_owned(),
     });
     if let Some(port) = rule.outbound.as_ref().and_then(|outbound| outbound.source_port) {

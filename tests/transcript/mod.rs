@@ -362,7 +362,7 @@ fn rule(settings: &str) -> Result<Rule, String> {
             .then(|| {
                 Ok::<_, String>(Outbound {
                     client_ports: ranges(&get("client_ports", "1024-65535"))?,
-                    gate_ports: ranges(&outbound)?,
+                    gate_ports: Some(ranges(&outbound)?),
                     source_port: get("source_port", "").parse().ok(),
                 })
             })

@@ -107,10 +107,10 @@ impl Legs<'_> {
                 let ports = ports.map_or_else(PortRanges::unreserved, |inbound| inbound.server_ports.clone());
                 lines.push(self.line(Side::Server, Purpose::Passive { always }, back(None), data(Some(ports))));
             }
-            if let Some(outbound) = &self.rule.outbound
+            if let Some(ports) = self.rule.ports_for_servers()
                 && self.server_is(ServerMode::Active, self.client_is_active())
             {
-                let to = back(Some(outbound.gate_ports.clone()));
+                let to = back(Some(ports.clone()));
                 lines.push(self.line(Side::Server, Purpose::Active { always }, data(None), to));
             }
         }

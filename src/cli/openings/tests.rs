@@ -103,16 +103,18 @@ fn a_bridge_opens_each_leg_in_its_own_mode() {
         ],
     );
     // No `inbound`, and the server is asked for a port all the same.
-    assert_derived(
-        REVERSE,
-        "{ name: a, from: any, to: any, action: allow, outbound: '40000', server_mode: passive }",
-        &[
-            "client any IPv4 > 192.0.2.1:21 control (a)",
-            "client 192.0.2.1 > any IPv4:1024-65535 active data (a)",
-            "server 10.0.2.1 > 10.0.2.2:2100 control (a)",
-            "server 10.0.2.1 > 10.0.2.2:1024-65535 passive data (a)",
-        ],
-    );
+    for outbound in ["'40000'", "{}"] {
+        assert_derived(
+            REVERSE,
+            &format!("{{ name: a, from: any, to: any, action: allow, outbound: {outbound}, server_mode: passive }}"),
+            &[
+                "client any IPv4 > 192.0.2.1:21 control (a)",
+                "client 192.0.2.1 > any IPv4:1024-65535 active data (a)",
+                "server 10.0.2.1 > 10.0.2.2:2100 control (a)",
+                "server 10.0.2.1 > 10.0.2.2:1024-65535 passive data (a)",
+            ],
+        );
+    }
 }
 
 #[test]

@@ -134,7 +134,9 @@ impl Gathering<'_> {
         }
         if let Some(outbound) = &rule.outbound {
             let what = format!("active data of rule {name}");
-            self.data_arrives_at_back(server, &outbound.gate_ports, relays, &what);
+            if let Some(ports) = rule.ports_for_servers() {
+                self.data_arrives_at_back(server, ports, relays, &what);
+            }
             if !relays {
                 self.is_led(client, &outbound.client_ports, &what);
             }

@@ -30,8 +30,8 @@ pub(super) fn rule(written: schema::Rule, listeners: Option<&[String]>, at: &At<
     });
     ports_fit(permission, at);
     let inbound = written.inbound.0.map(|inbound| self::inbound(inbound, &at.key("inbound")));
-    let outbound = written.outbound.0.map(|outbound| self::outbound(outbound, &at.key("outbound")));
     let server_mode = server_mode(&written.server_mode);
+    let outbound = written.outbound.0.map(|outbound| self::outbound(outbound, server_mode, &at.key("outbound")));
     if server_mode == ServerMode::Active && at.lacks("outbound") {
         at.key("server_mode").mistake(
             "a server in active mode connects to ports of the gate, and this rule has none for it",
@@ -132,16 +132,18 @@ fn inbound(written: PortsOr<schema::Inbound>, at: &At<'_>) -> Option<Inbound> {
     }
 }
 
-fn outbound(written: PortsOr<schema::Outbound>, at: &At<'_>) -> Option<Outbound> {
+fn outbound(written: PortsOr<schema::Outbound>, mode: ServerMode, at: &At<'_>) -> Option<Outbound> {
     match written {
         PortsOr::Ports(gate_ports) => Some(Outbound {
             client_ports: PortRanges::unreserved(),
-            gate_ports: ports::ranges(&gate_ports, at)?,
+            gate_ports: Some(ports::ranges(&gate_ports, at)?),
             source_port: None,
         }),
         PortsOr::Full(written) => {
             let client_ports = ranges_or_all(&written.client_ports, &at.key("client_ports"));
-            let gate_ports = gate_ports(written.gate_ports, at);
+            // No server connects to the gate in passive mode.
+            let is_unused = mode == ServerMode::Passive && at.lacks("gate_ports");
+            let gate_ports = if is_unused { Some(None) } else { gate_ports(written.gate_ports, at).map(Some) };
             let source_port = written.source_port.0.as_ref();
             let source_port = source_port.map(|port| at.key("source_port").take(ports::source_port(port)));
             Some(Outbound { client_ports: client_ports?, gate_ports: gate_ports?, source_port: all(source_port)? })

@@ -318,12 +318,11 @@ pub struct Inbound {
 /// The ports of active mode.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("required" = ["gate_ports"]))]
 pub struct Outbound {
     /// The client's, that the gate connects to (default 1024-65535).
     #[serde(default)]
     pub client_ports: Written<Many<Ports>>,
-    /// The gate's, that the server is told to connect to.
+    /// The gate's, that the server is told to connect to; may be left out with `server_mode: passive`.
     #[serde(default)]
     pub gate_ports: Written<Many<Ports>>,
     /// Where the gate's connection to the client comes from, such as 20 (default: any port).

@@ -43,7 +43,7 @@ impl Oracle {
         let client_passive = matches!(asked.kind, Kind::Passive { .. });
         match &pinhole.server {
             Leg::Listen { at, ports, from } => {
-                let allowed = self.rule.outbound.as_ref().map(|outbound| &outbound.gate_ports);
+                let allowed = self.rule.ports_for_servers();
                 if *at != ends.back.ip() || Some(ports) != allowed || *from != ends.server.ip() {
                     return no("the server's leg is listened for outside of the rule");
                 }
