@@ -17,7 +17,7 @@ use super::{DONE, no, read_untested};
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::policy::{Listener, Policy, Stand};
 use crate::rules;
-use crate::trial::{Answer, Question, Verdict};
+use crate::trial::{Answer, OwnAddresses, Question, Verdict};
 
 /// Say which rule decides for a client and a server, and what becomes of FTP lines between them.
 #[derive(Debug, clap::Args)]
@@ -43,9 +43,16 @@ pub struct Args {
     /// The directory that the server puts the user in, for rules with paths.
     #[arg(long, value_name = "PATH", default_value = "/")]
     home: OsString,
-    /// The gate's own address, for lines where the rules file does not tell it.
+    /// The gate's own address on both sides, for lines where the rules file does not tell it. May be repeated, for each
+    /// family.
     #[arg(long, value_name = "IP")]
-    gate: Option<IpAddr>,
+    gate: Vec<IpAddr>,
+    /// Its address on the clients' side, where it has another on the servers'. May be repeated.
+    #[arg(long, value_name = "IP")]
+    gate_client_side: Vec<IpAddr>,
+    /// Its address on the servers' side. May be repeated.
+    #[arg(long, value_name = "IP")]
+    gate_server_side: Vec<IpAddr>,
     /// For programs.
     #[arg(long)]
     json: bool,
@@ -114,13 +121,15 @@ fn explain(args: &Args, policy: &Policy) -> Result<Explanation, String> {
             policy.listeners.iter().map(where_to).collect::<Vec<_>>().join(", ")
         ));
     };
+    let [client_side, server_side] =
+        [&args.gate_client_side, &args.gate_server_side].map(|side| [side.as_slice(), args.gate.as_slice()].concat());
     let question = Question {
         policy,
         listener,
         client,
         server,
         user: args.user.as_deref().map(OsStr::as_bytes),
-        gate: args.gate,
+        gate: OwnAddresses { client_side: &client_side, server_side: &server_side },
         at: args.at.unwrap_or_else(Timestamp::now),
         now: Instant::now(),
         home: args.home.as_bytes(),
@@ -256,5 +265,27 @@ rules:
         assert!(lines.contains(&"client: RETR \\xff\\xf0.txt"), "{text}");
         let refused = lines.iter().filter(|line| line.contains("refused (path_not_allowed)")).count();
         assert_eq!(refused, 1, "{text}");
+    }
+
+    /// A gate has an address of its own towards either side.
+    #[test]
+    fn each_side_is_told_the_address_of_its_own_side() {
+        let rules = RULES.replace("    inbound: any", "    inbound: \"10001\"\n    outbound: \"20000\"");
+        let rules = rules
+            .replace("    users: \"*a\"\n", "")
+            .replace("    paths: [{ path: \"/in/**\", allow: [download] }]\n", "");
+        let lines: [&[u8]; 2] = [b"PASV", b"PORT 198,51,100,7,4,1"];
+        let told = |more: &[&[u8]]| {
+            let client: [&[u8]; 2] = [b"--client", b"198.51.100.7"];
+            let words: Vec<&[u8]> = [&client, more, &lines].concat();
+            explained(&rules, &words)
+        };
+        let sides: &[&[u8]] = &[b"--gate-client-side", b"203.0.113.5", b"--gate-server-side", b"10.0.2.1"];
+        let both = told(sides);
+        assert!(both.contains("(203,0,113,5,39,17)") && both.contains("PORT 10,0,2,1,78,32"), "{both}");
+        assert!(!both.contains("stands for"), "{both}");
+        let one = told(&[b"--gate", b"2001:db8::9", b"--gate", b"10.0.0.9"]);
+        assert!(one.contains("(10,0,0,9,39,17)") && one.contains("PORT 10,0,0,9,78,32"), "{one}");
+        assert!(told(&sides[..2]).contains("give --gate-client-side IP and --gate-server-side IP"), "{both}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{Question, Verdict, takes};
+use super::{OwnAddresses, Question, Verdict, takes};
 use crate::addr::ServerAddr;
 use crate::policy::{Asker, Case, Expected, Listener, Permission, Policy, Rule, Stand};
 
@@ -41,7 +41,7 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
         client: case.client,
         server,
         user: case.user.as_deref().map(str::as_bytes),
-        gate: None,
+        gate: OwnAddresses::default(),
         at: case.at.unwrap_or(at),
         now,
         home: case.home.as_bytes(),

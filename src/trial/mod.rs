@@ -39,14 +39,23 @@ pub struct Question<'a> {
     pub server: ServerAddr,
     /// Whom it logs in as.
     pub user: Option<&'a [u8]>,
-    /// The gate's own address, where the rules do not tell it.
-    pub gate: Option<IpAddr>,
+    /// The gate's own addresses, where the rules do not tell them.
+    pub gate: OwnAddresses<'a>,
     /// When that is.
     pub at: Timestamp,
     /// The same moment, for what is measured from it.
     pub now: Instant,
     /// The directory that the server puts the user in.
     pub home: &'a [u8],
+}
+
+/// The gate's own addresses, for each of its sides: the first of a family counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnAddresses<'a> {
+    /// Where clients reach it.
+    pub client_side: &'a [IpAddr],
+    /// Where it reaches servers from.
+    pub server_side: &'a [IpAddr],
 }
 
 /// What becomes of it.
@@ -156,7 +165,8 @@ impl Question<'_> {
             listener.bind.ip() == ip
                 || listener.advertise.iter().any(|entry| entry.advertised == Advertised::Address(ip))
         };
-        ip.is_loopback() || self.gate == Some(ip) || self.policy.listeners.iter().any(is_own)
+        let told = self.gate.client_side.iter().chain(self.gate.server_side).any(|own| *own == ip);
+        ip.is_loopback() || told || self.policy.listeners.iter().any(is_own)
     }
 
     /// What there is to say where active mode is allowed, but not for this client.
@@ -191,7 +201,7 @@ impl Question<'_> {
             true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
             false => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         };
-        let own = |v6: bool| self.gate.filter(|gate| gate.is_ipv6() == v6);
+        let own = |side: &[IpAddr], v6: bool| side.iter().copied().find(|own| own.is_ipv6() == v6);
         let bound = Some(self.listener.bind.ip()).filter(|ip| !ip.is_unspecified());
         let mut made_up = Vec::new();
         let mut known = |known: Option<IpAddr>, v6: bool| {
@@ -207,10 +217,12 @@ impl Question<'_> {
         let v6 = self.client.ip().is_ipv6();
         let (front, as_client) = match self.listener.stand {
             Stand::Transparent { source, .. } => (self.server.ip(), source == Source::Client),
-            Stand::Reverse { .. } | Stand::Explicit => (known(bound.or_else(|| own(v6)).or(advertised), v6), false),
+            Stand::Reverse { .. } | Stand::Explicit => {
+                (known(bound.or_else(|| own(self.gate.client_side, v6)).or(advertised), v6), false)
+            }
         };
         let v6 = self.server.ip().is_ipv6();
-        let back = if as_client { self.client.ip() } else { known(own(v6), v6) };
+        let back = if as_client { self.client.ip() } else { known(own(self.gate.server_side, v6), v6) };
         let ends = Ends {
             client: self.client,
             front: FrontAddr::new(SocketAddr::new(front, 21)),
@@ -246,7 +258,10 @@ impl Question<'_> {
             _ if silent => None,
             Some(Advertised::Name(name)) => Some(format!("{announced} stands for the address of {name}")),
             _ => made_up.first().map(|example| {
-                format!("{example} stands for the gate's own address, which the file does not tell; give --gate IP")
+                format!(
+                    "{example} stands for the gate's own address, which the file does not tell; give --gate-client-side IP \
+                     and --gate-server-side IP, or --gate IP where both are one"
+                )
             }),
         }
     }
@@ -273,7 +288,7 @@ mod tests {
             client: ClientAddr::new("192.0.2.7:50000".parse().unwrap()),
             server: ServerAddr::new("10.0.2.2:2121".parse().unwrap()),
             user: None,
-            gate: None,
+            gate: OwnAddresses::default(),
             at: Timestamp::UNIX_EPOCH,
             now: Instant::now(),
             home: b"/",
@@ -304,7 +319,7 @@ mod tests {
                 client: ClientAddr::new("192.0.2.7:50000".parse().unwrap()),
                 server: ServerAddr::new(server.parse().unwrap()),
                 user: None,
-                gate: None,
+                gate: OwnAddresses::default(),
                 at: Timestamp::UNIX_EPOCH,
                 now: Instant::now(),
                 home: b"/",
