@@ -174,7 +174,7 @@ async fn reach(caller: &mut Caller<'_>, named: &Named) -> Result<Connection, Unr
             caller.log.no_address(listener, &error);
             match error {
                 NameError::Unknown(_) => Unreached::Refused(Refusal::NameUnknown),
-                NameError::Unanswered { .. } | NameError::TooMany(_) => {
+                NameError::Unanswered(_) | NameError::Failed { .. } | NameError::TooMany(_) => {
                     Unreached::Gone("421 The server's name cannot be looked up.".to_owned())
                 }
             }

@@ -119,9 +119,12 @@ pub enum NameError {
     /// There is no such name, or it has no address.
     #[error("there is no address for `{0}`")]
     Unknown(String),
-    /// No name server could say.
-    #[error("no name server answers for `{name}`: {why}")]
-    Unanswered {
+    /// No name server said anything.
+    #[error("no name server answered for `{0}`")]
+    Unanswered(String),
+    /// A name server answered and could not say, or there is none to ask.
+    #[error("the address of `{name}` cannot be looked up: {why}")]
+    Failed {
         /// The name.
         name: String,
         /// What went wrong.
@@ -130,6 +133,21 @@ pub enum NameError {
     /// Too many other names are being looked up.
     #[error("too many names are being looked up at once to look up `{0}`")]
     TooMany(String),
+}
+
+impl NameError {
+    /// What it means for a name that a lookup failed. A name server that is away is one to which no connection can be had,
+    /// which says little to those who do not know the resolver.
+    fn of(name: &str, error: &NetError) -> Self {
+        let name = name.to_owned();
+        if error.is_no_records_found() {
+            Self::Unknown(name)
+        } else if matches!(error, NetError::NoConnections | NetError::Timeout | NetError::Io(_)) {
+            Self::Unanswered(name)
+        } else {
+            Self::Failed { name, why: error.to_string() }
+        }
+    }
 }
 
 impl Names {
@@ -153,13 +171,12 @@ impl Names {
 
     /// The future is several KiB, so callers box it: most sessions look nothing up.
     async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
-        let unanswered = |why: String| NameError::Unanswered { name: name.to_owned(), why };
-        let resolver = self.resolver().map_err(|error| unanswered(error.to_string()))?;
+        let failed = |error: NetError| NameError::Failed { name: name.to_owned(), why: error.to_string() };
+        let resolver = self.resolver().map_err(failed)?;
         let found = match tokio::time::timeout(LOOKUP, resolver.lookup_ip(name)).await {
             Ok(Ok(found)) => found.iter().map(|ip| ip.to_canonical()).collect::<Vec<_>>(),
-            Ok(Err(error)) if error.is_no_records_found() => Vec::new(),
-            Ok(Err(error)) => return Err(unanswered(error.to_string())),
-            Err(_) => return Err(unanswered(format!("nothing heard in {} s", LOOKUP.as_secs()))),
+            Ok(Err(error)) => return Err(NameError::of(name, &error)),
+            Err(_) => return Err(NameError::Unanswered(name.to_owned())),
         };
         if found.is_empty() { Err(NameError::Unknown(name.to_owned())) } else { Ok(found) }
     }
@@ -180,7 +197,7 @@ impl Names {
                     addresses
                 }
                 Err(error @ NameError::Unknown(_)) => return Err(error),
-                Err(error @ (NameError::Unanswered { .. } | NameError::TooMany(_))) => {
+                Err(error @ (NameError::Unanswered(_) | NameError::Failed { .. } | NameError::TooMany(_))) => {
                     let addresses = last.ok_or(error)?.addresses;
                     let last = Last { addresses: addresses.clone(), silent: Some(Instant::now()) };
                     self.lock().advertised.insert(name.to_owned(), last);
@@ -283,6 +300,18 @@ mod tests {
         for waiting in queue {
             assert!(waiting.await.unwrap().is_ok());
         }
+    }
+
+    /// Nobody who reads the log knows what "no connections available" would mean.
+    #[test]
+    fn a_name_server_that_is_away_is_said_to_be() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        for away in [NetError::NoConnections, NetError::Timeout, NetError::from(refused)] {
+            let said = NameError::of("ftp.example", &away).to_string();
+            assert_eq!(said, "no name server answered for `ftp.example`", "{away}");
+        }
+        let said = NameError::of("ftp.example", &NetError::from("told nonsense")).to_string();
+        assert_eq!(said, "the address of `ftp.example` cannot be looked up: told nonsense");
     }
 
     #[tokio::test]
