@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::policy::{GateLimits, Listener, Policy, Rule, Timeouts};
+use crate::addr::ServerAddr;
+use crate::policy::{GateLimits, Interception, Listener, Policy, Rule, Source, Stand, Timeouts};
 
 /// More changes than this are counted and not named: nobody reads them in one line of a log.
 const MOST: usize = 100;
@@ -139,11 +140,28 @@ fn listener_keys(old: &Listener, new: &Listener) -> Vec<&'static str> {
     let Listener { name: _, bind, stand, advertise, proxies, health_checks } = new;
     differing([
         ("bind", old.bind == *bind),
-        ("where it stands", old.stand == *stand),
+        ("server", server(old.stand) == server(*stand)),
+        ("explicit", (old.stand == Stand::Explicit) == (*stand == Stand::Explicit)),
+        ("transparent", transparent(old.stand).map(|it| it.0) == transparent(*stand).map(|it| it.0)),
+        // Without `transparent` there is none.
+        ("source", source(old.stand) == source(*stand)),
         ("advertise", old.advertise == *advertise),
         ("proxy_from", old.proxies == *proxies),
         ("health_checks_from", old.health_checks == *health_checks),
     ])
+}
+
+/// The values of the keys that say how a listener stands.
+const fn server(stand: Stand) -> Option<ServerAddr> {
+    if let Stand::Reverse { server } = stand { Some(server) } else { None }
+}
+
+const fn transparent(stand: Stand) -> Option<(Interception, Source)> {
+    if let Stand::Transparent { interception, source } = stand { Some((interception, source)) } else { None }
+}
+
+fn source(stand: Stand) -> Source {
+    transparent(stand).map_or(Source::Gate, |(_, source)| source)
 }
 
 fn timeout_keys(old: &Timeouts, new: &Timeouts) -> Vec<&'static str> {
@@ -215,7 +233,24 @@ mod tests {
         assert_eq!(between(&old, &parse(&new, "test").unwrap()), changes);
         let moved = START.replace("127.0.0.1:2121", "127.0.0.1:2122");
         let moved = parse(&format!("{moved}{}", rule("a", "")), "test").unwrap();
-        assert_eq!(between(&old, &moved), ["listener front changed: where it stands"]);
+        assert_eq!(between(&old, &moved), ["listener front changed: server"]);
+    }
+
+    #[test]
+    fn each_key_of_how_a_listener_stands_is_named() {
+        let reverse = "server: \"127.0.0.1:2121\"";
+        let with = |stand: &str| parse(&format!("{}{}", START.replace(reverse, stand), rule("a", "")), "test").unwrap();
+        for (old, new, keys) in [
+            (reverse, "server: \"127.0.0.1:2122\"", "server"),
+            (reverse, "explicit: user-at-host", "server, explicit"),
+            ("explicit: user-at-host", "transparent: tproxy", "explicit, transparent"),
+            ("transparent: tproxy", "transparent: redirect", "transparent"),
+            ("transparent: tproxy", "transparent: tproxy, source: client", "source"),
+            (reverse, "transparent: tproxy, source: client", "server, transparent, source"),
+        ] {
+            let expected = format!("listener front changed: {keys}");
+            assert_eq!(between(&with(old), &with(new)), [expected], "{old} {new}");
+        }
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn listeners_are_opened_closed_and_led_elsewhere() {
     // The same socket, which leads to another server now.
     reload(
         &[listener("more", two, first), listener("front", front, &second)],
-        "changes=\"listener front changed: where it stands\"",
+        "changes=\"listener front changed: server\"",
     );
     greeted(front, &second);
     greeted(two, first);
