@@ -183,10 +183,11 @@ impl Datapaths {
         self.machine.firewalls.watch(policy, self.machine.kernel.get().is_some_and(Result::is_ok));
     }
 
-    /// What of the kernel's settings stands in the way of the kernel's connections on this machine, in words for the operator.
+    /// What of the kernel's settings stands in the way of the kernel's connections of this family on this machine, in words
+    /// for the operator.
     #[must_use]
-    pub fn obstacles(&self) -> Vec<String> {
-        self.machine.kernel.get().and_then(|kernel| kernel.as_ref().ok()).map_or_else(Vec::new, Kernel::obstacles)
+    pub fn obstacle(&self, v6: bool) -> Option<String> {
+        self.machine.kernel.get()?.as_ref().ok()?.obstacle(v6)
     }
 
     /// Has everything that has happened to the kernel's connections by now told, before this returns.

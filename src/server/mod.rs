@@ -4,6 +4,7 @@ mod accept;
 mod capacity;
 mod changes;
 mod clock;
+mod datapath;
 mod interception;
 mod reload;
 mod watchdog;
@@ -21,7 +22,7 @@ use crate::driver::{Context, Machine, Memory, Orders, Phase};
 use crate::limits::Counts;
 use crate::net::{self, Locals, Loops, Names, Translations};
 use crate::pinhole::{Datapaths, Unavailable};
-use crate::policy::{Datapath, Listener, Permission, Policy, Rule, Source, Stand};
+use crate::policy::{Listener, Policy, Source, Stand};
 use crate::report;
 use accept::{Acceptors, Sessions};
 pub use capacity::capacity;
@@ -121,7 +122,7 @@ impl Gate {
         };
         check_privilege(&policy, machine.may_be_transparent)?;
         let datapaths = Datapaths::new(policy.timeouts.connect);
-        check_datapath(&policy, &datapaths)?;
+        datapath::check(&policy, &datapaths)?;
         let workers = Workers::start().map_err(StartError::Threads)?;
         let sockets = Acceptors::default().open(&policy.listeners, &workers)?;
         let policy = Arc::new(policy);
@@ -144,9 +145,7 @@ impl Gate {
         };
         gate.datapaths.watch_firewalls(&policy);
         gate.acceptors.replace(sockets, &gate.context(), &gate.sessions);
-        if wants_kernel(&policy) {
-            report_datapath(&gate.datapaths);
-        }
+        datapath::report(None, &policy, &gate.datapaths);
         gate.look_up_names(&policy);
         gate.look_for_translations(&policy);
         policy.listeners.iter().for_each(report::listening);
@@ -227,7 +226,7 @@ impl Gate {
         self.acceptors.closed().await;
         let opened = check_servers(&policy)
             .and_then(|()| check_privilege(&policy, self.machine.may_be_transparent))
-            .and_then(|()| check_datapath(&policy, &self.datapaths))
+            .and_then(|()| datapath::check(&policy, &self.datapaths))
             .and_then(|()| self.acceptors.open(&policy.listeners, self.sessions.workers()));
         let sockets = match opened {
             Ok(sockets) => sockets,
@@ -244,9 +243,7 @@ impl Gate {
         if !old.listeners.iter().any(|listener| has_client_source(&listener)) {
             self.look_for_translations(&policy);
         }
-        if wants_kernel(&policy) && !wants_kernel(&old) {
-            report_datapath(&self.datapaths);
-        }
+        datapath::report(Some(&old), &policy, &self.datapaths);
         self.datapaths.watch_firewalls(&policy);
     }
 
@@ -292,29 +289,6 @@ fn check_privilege(policy: &Policy, may_be_transparent: bool) -> Result<(), Star
 
 fn has_client_source(listener: &&Listener) -> bool {
     matches!(listener.stand, Stand::Transparent { source: Source::Client, .. })
-}
-
-/// Whether any data connection may go through the kernel.
-fn wants_kernel(policy: &Policy) -> bool {
-    policy.rules.iter().any(|rule| rule.permission == Permission::Allow && rule.datapath != Datapath::Relay)
-}
-
-/// Starts the kernel's datapath where a rule has a use for it; it must be there where one says so.
-fn check_datapath(policy: &Policy, datapaths: &Datapaths) -> Result<(), StartError> {
-    if !wants_kernel(policy) {
-        return Ok(());
-    }
-    let Err(why) = datapaths.start_kernel() else { return Ok(()) };
-    let insists = |rule: &&Arc<Rule>| rule.permission == Permission::Allow && rule.datapath == Datapath::Kernel;
-    match policy.rules.iter().find(insists) {
-        Some(rule) => Err(StartError::NoKernelDatapath { rule: rule.name.clone(), why: why.clone() }),
-        None => Ok(()),
-    }
-}
-
-fn report_datapath(datapaths: &Datapaths) {
-    report::kernel_datapath(datapaths.start_kernel().map_err(|why| why as _));
-    datapaths.obstacles().iter().for_each(|obstacle| report::obstacle(obstacle));
 }
 
 /// Tells systemd, where there is one, that clients are served.

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::lab::Family;
 use crate::lab::gate::{Gate, program};
 use crate::lab::job::Job;
 use crate::lab::net::{Net, PATH};
@@ -38,6 +39,17 @@ fn without_forwarding_the_relay_moves_the_data() {
     goes(&stage, &["datapath=\"relay\"", "why=\"forwarding_off\""]);
     stage.net.gate.sysctl(&[("net/ipv4/ip_forward", "1")]).unwrap();
     goes(&stage, &["datapath=\"kernel\""]);
+}
+
+#[test]
+fn a_family_that_nobody_uses_need_not_be_forwarded() {
+    for (family, unused) in [(Family::V4, "net/ipv6/conf/all/forwarding"), (Family::V6, "net/ipv4/ip_forward")] {
+        let net = Net::new().unwrap();
+        net.gate.sysctl(&[(unused, "0")]).unwrap();
+        let stage = Stage::on(net, &Wish { family, ..AUTO });
+        goes(&stage, &["datapath=\"kernel\""]);
+        assert!(!stage.gate().log().contains("WARN"), "{}", stage.gate().log());
+    }
 }
 
 /// The chains that Docker and `ufw` leave behind, in the words in which `iptables-nft` writes them.

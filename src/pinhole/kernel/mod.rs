@@ -155,14 +155,13 @@ impl Kernel {
         &self.shared.table
     }
 
-    /// What of the kernel's settings stands in the way of connections, in words for the operator.
-    pub(super) fn obstacles(&self) -> Vec<String> {
-        let off = [(Family::V4, "net.ipv4.ip_forward"), (Family::V6, "net.ipv6.conf.all.forwarding")];
-        let off = off.into_iter().filter(|(family, _)| !self.shared.forwarding.is_on(*family));
-        let in_words = |(_, name)| {
+    /// What of the kernel's settings stands in the way of connections of this family, in words for the operator.
+    pub(super) fn obstacle(&self, v6: bool) -> Option<String> {
+        let (family, name) =
+            if v6 { (Family::V6, "net.ipv6.conf.all.forwarding") } else { (Family::V4, "net.ipv4.ip_forward") };
+        (!self.shared.forwarding.is_on(family)).then(|| {
             format!("packets are not forwarded: `sysctl -w {name}=1`; until then data of this family is relayed")
-        };
-        off.map(in_words).collect()
+        })
     }
 
     /// Whether the kernel can lead this connection.
