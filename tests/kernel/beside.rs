@@ -166,9 +166,13 @@ fn the_table_can_be_read() {
     for words in ["map pinholes4", "dnat", "snat", "ct mark", "flags owner", "10.1.0.2 . 10.1.0.1"] {
         assert!(listed.contains(words), "no `{words}`:\n{listed}");
     }
-    let mut json = Command::new("nft");
-    json.args(["-j", "list", "ruleset"]).env("PATH", PATH);
-    assert!(stage.net.gate.run(move || json.output()).unwrap().status.success());
+    for arguments in [&["list", "ruleset"][..], &["list", "tables"], &["-j", "list", "ruleset"]] {
+        let mut nft = Command::new("nft");
+        nft.args(arguments).env("PATH", PATH);
+        let listed = stage.net.gate.run(move || nft.output()).unwrap();
+        let complaints = String::from_utf8_lossy(&listed.stderr);
+        assert!(listed.status.success() && complaints.is_empty(), "{arguments:?}: {complaints}");
+    }
 }
 
 #[test]

@@ -13,6 +13,10 @@ pub(super) const ACK: u8 = 0x10;
 /// The longest packet without data: 60 bytes of IPv4 header or 40 of IPv6, and 60 of TCP's.
 const LONGEST_EMPTY: u32 = 120;
 
+/// Bytes of a connection's labels, and of each note in them.
+pub(super) const LABELS: usize = 16;
+const WORD: usize = 4;
+
 /// Where rules keep what they load, and for as many registers after it as that takes.
 pub(super) const SCRATCH: Register = Register::nth(0);
 
@@ -26,9 +30,24 @@ pub(super) const DATA: [fn(&mut Expressions<'_>); 2] = [
     |e| tcp_flags(e, PSH, Is::Not, 0),
 ];
 
-/// Where the labels, loaded from the first register on, have how far this direction's side had heard the other.
-pub(super) const fn heard_by(direction: u8) -> Register {
-    Register::nth(2 + direction as u32)
+/// The word of the labels that has how far this direction's side had heard the other.
+pub(super) const fn heard_by(direction: u8) -> usize {
+    2 + direction as usize
+}
+
+/// These words of the labels, with all bits set and no others.
+pub(super) fn words_of_labels(words: &[usize]) -> [u8; LABELS] {
+    let mut bytes = [0; LABELS];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = if words.contains(&(index / WORD)) { u8::MAX } else { 0 };
+    }
+    bytes
+}
+
+/// Nothing is noted in any of these words of the labels (`Is::Equal`), or something is (`Is::Not`). `nft` cannot show a
+/// comparison of a register in the midst of what was loaded, so all of it is compared, and a mask takes away the rest.
+pub(super) fn notes(e: &mut Expressions<'_>, words: &[usize], is: Is) {
+    e.ct(Ct::Labels, SCRATCH).bits(SCRATCH, &words_of_labels(words), &[0; LABELS]).compare(SCRATCH, is, &[0; LABELS]);
 }
 
 /// Loads source, destination and destination port.

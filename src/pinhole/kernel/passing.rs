@@ -2,14 +2,15 @@
 //! would get past one.
 
 use super::condition::{
-    ACK, DATA, FIN, RST, SCRATCH, SYN, add_to_mark, belongs_to_none, direction_is, has_no_connection, heard_by,
-    is_any_tcp, is_no_tcp, is_tcp, mark_is, mark_is_not, original_who_where, stands, tcp_flags, who_where,
+    ACK, DATA, FIN, LABELS, RST, SCRATCH, SYN, add_to_mark, belongs_to_none, direction_is, has_no_connection, heard_by,
+    is_any_tcp, is_no_tcp, is_tcp, mark_is, mark_is_not, notes, original_who_where, stands, tcp_flags, who_where,
+    words_of_labels,
 };
 use super::family::Family;
 use super::mark::{self, Mark};
 use super::set::Set;
 use super::table::Table;
-use crate::net::netlink::{Ct, Expressions, Header, Is, Register};
+use crate::net::netlink::{Expressions, Header, Is, Register};
 
 impl Table<'_> {
     pub(super) fn passing(&mut self) {
@@ -51,7 +52,7 @@ impl Table<'_> {
         self.rule("ours", "what moves", |e| {
             mark_is(e, u32::MAX, own);
             tcp_flags(e, SYN | FIN | RST, Is::Equal, 0);
-            e.ct(Ct::Labels, SCRATCH).compare(heard_by(0), Is::Equal, &[0; 8]);
+            notes(e, &[heard_by(0), heard_by(1)], Is::Equal);
             e.accept();
         });
         // An ICMP error about a connection has its mark, and where a TCP header has flags there is part of the packet
@@ -108,10 +109,10 @@ impl Table<'_> {
         for ((direction, other), is_data) in [(0, 1), (1, 0)].into_iter().flat_map(|way| DATA.map(|data| (way, data))) {
             self.rule("ours", "it goes on where the other has ended", |e| {
                 direction_is(e, direction);
-                e.ct(Ct::Labels, SCRATCH).compare(heard_by(direction), Is::Equal, &[0; 4]);
-                e.compare(heard_by(other), Is::Not, &[0; 4]);
+                notes(e, &[heard_by(direction)], Is::Equal);
+                notes(e, &[heard_by(other)], Is::Not);
                 is_data(e);
-                e.constant(SCRATCH, &[0; 16]).constant(heard_by(other), &[0xff; 4]).add_ct_labels(SCRATCH);
+                e.constant(SCRATCH, &words_of_labels(&[heard_by(other)])).add_ct_labels(SCRATCH);
             });
         }
     }
@@ -122,19 +123,19 @@ impl Table<'_> {
     fn note_sequences(&mut self) {
         const SEQUENCE_AT: u32 = 4;
         const ACKNOWLEDGED_AT: u32 = 8;
-        let notes = [
+        let noted = [
             (SYN, 0, SEQUENCE_AT, "its first number"),
             (SYN, 1, SEQUENCE_AT, "the other's first number"),
             (FIN, 0, ACKNOWLEDGED_AT, "how far it heard the other"),
             (FIN, 1, ACKNOWLEDGED_AT, "how far the other heard it"),
         ];
-        for (word, (flag, direction, at, what)) in (0..).zip(notes) {
+        for ((word, register), (flag, direction, at, what)) in (0..).zip((0..).map(Register::nth)).zip(noted) {
             self.rule("ours", what, |e| {
                 tcp_flags(e, flag, Is::Not, 0);
                 direction_is(e, direction);
-                e.ct(Ct::Labels, SCRATCH).compare(Register::nth(word), Is::Equal, &[0; 4]);
-                e.constant(SCRATCH, &[0; 16]);
-                e.payload(Header::Transport, at, 4, Register::nth(word)).add_ct_labels(SCRATCH);
+                notes(e, &[word], Is::Equal);
+                e.constant(SCRATCH, &[0; LABELS]);
+                e.payload(Header::Transport, at, 4, register).add_ct_labels(SCRATCH);
             });
         }
     }
