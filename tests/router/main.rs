@@ -116,6 +116,8 @@ fn the_gate_hands_over_by_itself() {
     everywhere(|stage, by| {
         let gate = stage.gate(by, &["--intercept"]);
         stage.works(&gate);
+        // `nft` can show it, and complains of nothing.
+        assert!(stage::output(&stage.net.gate, "nft", &["list", "ruleset"]).contains("ftpgate_intercept"));
         for fault in ["nft flush ruleset", "nft flush chain inet ftpgate_intercept bypassing"] {
             sh(&stage.net.gate, fault);
             let before = gate.log().matches("event=\"interception_loaded\"").count();

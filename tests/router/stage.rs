@@ -132,6 +132,8 @@ pub fn output(host: &Host, program: &str, words: &[&str]) -> String {
     let mut command = Command::new(program);
     command.args(words).env("PATH", PATH);
     let output = host.run(move || command.output()).unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(complaints.is_empty(), "{program} {words:?}: {complaints}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
