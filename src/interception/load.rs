@@ -142,9 +142,12 @@ impl<'n, B: std::borrow::BorrowMut<Batches>> Batch<'n, B> {
                 Some(self.set(family.data_type(), family.length(), &edges_of_nets(nets)))
             }
             Match::Ports(ports) | Match::OtherPorts(ports) => Some(self.set(PORT_TYPE, 2, &edges_of_ports(ports))),
-            Match::Family(_) | Match::Tcp | Match::ToThisMachine | Match::TransparentSocket | Match::ThroughPinhole => {
-                None
-            }
+            Match::Family(_)
+            | Match::Tcp
+            | Match::ToThisMachine
+            | Match::TransparentSocket
+            | Match::ThroughPinhole
+            | Match::Delivered => None,
         }
     }
 
@@ -309,6 +312,9 @@ impl Match {
             }
             Self::TransparentSocket => {
                 e.socket_is_transparent(FIRST).compare(FIRST, Is::Equal, &[1]);
+            }
+            Self::Delivered => {
+                e.meta(Meta::Mark, FIRST).compare(FIRST, Is::Equal, &MARK.to_ne_bytes());
             }
             Self::ThroughPinhole => {
                 let (mask, mark) = (CONNECTION_MASK.to_ne_bytes(), CONNECTION_MARK.to_ne_bytes());

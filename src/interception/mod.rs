@@ -19,7 +19,7 @@ mod tests;
 pub use bridges::Bridged;
 pub use guard::Guard;
 pub use script::{script, undo};
-pub use state::Missing;
+pub use state::{Missing, Seen};
 
 use crate::policy::Policy;
 use table::{Family, Table};
@@ -99,9 +99,10 @@ impl Interception {
     pub fn load(&self) -> Result<(), Fault> {
         let nft = |error| Fault::Kernel { what: "nftables does not take the interception", error };
         let route = |error| Fault::Kernel { what: "the routes of marked packets cannot be set", error };
-        // Routes first: a packet that is marked and not delivered would be dropped.
-        routes::add(&self.families).map_err(route)?;
-        load::replace(&self.table).map_err(nft)
+        // Whatever becomes of the one, the other is worth having: what is marked and not delivered is dropped.
+        let (table, routes) = (load::replace(&self.table), routes::add(&self.families));
+        table.map_err(nft)?;
+        routes.map_err(route)
     }
 
     /// Takes away all that [`Interception::load`] made, of whatever rules file.
@@ -115,12 +116,13 @@ impl Interception {
         routes::remove().map_err(route)
     }
 
-    /// What of it the kernel does not have.
+    /// What of it the kernel does not have. `seen` is what it was when it was complete, by which changes are found that leave
+    /// the number of rules as it was.
     ///
     /// # Errors
     /// The kernel cannot be asked.
-    pub fn missing(&self) -> Result<Vec<Missing>, Fault> {
+    pub fn missing(&self, seen: &mut Option<Seen>) -> Result<Vec<Missing>, Fault> {
         let ask = |error| Fault::Kernel { what: "the kernel does not tell its rules", error };
-        state::missing(self).map_err(ask)
+        state::missing(self, seen).map_err(ask)
     }
 }

@@ -89,12 +89,14 @@ impl<'a> Plan<'a> {
         // of a handshake, and for a port whose last connection has just ended. The listeners are bound to every address, and
         // what is sent to another machine's port of that number is not for us.
         let listening = PortRanges::new(tproxied().filter_map(|target| one(target.bind.port())).collect());
-        let mut rules = vec![Rule {
+        // A socket of an earlier connection with the same addresses and ports may still be there.
+        let mut rules: Vec<Rule> = self.through_pinholes(Verdict::Return).into_iter().collect();
+        rules.push(Rule {
             comment: "connections that stand, data ports that wait, and answers to connections made in another's name"
                 .to_owned(),
             matches: vec![listening.map_or(Match::Tcp, Match::OtherPorts), Match::TransparentSocket],
             verdict: Verdict::Deliver,
-        }];
+        });
         if tproxied().next().is_some() {
             rules.push(to_this_machine());
         }
@@ -105,6 +107,13 @@ impl<'a> Plan<'a> {
     /// The destination is rewritten: of control connections to the listener, of data connections to the same port here.
     fn nat(&self) -> Chain {
         let mut rules = vec![to_this_machine()];
+        if self.targets.iter().any(|target| target.by == By::Tproxy) {
+            rules.push(Rule {
+                comment: "what goes to a listener with tproxy".to_owned(),
+                matches: vec![Match::Delivered],
+                verdict: Verdict::Return,
+            });
+        }
         rules.extend(self.handed_over(By::Redirect));
         // After every control port: a wide range of data ports may include some.
         for target in self.targets.iter().filter(|target| target.by == By::Redirect) {
@@ -145,18 +154,32 @@ impl<'a> Plan<'a> {
         rules
     }
 
-    /// Whatever goes on to a server's control port did not come through the gate.
-    fn forward(&self) -> Chain {
+    /// A rule for data connections that the kernel leads. Not without need: it has the kernel track connections.
+    fn through_pinholes(&self, verdict: Verdict) -> Option<Rule> {
         let by_kernel =
             |rule: &Arc<PolicyRule>| rule.permission == Permission::Allow && rule.datapath != Datapath::Relay;
-        let mut rules = Vec::new();
-        // Not without need: this has the kernel track connections.
-        if self.policy.rules.iter().any(by_kernel) {
-            rules.push(Rule {
-                comment: "data connections that ftpgate leads".to_owned(),
-                matches: vec![Match::ThroughPinhole],
-                verdict: Verdict::Accept,
-            });
+        self.policy.rules.iter().any(by_kernel).then(|| Rule {
+            comment: "data connections that ftpgate leads".to_owned(),
+            matches: vec![Match::ThroughPinhole],
+            verdict,
+        })
+    }
+
+    /// Whatever goes on to a server's control port did not come through the gate.
+    fn forward(&self) -> Chain {
+        let mut rules: Vec<Rule> = self.through_pinholes(Verdict::Accept).into_iter().collect();
+        // Where that address is another machine's by now, what was redirected would go there.
+        for target in self.targets.iter().filter(|target| target.by == By::Redirect) {
+            if let (Verdict::Dnat { to, .. }, Some(port)) = (target.control(), one(target.bind.port())) {
+                let to = Match::To(target.family(), vec![IpNet::from(to)]);
+                let ports = PortRanges::new(vec![port]).map(Match::Ports);
+                let comment = format!("{}, whose address is not this machine's any more", target.comment());
+                rules.push(Rule {
+                    comment,
+                    matches: std::iter::once(to).chain(ports).collect(),
+                    verdict: Verdict::Drop,
+                });
+            }
         }
         let servers: Vec<Destination> = self.servers().cloned().collect();
         for family in Family::BOTH {

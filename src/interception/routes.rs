@@ -64,11 +64,16 @@ impl Rule {
 
     /// Whether the attributes of a rule are its.
     fn is(self, attributes: &[u8]) -> bool {
+        const DESTINATION: u16 = 1;
+        const SOURCE: u16 = 2;
         let has = |kind: u16, value: u32| find(attributes, &[kind]) == Some(&value.to_ne_bytes());
+        if [DESTINATION, SOURCE].iter().any(|kind| find(attributes, &[*kind]).is_some()) {
+            return false;
+        }
         let is_for_lo = find(attributes, &[3]).is_some_and(|name| name == b"lo\0");
         let any = find(attributes, &[3]).is_none();
         let origin = if self == Self::ForFilters { is_for_lo } else { any };
-        origin && has(10, MARK) && has(15, self.table())
+        origin && has(10, MARK) && has(15, self.table()) && has(6, self.priority())
     }
 }
 
@@ -78,6 +83,17 @@ pub(super) struct There {
     pub(super) delivers: bool,
     pub(super) for_filters: bool,
     pub(super) route: bool,
+    /// The table has more, which may lead some packets elsewhere.
+    pub(super) other_route: bool,
+    /// A rule that comes first leads every packet elsewhere, also marked ones: its priority.
+    pub(super) earlier_rule: Option<u32>,
+}
+
+/// Whether this machine has the family at all: IPv6 may be switched off, and then nothing of it comes.
+pub(super) fn is_there(family: Family) -> bool {
+    let switched_off = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6");
+    // Where there is no such setting, there is no IPv6.
+    family == Family::V4 || switched_off().is_ok_and(|value| value.trim() == "0")
 }
 
 /// What is there for a family.
@@ -100,13 +116,17 @@ pub(super) fn look(family: Family) -> io::Result<There> {
         let attributes = message.body.get(HEADER..).unwrap_or_default();
         there.delivers |= Rule::Delivers.is(attributes);
         there.for_filters |= Rule::ForFilters.is(attributes);
+        there.earlier_rule = there.earlier_rule.or_else(|| comes_first(message.body, attributes));
     })?;
     let routes = ask(&socket, &question(GET_ROUTE), |message| {
         const LOCAL: u8 = 2;
         let (prefix, kind) = (message.body.get(1), message.body.get(7));
         let attributes = message.body.get(HEADER..).unwrap_or_default();
-        there.route |=
-            prefix == Some(&0) && kind == Some(&LOCAL) && find(attributes, &[15]) == Some(&ROUTES.to_ne_bytes());
+        if find(attributes, &[15]) == Some(&ROUTES.to_ne_bytes()) {
+            let is_it = prefix == Some(&0) && kind == Some(&LOCAL);
+            there.route |= is_it;
+            there.other_route |= !is_it;
+        }
     });
     match routes {
         // There is no such table.
@@ -115,10 +135,29 @@ pub(super) fn look(family: Family) -> io::Result<There> {
     }
 }
 
+/// The priority of a rule that comes before ours, leads to another table and asks neither who it is from nor to.
+fn comes_first(header: &[u8], attributes: &[u8]) -> Option<u32> {
+    const TO_TABLE: u8 = 1;
+    const INVERTED: u32 = 2;
+    let number =
+        |kind: u16| find(attributes, &[kind]).and_then(<[u8]>::first_chunk).map(|bytes| u32::from_ne_bytes(*bytes));
+    // Destination, source and the interfaces; the interface's own table, users, protocol and ports.
+    let is_narrow = [1, 2, 3, 17, 19, 20, 22, 23, 24].iter().any(|kind| find(attributes, &[*kind]).is_some());
+    let priority = number(6).unwrap_or(0);
+    let flags = header.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |flags| u32::from_ne_bytes(*flags));
+    let is_marked = match (number(10), number(16)) {
+        (Some(mark), mask) => MARK & mask.unwrap_or(u32::MAX) == mark,
+        (None, _) => true,
+    };
+    let concerns_ours = is_marked != (flags & INVERTED != 0);
+    let leads = header.get(7) == Some(&TO_TABLE);
+    (leads && concerns_ours && !is_narrow && (1..ROUTES).contains(&priority)).then_some(priority)
+}
+
 /// Adds what is missing for these families.
 pub(super) fn add(families: &[Family]) -> io::Result<()> {
     let socket = Socket::open_routes()?;
-    for family in families {
+    for family in families.iter().filter(|family| is_there(**family)) {
         for rule in Rule::ALL {
             let flags = number::CREATE | number::EXCL;
             let added = change(&socket, NEW_RULE, flags, Rule::header(*family), |w| rule.write(w));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::table::{Family, Table};
 use super::{Bridged, FILTERS, Interception, MARK, ROUTES, TABLE};
 use crate::pinhole::{CONNECTION_MARK, CONNECTION_MASK};
-use crate::policy::{Datapath, Interception as By, Permission, Policy, Rule, Stand};
+use crate::policy::{Datapath, Interception as By, Listener, Permission, Policy, Rule, Source, Stand};
 
 /// A script that makes the kernel hand over connections; it may be run again.
 #[must_use]
@@ -20,9 +20,7 @@ pub fn script(interception: Option<&Interception>, policy: &Policy) -> String {
     };
     let mut out = String::from(
         "#!/bin/sh\n# Hands FTP connections to ftpgate. May be run again; `ftpgate intercept --undo` prints how to undo \
-         it.\nset -e\n\n# Marked packets are delivered here, whatever their destination. Reverse-path filters that heed the \
-         mark look from\n# lo, and find the way back in the table main: where clients are routed by another one, name it \
-         there.\n",
+         it.\nset -e\n",
     );
     if let Some(Bridged { bridges, settings }) = interception.bridged() {
         let _ = writeln!(
@@ -33,19 +31,27 @@ pub fn script(interception: Option<&Interception>, policy: &Policy) -> String {
             settings.join("=0 ")
         );
     }
-    for family in &interception.families {
-        out += &remove_rules(*family);
-        let ip = ip(*family);
-        let _ = write!(
-            out,
-            "{ip} rule add iif lo fwmark {MARK:#x} lookup main priority {FILTERS}\n\
-             {ip} rule add fwmark {MARK:#x} lookup {ROUTES} priority {ROUTES}\n\
-             {ip} route replace local default dev lo table {ROUTES}\n"
-        );
-    }
+    // First, so that nothing gets past the gate whatever becomes of the rest.
     out += "\n# One transaction: the old table is replaced, or stays.\nnft -f - <<'EOF'\n";
     out += &text(&interception.table);
-    out + "EOF\n" + &needs(policy)
+    out += "EOF\n\n# Marked packets are delivered here, whatever their destination. With src_valid_mark=1, rp_filter looks up the way\n\
+            # back as if from lo: this rule uses the table main; change it if clients are routed by another table.\n";
+    for family in &interception.families {
+        let ip = ip(*family);
+        let commands = remove_rules(*family)
+            + &format!(
+                "{ip} rule add iif lo fwmark {MARK:#x} lookup main priority {FILTERS}\n\
+                 {ip} rule add fwmark {MARK:#x} lookup {ROUTES} priority {ROUTES}\n\
+                 {ip} route replace local default dev lo table {ROUTES}\n"
+            );
+        out += &match family {
+            Family::V4 => commands,
+            Family::V6 => format!(
+                "if [ \"$(cat /proc/sys/net/ipv6/conf/lo/disable_ipv6 2>/dev/null)\" = 0 ]; then\n{commands}fi\n"
+            ),
+        };
+    }
+    out + &needs(policy)
 }
 
 /// A script that takes back all that [`script`] does, of whatever rules file.
@@ -140,6 +146,10 @@ fn into_this_machine(policy: &Policy, allowed: &[&Arc<Rule>]) -> BTreeSet<String
             }
         }
     }
-    rules.extend(allowed.iter().filter_map(|rule| Some(ports(rule.ports_for_servers()?))));
+    // With `source: client` servers connect to the client's address: that is marked, too.
+    let as_client = |listener: &Listener| matches!(listener.stand, Stand::Transparent { source: Source::Client, .. });
+    if !policy.listeners.iter().all(as_client) {
+        rules.extend(allowed.iter().filter_map(|rule| Some(ports(rule.ports_for_servers()?))));
+    }
     rules
 }

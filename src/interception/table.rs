@@ -1,6 +1,6 @@
 //! An nftables table in terms of what interception needs; [`super::script`] writes it as text, [`super::load`] as netlink.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -59,6 +59,8 @@ pub(super) enum Match {
     TransparentSocket,
     /// A data connection that is led through a pinhole.
     ThroughPinhole,
+    /// It is delivered to this machine already.
+    Delivered,
 }
 
 /// What becomes of it.
@@ -158,23 +160,39 @@ impl Table {
         self.chain(Hook::Forward).is_some_and(|chain| chain.rules.iter().any(|rule| rule.matches.iter().any(is_of)))
     }
 
-    /// Tells one table from another, on every machine and in every version alike (FNV-1a, 64 bits).
+    /// Tells one table from another, on every machine and in every version alike.
     pub(super) fn fingerprint(&self) -> u64 {
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0100_0000_01b3;
-        let mut text = String::new();
+        let mut all = Fnv::default();
         for chain in &self.0 {
-            let _ = writeln!(text, "{}", chain.hook.text());
-            chain.rules.iter().for_each(|rule| {
-                let _ = writeln!(text, "{rule}");
-            });
+            all.add(format!("{}\n", chain.hook.text()).as_bytes());
+            chain.rules.iter().for_each(|rule| all.add(format!("{rule}\n").as_bytes()));
         }
-        text.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+        all.finish()
     }
 
     /// The comment of the table in the kernel, by which it is known again.
     pub(super) fn comment(&self) -> String {
         format!("ftpgate {:016x}", self.fingerprint())
+    }
+}
+
+/// FNV-1a, 64 bits: nobody has a reason to forge one.
+pub(super) struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        const PRIME: u64 = 0x0100_0000_01b3;
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    }
+
+    pub(super) const fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -217,6 +235,7 @@ impl fmt::Display for Match {
             Self::Tcp => f.write_str("meta l4proto tcp"),
             Self::ToThisMachine => f.write_str("fib daddr type local"),
             Self::TransparentSocket => f.write_str("socket transparent 1"),
+            Self::Delivered => write!(f, "meta mark {MARK:#x}"),
             Self::ThroughPinhole => write!(f, "ct mark and {CONNECTION_MASK:#x} == {CONNECTION_MARK:#x}"),
         }
     }

@@ -58,6 +58,13 @@ pub fn may_be_transparent() -> bool {
     Socket::new(Domain::IPV4, Type::STREAM, None).is_ok_and(|socket| socket.set_ip_transparent_v4(true).is_ok())
 }
 
+/// Whether this process may change nftables and routes.
+#[must_use]
+pub fn may_change_network() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
+}
+
 /// The ports that this host gives to outgoing connections, but for those that are kept free; `None` where it does not
 /// tell.
 #[must_use]

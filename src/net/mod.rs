@@ -12,7 +12,7 @@ pub mod proxy_header;
 mod translation;
 
 pub use descriptors::close_inherited;
-pub use local::{ephemeral_ports, is_local, leads_here, may_be_transparent};
+pub use local::{ephemeral_ports, is_local, leads_here, may_be_transparent, may_change_network};
 pub use locals::Locals;
 pub use loops::{Accepted, Dialled, IsLoop, Loops};
 pub use names::{NameError, Names};

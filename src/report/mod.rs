@@ -187,27 +187,56 @@ pub fn intercepting(closed: bool, dropped: &[&str]) {
 /// Clients that come over these bridges do not get to a listener with `transparent: tproxy`.
 pub fn bridged(bridges: &[String], settings: &[&str]) {
     let (bridges, settings) = (bridges.join(", "), settings.join("=0 ") + "=0");
-    info!(
+    warn!(
         event = "bridge_obstacle",
         bridges,
         advice = format!("`sysctl -w {settings}`, or write `transparent: redirect`"),
-        "clients that come over a bridge time out: its packets go through iptables, where tproxy cannot deliver them"
+        "clients that come over a bridge cannot connect: its packets go through iptables, where tproxy cannot deliver them"
     );
 }
 
-/// Connections to servers are not handed to the transparent listeners, or not all.
-pub fn interception_missing(missing: &str, command: &str) {
+/// The interception is not as these rules need it. `command` mends that, where one does.
+pub fn interception_missing(missing: &str, closed: bool, command: Option<&str>) {
+    let others = if closed { "are dropped" } else { "reach the servers unchecked (--fail-open)" };
+    let advice = command.map(|_| "run the command, or start with --intercept");
     warn!(
         event = "interception_missing",
-        missing,
-        command,
-        "connections are not handed to the transparent listeners: run the command, or start with --intercept"
+        missing, command, advice, "connections that do not get to a transparent listener {others}"
     );
 }
 
-/// The gate has loaded what was missing.
-pub fn interception_loaded(missing: &str) {
-    info!(event = "interception_loaded", missing, "the interception was loaded");
+/// The gate has loaded what was missing; `again` where it was complete a moment before.
+pub fn interception_loaded(missing: &str, again: bool) {
+    if again {
+        warn!(
+            event = "interception_loaded",
+            missing, "another program has changed the interception: it was loaded again"
+        );
+    } else {
+        info!(event = "interception_loaded", missing, "the interception was loaded");
+    }
+}
+
+/// Somebody loads another interception again and again.
+pub fn interception_contested() {
+    warn!(
+        event = "interception_contested",
+        advice = "run one gate with transparent listeners on this machine, or in a network namespace of its own",
+        "another gate on this machine replaces the interception with its own again and again"
+    );
+}
+
+/// There is no table of the gate's own that drops what gets past it.
+pub fn not_guarded(why: &str) {
+    warn!(
+        event = "not_guarded",
+        why, "what gets past the transparent listeners is dropped by the loaded interception alone"
+    );
+}
+
+/// Options about interception have no effect.
+pub fn nothing_to_intercept() {
+    warn!(event = "nothing_to_intercept", "no listener is transparent: --intercept and --fail-open have no effect");
 }
 
 /// The gate has taken back what it loaded.
@@ -220,7 +249,7 @@ pub fn interception_unloaded() {
 
 /// Nobody knows whether connections are handed to the transparent listeners.
 pub fn interception_unknown(why: &str) {
-    warn!(event = "interception_unknown", why, "what gets past the gate cannot be seen or dropped");
+    warn!(event = "interception_unknown", why, "whether connections get to the transparent listeners is not known");
 }
 
 /// A signal came that means nothing to the gate.

@@ -107,25 +107,47 @@ pub fn flush() {
     }
 }
 
+/// Writes everything. Somebody else who has this file open may have it never wait: then it is waited here.
+fn write_all(out: &mut impl Write, mut text: &[u8]) -> io::Result<()> {
+    while !text.is_empty() {
+        match out.write(text) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => text = text.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn write(lines: &Receiver<Message>, mut out: impl Write, state: &State) {
     while let Ok(first) = lines.recv() {
         let mut flushed = Vec::new();
-        let mut text = Vec::new();
+        let (mut text, mut count) = (Vec::new(), 0);
         // What came meanwhile goes out in the same write.
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Line(line) => text.extend_from_slice(&line),
+                Message::Line(line) => {
+                    text.extend_from_slice(&line);
+                    count += 1;
+                }
                 Message::Flush(done) => flushed.push(done),
             }
             next = if text.len() < MOST_AT_ONCE { lines.try_recv().ok() } else { None };
         }
         // Faults of standard error are nobody's: a full disk under the log must not end a session.
-        let _lost = out.write_all(&text);
+        let written = write_all(&mut out, &text);
         state.bytes.fetch_sub(text.len(), Ordering::Relaxed);
-        let dropped = state.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            super::lines_dropped(dropped);
+        match written {
+            Ok(()) => match state.dropped.swap(0, Ordering::Relaxed) {
+                0 => {}
+                dropped => super::lines_dropped(dropped),
+            },
+            Err(_) => {
+                state.dropped.fetch_add(count, Ordering::Relaxed);
+            }
         }
         for done in flushed {
             let _gave_up = done.send(());
@@ -178,6 +200,36 @@ mod tests {
         assert_eq!(written.lines().count(), count - dropped);
         assert!(written.lines().take(3).map(str::trim).eq(["0", "1", "2"]));
         assert_eq!(writer.state.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(writer.state.dropped.load(Ordering::Relaxed), 0);
+    }
+
+    /// Takes a byte at a time, and every other time nothing.
+    #[derive(Clone, Default)]
+    struct Reluctant(Arc<Mutex<(bool, Vec<u8>)>>);
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (refuses, written) = &mut *self.0.lock().unwrap();
+            *refuses = !*refuses;
+            if *refuses {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            written.push(bytes[0]);
+            Ok(1)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_would_block_is_written_later() {
+        let out = Reluctant::default();
+        let writer = Writer::to(out.clone()).unwrap();
+        (0..5).for_each(|number| writer.put(format!("{number}\n").into_bytes()));
+        writer.flush(Duration::from_secs(5));
+        assert_eq!(out.0.lock().unwrap().1, b"0\n1\n2\n3\n4\n");
         assert_eq!(writer.state.dropped.load(Ordering::Relaxed), 0);
     }
 

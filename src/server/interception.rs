@@ -5,14 +5,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::driver::{Orders, Phase};
-use crate::interception::{Bridged, Fault, Guard, Interception, Missing, Otherwise};
+use crate::interception::{Bridged, Fault, Guard, Interception, Missing, Otherwise, Seen};
+use crate::net;
 use crate::policy::Policy;
 use crate::report;
 
@@ -22,7 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the command line says of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intercept {
     /// The gate loads what is missing itself.
     pub load: bool,
@@ -43,7 +44,7 @@ impl Watch {
     /// # Errors
     /// The gate is to load what is missing, and cannot; the text says why.
     pub(super) fn start(options: Intercept, orders: watch::Receiver<Orders>) -> Result<Self, String> {
-        let mut watcher = Watcher { options, guard: None, told: Told::Nothing, bridged: None };
+        let mut watcher = Watcher::new(options);
         watcher.look(&orders.borrow().policy);
         if let Told::Failed(why) = &watcher.told
             && watcher.options.load
@@ -93,11 +94,15 @@ async fn watch(mut watcher: Watcher, mut orders: watch::Receiver<Orders>) {
 struct Watcher {
     options: Intercept,
     guard: Option<Guard>,
+    /// What the operator knows.
     told: Told,
+    told_of_guard: Option<String>,
     bridged: Option<Bridged>,
+    seen: Option<Seen>,
+    /// When it was loaded because it was another one.
+    contested: Vec<Instant>,
 }
 
-/// What the operator knows.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     Nothing,
@@ -110,22 +115,24 @@ enum Told {
 }
 
 impl Watcher {
+    const fn new(options: Intercept) -> Self {
+        let told = Told::Nothing;
+        Self { options, guard: None, told, told_of_guard: None, bridged: None, seen: None, contested: Vec::new() }
+    }
+
     fn look(&mut self, policy: &Policy) {
-        let Some(interception) = Interception::of(policy, self.options.otherwise) else {
-            self.guard = None;
-            // Whoever loads it takes it back with the last listener that it was for.
-            if self.options.load && !matches!(self.told, Told::Nothing | Told::NotNeeded) {
-                unload();
-            }
-            self.told = Told::NotNeeded;
-            return;
-        };
+        let Some(interception) = Interception::of(policy, self.options.otherwise) else { return self.is_not_needed() };
         let bridged = interception.bridged();
         if bridged != self.bridged {
             bridged.iter().for_each(|found| report::bridged(&found.bridges, &found.settings));
             self.bridged = bridged;
         }
-        let known = match self.guard(&interception).and_then(|()| self.complete(&interception)) {
+        let guarded = self.guard(&interception).err().map(|fault| explain(&fault));
+        if guarded != self.told_of_guard {
+            guarded.iter().for_each(|why| report::not_guarded(why));
+            self.told_of_guard = guarded;
+        }
+        let known = match self.complete(&interception) {
             Ok(missing) if missing.is_empty() => Told::InPlace(interception),
             Ok(missing) => Told::Missing(missing),
             Err(fault) => Told::Failed(explain(&fault)),
@@ -134,6 +141,18 @@ impl Watcher {
             self.tell(&known);
             self.told = known;
         }
+    }
+
+    fn is_not_needed(&mut self) {
+        self.guard = None;
+        // Whoever loads it takes it back with the last listener that it was for.
+        if self.options.load && !matches!(self.told, Told::Nothing | Told::NotNeeded) {
+            unload();
+        }
+        if self.told == Told::Nothing && (self.options.load || self.options.otherwise == Otherwise::Open) {
+            report::nothing_to_intercept();
+        }
+        self.told = Told::NotNeeded;
     }
 
     /// Drops what gets past the listeners, whatever becomes of the operator's rules.
@@ -148,30 +167,47 @@ impl Watcher {
     }
 
     /// Loads what is missing where the gate is to; what is missing still.
-    fn complete(&self, interception: &Interception) -> Result<Vec<Missing>, Fault> {
-        let missing = interception.missing()?;
-        if missing.is_empty() || !self.options.load {
+    fn complete(&mut self, interception: &Interception) -> Result<Vec<Missing>, Fault> {
+        let missing = interception.missing(&mut self.seen)?;
+        if !self.options.load || !missing.iter().any(|missing| missing.can_be_loaded()) {
             return Ok(missing);
         }
         interception.load()?;
-        report::interception_loaded(&listed(&missing));
-        interception.missing()
+        // The same rules as a moment ago, and it was there: somebody else has done it.
+        let is_again = matches!(&self.told, Told::InPlace(told) if told == interception);
+        report::interception_loaded(&listed(&missing), is_again);
+        if is_again && missing.contains(&Missing::OtherRules) {
+            self.is_contested();
+        }
+        interception.missing(&mut self.seen)
+    }
+
+    /// Another gate may load its own in turn.
+    fn is_contested(&mut self) {
+        const OFTEN: usize = 3;
+        const WITHIN: Duration = Duration::from_secs(60);
+        let now = Instant::now();
+        self.contested.retain(|at| now.saturating_duration_since(*at) < WITHIN);
+        self.contested.push(now);
+        if self.contested.len() >= OFTEN {
+            report::interception_contested();
+            self.contested.clear();
+        }
     }
 
     fn tell(&self, known: &Told) {
+        let is_closed = self.options.otherwise == Otherwise::Closed;
         let status = match known {
             Told::Nothing | Told::NotNeeded => return,
             Told::InPlace(interception) => {
-                report::intercepting(
-                    interception.otherwise() == Otherwise::Closed,
-                    &interception.without_listener().collect::<Vec<_>>(),
-                );
+                report::intercepting(is_closed, &interception.without_listener().collect::<Vec<_>>());
                 "serving".to_owned()
             }
             Told::Missing(missing) => {
-                let missing = listed(missing);
-                report::interception_missing(&missing, &self.command());
-                format!("not ready: {missing}")
+                let text = listed(missing);
+                let command = missing.iter().any(|missing| missing.can_be_loaded()).then(|| self.command());
+                report::interception_missing(&text, is_closed, command.as_deref());
+                format!("not ready: {text}")
             }
             Told::Failed(why) => {
                 report::interception_unknown(why);
@@ -186,7 +222,9 @@ impl Watcher {
     /// What an operator runs to have it in place.
     fn command(&self) -> String {
         let open = if self.options.otherwise == Otherwise::Open { "--fail-open " } else { "" };
-        format!("ftpgate intercept {open}{} | sudo sh", self.options.rules_file.display())
+        let file = std::path::absolute(&self.options.rules_file);
+        let file = file.as_deref().unwrap_or(&self.options.rules_file).display().to_string();
+        format!("ftpgate intercept {open}{} | sudo sh", quoted(&file))
     }
 
     /// What the gate loaded stays, so that nothing gets past a gate that does not run; unless that is wanted.
@@ -197,6 +235,12 @@ impl Watcher {
     }
 }
 
+/// As one word of a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
 fn unload() {
     match Interception::unload() {
         Ok(()) => report::interception_unloaded(),
@@ -205,10 +249,21 @@ fn unload() {
 }
 
 fn explain(fault: &Fault) -> String {
-    if fault.is_privilege() { format!("{fault}: this takes CAP_NET_ADMIN") } else { fault.to_string() }
+    if net::may_change_network() { fault.to_string() } else { format!("{fault}: this takes CAP_NET_ADMIN") }
 }
 
 fn listed(missing: &[Missing]) -> String {
     let missing: Vec<String> = missing.iter().map(Missing::to_string).collect();
     missing.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_path_is_one_word() {
+        assert_eq!(quoted("/etc/ftpgate/rules.yaml"), "/etc/ftpgate/rules.yaml");
+        assert_eq!(quoted("a b;touch x$(id)'q"), r"'a b;touch x$(id)'\''q'");
+    }
 }

@@ -144,6 +144,8 @@ impl Gate {
         let file = file.to_str().ok_or("the temporary folder's name is not text")?;
         let binds: String = files.iter().map(|(own, at)| format!("mount --bind {} {at}\n", own.display())).collect();
         let script = format!("{binds}exec \"$@\"");
+        // One that was killed a moment ago may not have ended.
+        poll(Duration::from_secs(5), || (!net.gate.listens_on(port)).then_some(()));
         let run = [&["sh", "-euc", &script, "sh"], by, &[program, "run", file], words].concat();
         let mut job = Job::start(&net.gate, &log, &run, |_| ())?;
         let listens = poll(Duration::from_secs(10), || {

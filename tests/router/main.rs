@@ -92,7 +92,7 @@ fn nothing_passes_when_the_listener_moves() {
         let gate = stage.gate(by, &[]);
         stage.works(&gate);
         gate.reload(&stage.rules(by, 2125, &stage.allowing()));
-        logged(&gate, &["WARN", "event=\"interception_missing\"", "was made for other rules"]);
+        logged(&gate, &["WARN", "event=\"interception_missing\"", "is not the one for these rules"]);
         stage.is_closed("another port");
     });
 }
@@ -107,7 +107,7 @@ fn new_servers_are_closed_until_they_are_handed_over() {
     assert_eq!(stage.client(), GREETING);
     assert!(stage.packets() > 0);
     gate.reload(&stage.rules("tproxy", 2121, &stage.allowing()));
-    logged(&gate, &["event=\"interception_missing\"", "was made for other rules"]);
+    logged(&gate, &["event=\"interception_missing\"", "is not the one for these rules"]);
     stage.is_closed("new rules");
 }
 
@@ -126,7 +126,7 @@ fn the_gate_hands_over_by_itself() {
             stage.works(&gate);
         }
         gate.reload(&stage.rules(by, 2125, &stage.allowing()));
-        logged(&gate, &["event=\"interception_loaded\"", "was made for other rules"]);
+        logged(&gate, &["event=\"interception_loaded\"", "is not the one for these rules"]);
         stage.works(&gate);
         assert!(!gate.log().contains("interception_missing"), "{}", gate.log());
     });
@@ -156,6 +156,37 @@ fn what_no_listener_needs_any_more_is_taken_back() {
     logged(&gate, &["event=\"interception_unloaded\""]);
     assert_eq!(stage.client(), GREETING);
     assert!(!stage::output(&stage.net.gate, "nft", &["list", "tables"]).contains("ftpgate_"));
+}
+
+/// Listeners of both kinds share a family: each gets its own clients, and whoever is denied hears so.
+#[test]
+fn tproxy_and_redirect_side_by_side() {
+    let stage = Stage::new(Family::V4);
+    let listener = |name: &str, port: u16, by: &str| {
+        format!("  - name: {name}\n    bind: \"0.0.0.0:{port}\"\n    transparent: {by}\n")
+    };
+    let rule = |name: &str, from: &str| {
+        format!(
+            "  - name: to-{name}\n    listener: {name}\n    from: \"{from}\"\n    to: \"10.2.0.2\"\n    action: allow\n    inbound: \"10001-10005\"\n"
+        )
+    };
+    for (first, second) in [("tproxy", "redirect"), ("redirect", "tproxy")] {
+        let rules = format!(
+            "version: 1\nlisteners:\n{}{}rules:\n{}{}",
+            listener("a", 2121, first),
+            listener("b", 2122, second),
+            rule("a", "10.1.0.2"),
+            rule("b", "10.1.0.3"),
+        );
+        let gate = Gate::start_as(&stage.net, &rules, 2121, &[], &[]).unwrap();
+        assert_eq!((stage.client().as_str(), stage.stranger().as_str()), (GREETING, GREETING), "{}", gate.log());
+        stage.packets();
+        drop(gate);
+        let rules = rules.replace("from: \"10.1.0.2\"", "from: \"10.1.0.9\"");
+        let gate = Gate::start_as(&stage.net, &rules, 2121, &[], &[]).unwrap();
+        assert_eq!(stage.client(), "421 The rules do not allow this session.", "{}", gate.log());
+        assert_eq!(stage.stranger(), GREETING, "{}", gate.log());
+    }
 }
 
 /// A family that no listener takes is no way past the gate.

@@ -14,6 +14,9 @@ use rustix::net::{
 /// For an answer: the kernel gives it while it takes the question; where none comes it was lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What fits into a buffer of any size.
+const SMALL: usize = 64 << 10;
+
 /// What the kernel tells unasked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Groups {
@@ -54,7 +57,20 @@ impl Socket {
 
     /// Sends messages to the kernel, which has done what they ask for when this returns.
     pub(crate) fn send(&self, messages: &[u8]) -> io::Result<()> {
+        if messages.len() > SMALL {
+            self.make_room_for(messages.len())?;
+        }
         sendto(&self.0, messages, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        Ok(())
+    }
+
+    /// A batch is one datagram, which has to fit into the socket's buffer whole: rules may name thousands of networks.
+    fn make_room_for(&self, length: usize) -> io::Result<()> {
+        use rustix::net::sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_size_force};
+        // With what the kernel keeps beside the bytes. Not in a container whose root is nobody outside: there it is as large
+        // as `net.core.wmem_max` lets it be.
+        let wanted = length.saturating_mul(2);
+        set_socket_send_buffer_size_force(&self.0, wanted).or_else(|_| set_socket_send_buffer_size(&self.0, wanted))?;
         Ok(())
     }
 

@@ -13,7 +13,7 @@
 //! set guarded4      { to . port; timeout }
 //! set guarded_from4 { who . to . port; timeout }
 //!
-//! chain arriving { type filter hook prerouting priority mangle + 10
+//! chain arriving { type filter hook prerouting priority mangle - 10
 //!   ct mark & (OWN_MASK | CUT | HALF_OPEN) == OWN | HALF_OPEN jump handshake
 //!   tcp flags & (fin | syn | rst | ack) == syn jump syn }
 //! chain syn {
@@ -105,7 +105,8 @@ pub(super) fn write(own: Own, name: &str, writer: &mut Writer, first_sequence: u
     for family in [Family::V4, Family::V6] {
         table.sets(family);
     }
-    table.chain("arriving", "filter", Hook::Prerouting, -140);
+    // Ahead of the interception, which leaves alone what it finds marked.
+    table.chain("arriving", "filter", Hook::Prerouting, -160);
     table.chain("leading", "nat", Hook::Prerouting, -110);
     table.chain("passing", "filter", Hook::Forward, -10);
     table.chain("leaving", "nat", Hook::Postrouting, 90);
