@@ -19,7 +19,7 @@ pub struct Args {
     /// Print the commands that undo it instead
     #[arg(long)]
     pub undo: bool,
-    /// Let connections that do not get to the gate go on to the servers, past its rules: while it is stopped, for one
+    /// If the gate is down, let clients reach the servers directly, unchecked (with `redirect` only after `--undo`)
     #[arg(long, conflicts_with = "undo")]
     pub fail_open: bool,
 }

@@ -27,14 +27,14 @@ pub struct Args {
     /// The least important lines to log; `debug` shows each rewritten line.
     #[arg(long, default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
     log_level: String,
-    /// Become this user, and keep only the capabilities that serving needs. For a start as root; the systemd unit needs
-    /// it not.
+    /// Become this user, and keep only the capabilities that serving needs. For a start as root; the systemd unit does
+    /// not need it.
     #[arg(long, value_name = "NAME|UID:GID")]
     user: Option<String>,
     /// Hand connections to the transparent listeners: do what `ftpgate intercept` prints, and do it again when it is gone.
     #[arg(long)]
     intercept: bool,
-    /// Let connections that do not get to the gate go on to the servers, past its rules.
+    /// If the gate is down, let clients reach the servers directly, unchecked (with `redirect` not after a crash).
     #[arg(long)]
     fail_open: bool,
     /// Do not restrict system calls and files, and allow debuggers and core dumps: for strace, gdb, perf.

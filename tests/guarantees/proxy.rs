@@ -226,7 +226,7 @@ fn each_fault_of_a_header_is_told_with_its_first_bytes_and_advice() {
             "send fewer extras",
         ),
         (&with_checksum, "proxy_header_checksum", r"\\x7f\\x00\\x00\\x03", "CRC-32C"),
-        (b"PROXY TCP4 0.0.0.0 127.0.0.1 1 21\r\n", "proxy_header_address", "PROXY TCP4 0.0.0.0", "no host elsewhere"),
+        (b"PROXY TCP4 0.0.0.0 127.0.0.1 1 21\r\n", "proxy_header_address", "PROXY TCP4 0.0.0.0", "no possible one"),
         (b"PROXY TCP4 192.0.2.1 ", "proxy_header_late", "PROXY TCP4 192.0.2.1 ", "the server speaks first"),
     ];
     for (bytes, reason, seen, advice) in cases {

@@ -114,12 +114,12 @@ impl HeaderFault {
                  connections of its own"
             }
             Self::NoHost => {
-                "the client that it names is no host elsewhere (unspecified, multicast, loopback, link-local, or the gate \
-                 itself): the balancer does not know its clients, perhaps for another proxy in front of it sends it no header"
+                "the client that it names is no possible one (unspecified, multicast, loopback, link-local, or the gate \
+                 itself): the balancer does not know its clients, perhaps because another proxy in front of it sends no header"
             }
             Self::Late => {
                 "no whole header came in 5 s: in FTP the server speaks first, so the balancer must send the header as soon as \
-                 it has connected; a check that only connects needs `check-send-proxy`, or belongs into `health_checks_from`"
+                 it has connected; a check that only connects needs `check-send-proxy`, or belongs in `health_checks_from`"
             }
             Self::TooMany => {
                 "64 connections to this port have not sent their PROXY header yet: does the balancer send one on its data \
