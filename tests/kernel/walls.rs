@@ -281,7 +281,7 @@ fn nothing_is_said_of_a_firewall_that_is_right() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nftables").join(name);
         let rules = std::fs::read_to_string(path).unwrap();
         let rules = rules.replace("{ 10.0.2.0/24 }", "{ 10.2.0.0/24 }").replace("10001-10005", "10001-10002");
-        nft(&rules.replace("40000-40099", "40001-40002"))
+        nft(&rules.replace("20000-20099", "40001-40002"))
     };
     for datapath in ["kernel", "relay"] {
         let wish = Wish { datapath, ..RELAY };

@@ -3,8 +3,7 @@
 
 use super::condition::{
     ACK, DATA, FIN, LABELS, RST, SCRATCH, SYN, add_to_mark, belongs_to_none, direction_is, has_no_connection, heard_by,
-    is_any_tcp, is_no_tcp, is_tcp, mark_is, mark_is_not, notes, original_who_where, stands, tcp_flags, who_where,
-    words_of_labels,
+    is_any_tcp, is_no_tcp, is_tcp, mark_is, notes, original_who_where, stands, tcp_flags, who_where, words_of_labels,
 };
 use super::family::Family;
 use super::mark::{self, Mark};
@@ -19,10 +18,13 @@ impl Table<'_> {
             mark_is(e, mark::OWN_MASK, own);
             e.jump("ours");
         });
+        // A condition of the next rule would not do: what is not tracked has no mark, and no rule that asks for one.
+        self.rule("passing", "connections of other gates' pinholes", |e| {
+            mark_is(e, mark::MASK, mark::OURS);
+            e.accept();
+        });
         self.rule("passing", "what may begin a connection", |e| {
             belongs_to_none(e);
-            // Another gate leads it.
-            mark_is_not(e, mark::MASK, mark::OURS);
             e.jump("guard");
         });
         self.rule("guard", "what is not tracked, and begins none", |e| {
