@@ -2,7 +2,7 @@
 //!
 //! What a rules file needs is one [`Interception`]. `ftpgate intercept` prints it as a script, `run --intercept` loads it
 //! itself, and every gate with a transparent listener compares it with what the kernel has. It is closed when in doubt:
-//! what is not handed to a listener is dropped on its way to a server's control port ([`table::Hook::Forward`]), whether
+//! what is not handed to a listener is dropped on its way to a server's control port, whether
 //! the gate runs or not.
 
 mod bridges;
@@ -92,7 +92,7 @@ impl Interception {
         [Family::V4, Family::V6].into_iter().filter(has).map(Family::name)
     }
 
-    /// Makes the kernel have it, in place of what [`TABLE`] was, and the routes.
+    /// Makes the kernel have it, in place of the table that was there, and the routes.
     ///
     /// # Errors
     /// What could not be done; the old table is still there where it was nftables.
