@@ -285,7 +285,7 @@ impl Caller<'_> {
         Ok(Connected { stream, back: self.back(local, server, as_client), local, dialled })
     }
 
-    /// What the server sees a connection of ours come from. An address that it could be told, but that leads nowhere, is
+    /// The address that the server sees a connection of the gate come from. An address that it could be told, but that leads nowhere, is
     /// no better than the one that it does not know.
     fn back(&self, local: SocketAddr, server: ServerAddr, as_client: bool) -> BackAddr {
         let tracked = self.context.machine.translations.look(local, server.socket());

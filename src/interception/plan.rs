@@ -82,7 +82,7 @@ pub(super) fn of(policy: &Policy, otherwise: Otherwise) -> Option<Interception> 
 }
 
 impl<'a> Plan<'a> {
-    /// What has a socket of ours goes to it; what is meant for a server goes to the listener.
+    /// Packets of the gate's own sockets go to them; what is meant for a server goes to the listener.
     fn prerouting(&self) -> Chain {
         let tproxied = || self.targets.iter().filter(|target| target.by == By::Tproxy);
         // `socket wildcard 0` would say it better, but the kernel asks it of full sockets only: it fails for the last packet
@@ -131,7 +131,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Control connections to listeners that get them this way: first where several listeners share a family, those that
-    /// each one's rules allow; then all others, so that whoever is denied hears so.
+    /// each one's rules allow; then all others, so that clients who are denied are told so.
     fn handed_over(&self, by: By) -> Vec<Rule> {
         let mut rules = Vec::new();
         for family in Family::BOTH {

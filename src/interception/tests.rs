@@ -152,7 +152,7 @@ fn listeners_that_share_a_family_get_whom_their_rules_allow() {
             "ip saddr { 10.5.0.0/16 } ip daddr { 10.9.0.0/16 } tcp dport { 21 } tproxy ip to 192.0.2.1:2122 meta mark \
              set 0x2121 accept",
             "ip saddr { 10.1.0.0/16 } ip daddr { 10.9.0.0/16 } tcp dport { 21 } redirect to :2123",
-            // Whoever else comes, where redirected clients come last.
+            // All other clients, to the listener with redirect.
             "ip daddr { 10.9.0.0/16 } tcp dport { 21 } redirect to :2123",
             "ip daddr { 10.9.0.0/16 } tcp dport { 21 } drop",
         ],
@@ -350,7 +350,7 @@ fn a_change_that_keeps_the_number_of_rules_is_found() {
             sh(undo);
             assert_eq!(interception.missing(&mut seen).unwrap(), []);
         }
-        // Rules of others that do not concern marked packets of ours.
+        // Rules of other programs that do not concern the gate's marked packets.
         sh("ip rule add from 10.77.0.0/16 table 100 priority 50; ip rule add fwmark 0x99 table 100 priority 51");
         assert_eq!(interception.missing(&mut seen).unwrap(), []);
     });

@@ -103,7 +103,7 @@ impl Policy {
                 doubt(
                     "from",
                     format!(
-                        "an open proxy: whoever reaches listener {} may name any FTP server, and is let through to it",
+                        "an open proxy: any client that reaches listener {} may name any FTP server, and is let through to it",
                         listener.name
                     ),
                     "name the clients in `from`, or the servers in `to`".to_owned(),

@@ -108,7 +108,7 @@ pub fn health_check(listener: &str, from: SocketAddr) {
     debug!(event = "health_check", listener, %from, "health check");
 }
 
-/// Whoever reads the log did not keep up with it.
+/// The reader of the log did not keep up with it.
 fn lines_dropped(times: u64) {
     warn!(
         event = "log_lines_dropped",

@@ -1,4 +1,4 @@
-//! Writes log lines on a thread of its own: whoever logs never waits for whoever reads the log.
+//! Writes log lines on a thread of its own: logging never waits for the reader of the log.
 //!
 //! The queue is bounded. While it is full, lines are dropped and counted, and their number is logged once lines move again.
 
@@ -80,7 +80,7 @@ impl Writer {
                     message = unsent;
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                // Whoever reads the log does not read it, or the thread is gone.
+                // The log is not read, or the thread is gone.
                 Err(_) => return,
             }
         }

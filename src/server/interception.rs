@@ -86,7 +86,9 @@ async fn watch(mut watcher: Watcher, mut orders: watch::Receiver<Orders>) {
         });
         match looked.await {
             Ok(Some(looked)) => watcher = looked,
-            Ok(None) | Err(_) => return,
+            Ok(None) => return,
+            // Its table of its own is gone, too.
+            Err(error) => return report::interception_unknown(&error.to_string()),
         }
     }
 }
@@ -145,7 +147,7 @@ impl Watcher {
 
     fn is_not_needed(&mut self) {
         self.guard = None;
-        // Whoever loads it takes it back with the last listener that it was for.
+        // A gate that loads it removes it with the last listener that needs it.
         if self.options.load && !matches!(self.told, Told::Nothing | Told::NotNeeded) {
             unload();
         }

@@ -48,7 +48,7 @@ fn failure(policy: &Policy, index: usize, case: &Case, at: Timestamp, now: Insta
     };
     if case.at.is_none() && question.health_check().is_none() && depends_on_hours(policy, listener, case, server) {
         let help = "add `at: \"2026-01-12 09:00 Europe/Berlin\"`, for a file whose tests fail is not loaded";
-        return fails(None, "what comes of this test depends on the hour".to_owned(), help.to_owned());
+        return fails(None, "the result of this test depends on the hour".to_owned(), help.to_owned());
     }
     let lines: Vec<&[u8]> = case.lines.iter().map(|line| line.line.as_bytes()).collect();
     let answer = question.ask(&lines);
@@ -225,8 +225,8 @@ tests:
             (6, Some(0), "this line expects `path_not_allowed`, and it is refused (read_only)"),
             (7, Some(0), "this line expects `refuse`, and it is allowed"),
             (8, None, "no listener that takes IPv4 leads there"),
-            (9, None, "what comes of this test depends on the hour"),
-            (10, None, "what comes of this test depends on the hour"),
+            (9, None, "the result of this test depends on the hour"),
+            (10, None, "the result of this test depends on the hour"),
             (11, None, checked),
         ];
         assert_eq!(failed, expected.map(|(case, line, message)| (case, line, message.to_owned())));

@@ -1,4 +1,4 @@
-//! Nobody waits for whoever reads the log.
+//! Sessions do not wait for the reader of the log.
 
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};

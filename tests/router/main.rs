@@ -158,7 +158,7 @@ fn what_no_listener_needs_any_more_is_taken_back() {
     assert!(!stage::output(&stage.net.gate, "nft", &["list", "tables"]).contains("ftpgate_"));
 }
 
-/// Listeners of both kinds share a family: each gets its own clients, and whoever is denied hears so.
+/// Listeners of both kinds share a family: each gets its own clients, and clients who are denied are told so.
 #[test]
 fn tproxy_and_redirect_side_by_side() {
     let stage = Stage::new(Family::V4);

@@ -1,4 +1,4 @@
-//! The rules of nftables on this machine, whoever made them: those of iptables as well, where it is `iptables-nft`.
+//! All rules of nftables on this machine: those of iptables as well, where it is `iptables-nft`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

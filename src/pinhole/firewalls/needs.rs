@@ -36,7 +36,7 @@ pub(super) struct Needs {
     pub(super) data: Vec<Packet>,
     /// Data connections may go through the kernel.
     pub(super) uses_kernel: bool,
-    /// All of them are led to another address than they were made to.
+    /// All of them are translated to another address than they were made to.
     pub(super) all_translated: bool,
 }
 

@@ -3,9 +3,9 @@
 /// What each gate's marks are with [`MASK`]: what an operator's firewall has to accept. None is that of a packet which
 /// `intercept` hands to this machine: some firewalls copy marks of connections to packets.
 pub const OURS: u32 = 0x2140;
-/// Leaves out which gate it is, and what came of the connection.
+/// Leaves out the number of the gate and the state of the connection.
 pub const MASK: u32 = 0x0000_ffe0;
-/// Leaves out what came of the connection: with this mask a gate's marks are [`Own::mark`], and no other gate's are.
+/// Leaves out the state of the connection: with this mask a gate's marks are [`Own::mark`], and no other gate's are.
 pub(super) const OWN_MASK: u32 = 0xffff_ffe0;
 
 /// One of the gates on this machine. The first has 0.

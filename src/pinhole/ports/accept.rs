@@ -1,4 +1,4 @@
-//! Accepting at a port: who comes is handed to the pinhole that waits for it, or reset.
+//! Accepting at a port: a connection is handed to the pinhole that waits for it, or reset.
 
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
