@@ -25,7 +25,7 @@ use crate::policy::Policy;
 use table::{Family, Table};
 
 /// The packet mark of what must be delivered to this machine though it is not addressed to it.
-pub const MARK: u32 = 0x2121;
+const MARK: u32 = crate::pinhole::INTERCEPTED;
 /// The routing table that delivers marked packets, and the priority of the rule that leads to it: before the main table's.
 const ROUTES: u32 = 2121;
 /// The priority of the rule by which reverse-path filters, which look from `lo`, find the way back in the main table.

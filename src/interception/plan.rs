@@ -89,14 +89,12 @@ impl<'a> Plan<'a> {
         // of a handshake, and for a port whose last connection has just ended. The listeners are bound to every address, and
         // what is sent to another machine's port of that number is not for us.
         let listening = PortRanges::new(tproxied().filter_map(|target| one(target.bind.port())).collect());
-        // A socket of an earlier connection with the same addresses and ports may still be there.
-        let mut rules: Vec<Rule> = self.through_pinholes(Verdict::Return).into_iter().collect();
-        rules.push(Rule {
+        let mut rules = vec![Rule {
             comment: "connections that stand, data ports that wait, and answers to connections made in another's name"
                 .to_owned(),
             matches: vec![listening.map_or(Match::Tcp, Match::OtherPorts), Match::TransparentSocket],
             verdict: Verdict::Deliver,
-        });
+        }];
         if tproxied().next().is_some() {
             rules.push(to_this_machine());
         }
@@ -154,20 +152,19 @@ impl<'a> Plan<'a> {
         rules
     }
 
-    /// A rule for data connections that the kernel leads. Not without need: it has the kernel track connections.
-    fn through_pinholes(&self, verdict: Verdict) -> Option<Rule> {
-        let by_kernel =
-            |rule: &Arc<PolicyRule>| rule.permission == Permission::Allow && rule.datapath != Datapath::Relay;
-        self.policy.rules.iter().any(by_kernel).then(|| Rule {
-            comment: "data connections that ftpgate leads".to_owned(),
-            matches: vec![Match::ThroughPinhole],
-            verdict,
-        })
-    }
-
     /// Whatever goes on to a server's control port did not come through the gate.
     fn forward(&self) -> Chain {
-        let mut rules: Vec<Rule> = self.through_pinholes(Verdict::Accept).into_iter().collect();
+        let by_kernel =
+            |rule: &Arc<PolicyRule>| rule.permission == Permission::Allow && rule.datapath != Datapath::Relay;
+        let mut rules = Vec::new();
+        // Not without need: this has the kernel track connections.
+        if self.policy.rules.iter().any(by_kernel) {
+            rules.push(Rule {
+                comment: "data connections that ftpgate leads".to_owned(),
+                matches: vec![Match::ThroughPinhole],
+                verdict: Verdict::Accept,
+            });
+        }
         // Where that address is another machine's by now, what was redirected would go there.
         for target in self.targets.iter().filter(|target| target.by == By::Redirect) {
             if let (Verdict::Dnat { to, .. }, Some(port)) = (target.control(), one(target.bind.port())) {

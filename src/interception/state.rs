@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::table::{Fnv, Table};
-use super::{Interception, ROUTES, TABLE, routes};
+use super::{Interception, MARK, ROUTES, TABLE, routes};
 use crate::net::netlink::{Groups, Socket, Writer, dump, find, number, text};
 
 const GET_TABLE: u16 = number::NFTABLES | 1;
@@ -73,7 +73,7 @@ impl fmt::Display for Missing {
             Self::RoutingRule(family) => write!(f, "the {family} routing rule for marked packets is missing"),
             Self::FilterRule(family) => write!(
                 f,
-                "the {family} routing rule for reverse-path filters (iif lo fwmark 0x2121 lookup main) is missing"
+                "the {family} routing rule for reverse-path filters (iif lo fwmark {MARK:#x} lookup main) is missing"
             ),
             Self::Route(family) => write!(f, "the {family} route for marked packets is missing"),
         }

@@ -24,7 +24,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 pub use error::OpenError;
-pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, Unavailable};
+pub use kernel::{CONNECTION_MARK, CONNECTION_MASK, INTERCEPTED, Unavailable};
 
 use crate::addr::{Side, on_link};
 use crate::limits::{Pacer, Terms};

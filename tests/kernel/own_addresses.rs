@@ -53,6 +53,54 @@ fn a_peer_comes_again_after_any_end() {
     }
 }
 
+/// The relay has closed a connection, and its socket is still there: the next one of the same addresses and ports is the kernel's.
+#[test]
+fn a_socket_of_the_relay_takes_no_connection_of_the_kernels() {
+    for family in BOTH {
+        let mut stage = Stage::with(&wish(family, "relay"));
+        allow_ports_again(&stage);
+        for datapath in ["relay", "kernel"] {
+            if datapath == "kernel" {
+                stage.restart(&wish(family, datapath));
+            }
+            let Opened { mut client, mut server, at, data } = open(&stage, Mode::Active);
+            let of_server = come(&stage, Mode::Active, at);
+            let of_client = accept(&data);
+            begin(&mut client, &mut server, "STOR file");
+            // The client closes first, and so does the gate.
+            carries(of_client, of_server, &goods(100_000));
+            complete(&mut client, &mut server);
+            stage.logged(&["event=\"transfer\"", &format!("datapath=\"{datapath}\"")]);
+        }
+    }
+}
+
+/// Routers with several uplinks keep a mark of theirs for each connection.
+#[test]
+fn marks_of_other_programs_do_not_replace_the_gates() {
+    for family in BOTH {
+        for priority in ["mangle", "mangle - 20"] {
+            let stage = Stage::with(&wish(family, "kernel"));
+            load(
+                &stage.net.gate,
+                &format!(
+                    "table inet uplinks {{\nchain pre {{\ntype filter hook prerouting priority {priority};\n\
+                     ct state new ct mark set 0x1\n}}\n}}\n"
+                ),
+            );
+            for mode in MODES {
+                let Opened { mut client, mut server, at, data } = open(&stage, mode);
+                let comer = come(&stage, mode, at);
+                let other = accept(&data);
+                begin(&mut client, &mut server, "STOR file");
+                let (of_server, of_client) = if mode == Mode::Passive { (other, comer) } else { (comer, other) };
+                carries(of_client, of_server, &goods(100_000));
+                complete(&mut client, &mut server);
+            }
+        }
+    }
+}
+
 /// A download is reset in full flow by either side, again and again, and the next transfer is whole.
 #[test]
 fn a_reset_in_full_flow_loses_nobody_elses_transfer() {

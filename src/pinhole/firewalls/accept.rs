@@ -4,10 +4,7 @@ use std::fmt;
 
 use crate::addr::PortRange;
 use crate::net::netlink::number;
-use crate::pinhole::kernel::{CONNECTION_MARK, CONNECTION_MASK};
-
-/// The mark of packets that `intercept` hands to this machine by `tproxy`.
-pub(super) const INTERCEPTED: u32 = 0x2121;
+use crate::pinhole::kernel::{CONNECTION_MARK, CONNECTION_MASK, INTERCEPTED};
 
 /// What is to be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

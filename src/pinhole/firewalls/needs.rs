@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::accept::{Accept, INTERCEPTED};
+use super::accept::Accept;
 use super::packet::{DNAT, Packet};
 use crate::addr::{PortRange, PortRanges};
 use crate::net::Locals;
 use crate::net::netlink::{Hook, number};
-use crate::pinhole::kernel::CONNECTION_MARK;
+use crate::pinhole::kernel::{CONNECTION_MARK, INTERCEPTED};
 use crate::policy::{Datapath, Interception, Listener, Permission, Policy, Rule, Source, Stand};
 
 /// The control port where a rule names none.

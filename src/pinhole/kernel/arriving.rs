@@ -10,7 +10,7 @@ use super::family::Family;
 use super::mark::{self, Mark};
 use super::set::Set;
 use super::table::Table;
-use crate::net::netlink::Is;
+use crate::net::netlink::{Is, Meta};
 
 /// The TCP option by which a SYN has data that is taken at once (RFC 7413).
 const FAST_OPEN: u8 = 34;
@@ -31,6 +31,17 @@ impl Table<'_> {
             is_known(e);
             mark_is(e, mark::OWN_MASK, own);
             e.jump("again");
+        });
+    }
+
+    /// A socket of a relayed connection with the same addresses and ports may be there yet, in TIME_WAIT: the interception
+    /// takes a packet for that one's, and would have it delivered here.
+    pub(super) fn claiming(&mut self) {
+        let own = self.own.mark();
+        self.rule("claiming", "what is led is not delivered to a socket", |e| {
+            mark_is(e, mark::OWN_MASK, own);
+            e.meta(Meta::Mark, SCRATCH).compare(SCRATCH, Is::Equal, &mark::INTERCEPTED.to_ne_bytes());
+            e.constant(SCRATCH, &[0; 4]).set_mark(SCRATCH);
         });
     }
 

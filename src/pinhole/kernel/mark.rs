@@ -3,6 +3,8 @@
 /// What each gate's marks are with [`MASK`]: what an operator's firewall has to accept. None is that of a packet which
 /// `intercept` hands to this machine: some firewalls copy marks of connections to packets.
 pub const OURS: u32 = 0x2140;
+/// The mark of packets that the interception hands to this machine: of packets, and not of connections.
+pub const INTERCEPTED: u32 = 0x2121;
 /// Leaves out the number of the gate and the state of the connection.
 pub const MASK: u32 = 0x0000_ffe0;
 /// Leaves out the state of the connection: with this mask a gate's marks are [`Own::mark`], and no other gate's are.

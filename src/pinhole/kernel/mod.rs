@@ -49,7 +49,7 @@ use flows::{Flows, Life, Serial, Task};
 use forwarding::Forwarding;
 use half_open::HalfOpen;
 use life::Stage;
-pub use mark::{MASK as CONNECTION_MASK, OURS as CONNECTION_MARK};
+pub use mark::{INTERCEPTED, MASK as CONNECTION_MASK, OURS as CONNECTION_MARK};
 use nftables::{Lacking, Nftables};
 use watch::Watch;
 

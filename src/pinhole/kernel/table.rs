@@ -13,7 +13,7 @@
 //! set guarded4      { to . port; timeout }
 //! set guarded_from4 { who . to . port; timeout }
 //!
-//! chain arriving { type filter hook prerouting priority mangle - 10
+//! chain arriving { type filter hook prerouting priority mangle + 10
 //!   ct mark & (OWN_MASK | CUT | HALF_OPEN) == OWN | HALF_OPEN jump handshake
 //!   tcp flags & (fin | syn | rst | ack) == syn jump syn }
 //! chain syn {
@@ -35,6 +35,8 @@
 //!     ip saddr . ip daddr . tcp dport . ct reply ip saddr . ct reply proto-src @unused4
 //!     delete @unused4 { the same } ct mark set ct mark & ~(HALF_OPEN | REPEATED)
 //!   ct state new,related tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark | REPEATED }
+//! chain claiming { type filter hook prerouting priority mangle + 15
+//!   ct mark & OWN_MASK == OWN meta mark INTERCEPTED meta mark set 0 }
 //! chain leading  { type nat hook prerouting priority dstnat - 10
 //!   ct mark & OWN_MASK == OWN dnat ip to ip saddr . ip daddr . tcp dport map @pinholes4 }
 //! chain passing  { type filter hook forward priority filter - 10
@@ -105,8 +107,9 @@ pub(super) fn write(own: Own, name: &str, writer: &mut Writer, first_sequence: u
     for family in [Family::V4, Family::V6] {
         table.sets(family);
     }
-    // Ahead of the interception, which leaves alone what it finds marked.
-    table.chain("arriving", "filter", Hook::Prerouting, -160);
+    // Behind the interception, and behind those who mark connections for several uplinks.
+    table.chain("arriving", "filter", Hook::Prerouting, -140);
+    table.chain("claiming", "filter", Hook::Prerouting, -135);
     table.chain("leading", "nat", Hook::Prerouting, -110);
     table.chain("passing", "filter", Hook::Forward, -10);
     table.chain("leaving", "nat", Hook::Postrouting, 90);
@@ -114,6 +117,7 @@ pub(super) fn write(own: Own, name: &str, writer: &mut Writer, first_sequence: u
         table.inner_chain(chain);
     }
     table.arriving();
+    table.claiming();
     table.again();
     table.passing();
     for family in [Family::V4, Family::V6] {
