@@ -3,6 +3,7 @@
 use std::io;
 
 use super::load::{self, Owner};
+use super::state;
 use super::table::{Hook, Table};
 use super::{Fault, Interception};
 use crate::net::netlink::Batches;
@@ -38,6 +39,14 @@ impl Guard {
             }
         }
         Err(taken.unwrap_or_else(|| refused(io::ErrorKind::AlreadyExists.into())))
+    }
+
+    /// How many packets it has dropped since it was last changed.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn dropped(&self) -> Result<u64, Fault> {
+        state::counts(&self.name).map(|counts| counts.dropped).map_err(refused)
     }
 
     /// Guards the servers of other rules.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::table::{Chain, Family, Hook, Match, Rule, Table, Verdict};
+use super::table::{Chain, Counter, Family, Hook, Match, Rule, Table, Verdict};
 use super::{MARK, TABLE};
 use crate::addr::PortRanges;
 use crate::net::netlink::{Batches, Ct, Expressions, Head, Header, Is, Meta, Nat, OWN_SET, Register, Writer, number};
@@ -17,6 +17,7 @@ const NEW_CHAIN: u16 = number::NFTABLES | 3;
 const NEW_RULE: u16 = number::NFTABLES | 6;
 const NEW_SET: u16 = number::NFTABLES | 9;
 const NEW_ELEMENTS: u16 = number::NFTABLES | 12;
+const NEW_OBJECT: u16 = number::NFTABLES | 18;
 
 /// Where rules keep what they load.
 const FIRST: Register = Register::nth(0);
@@ -52,6 +53,7 @@ pub(super) fn replace_as(batches: &mut Batches, name: &str, owner: Owner, table:
     let mut batch = Batch::begin(batches, name);
     batch.delete_table(owner);
     batch.table(owner, &table.comment());
+    table.counters().for_each(|counter| batch.counter(counter));
     for chain in &table.0 {
         batch.chain(chain.hook);
         for rule in &chain.rules {
@@ -106,6 +108,20 @@ impl<'n, B: std::borrow::BorrowMut<Batches>> Batch<'n, B> {
         });
     }
 
+    fn counter(&mut self, counter: Counter) {
+        const COUNTER: u32 = 1;
+        let name = self.name;
+        self.message(NEW_OBJECT, number::CREATE, |w| {
+            w.text(1, name);
+            w.text(2, counter.name());
+            w.u32(3, COUNTER);
+            w.nest(4, |w| {
+                w.u64(1, 0);
+                w.u64(2, 0);
+            });
+        });
+    }
+
     fn chain(&mut self, hook: Hook) {
         const ACCEPT: u32 = 1;
         let (name, at) = (self.name, number_of(hook));
@@ -130,6 +146,9 @@ impl<'n, B: std::borrow::BorrowMut<Batches>> Batch<'n, B> {
             w.nest(4, |w| {
                 let mut e = Expressions::new(w);
                 rule.matches.iter().zip(sets).for_each(|(condition, set)| condition.write(&mut e, set));
+                if let Some(counter) = rule.counter() {
+                    e.count(counter.name());
+                }
                 rule.verdict.write(&mut e);
             });
         });

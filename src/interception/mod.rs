@@ -51,6 +51,15 @@ pub struct Interception {
     families: Vec<Family>,
 }
 
+/// Packets that rules of the interception were for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// First packets of control connections that were handed to a listener, each as often as it came.
+    pub handed_over: u64,
+    /// What was dropped on its way past the listeners.
+    pub dropped: u64,
+}
+
 /// Something that is not as it has to be, or could not be made so.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -114,6 +123,14 @@ impl Interception {
         let route = |error| Fault::Kernel { what: "the routes of marked packets cannot be removed", error };
         load::remove().map_err(nft)?;
         routes::remove().map_err(route)
+    }
+
+    /// What it has counted since it was loaded.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn counts() -> Result<Counts, Fault> {
+        state::counts(TABLE).map_err(|error| Fault::Kernel { what: "the kernel does not tell its counters", error })
     }
 
     /// What of it the kernel does not have. `seen` is what it was when it was complete, by which changes are found that leave

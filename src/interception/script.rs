@@ -85,6 +85,9 @@ fn remove_rules(family: Family) -> String {
 pub(super) fn text(table: &Table) -> String {
     let mut out = format!("table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
     let _ = writeln!(out, "\tcomment \"{}\"", table.comment());
+    for counter in table.counters() {
+        let _ = writeln!(out, "\tcounter {} {{ }}", counter.name());
+    }
     for chain in &table.0 {
         let _ = writeln!(out, "\tchain {} {{\n\t\t{}", chain.hook.name(), chain.hook.text());
         let mut said = "";

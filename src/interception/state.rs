@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io;
 
-use super::table::{Fnv, Table};
+use super::Counts;
+use super::table::{Counter, Fnv, Table};
 use super::{Interception, MARK, ROUTES, TABLE, routes};
 use crate::net::netlink::{Groups, Socket, Writer, dump, find, number, text};
 
 const GET_TABLE: u16 = number::NFTABLES | 1;
 const GET_CHAIN: u16 = number::NFTABLES | 4;
+const GET_OBJECT: u16 = number::NFTABLES | 19;
 const GET_RULE: u16 = number::NFTABLES | 7;
 
 /// Something that has to be there and is not.
@@ -151,6 +153,31 @@ fn missing_of_table(table: &Table, seen: &mut Option<Seen>) -> io::Result<Vec<Mi
         *seen = Some(now);
     }
     Ok(missing)
+}
+
+/// What a table has counted.
+pub(super) fn counts(table: &str) -> io::Result<Counts> {
+    const COUNTER: u32 = 1;
+    let socket = Socket::open(Groups::None)?;
+    let mut counts = Counts::default();
+    let which = |w: &mut Writer| {
+        w.text(1, table);
+        w.u32(3, COUNTER);
+    };
+    dump(&socket, GET_OBJECT, number::INET, which, |message| {
+        let Some(body) = message.body.get(4..) else { return };
+        if find(body, &[1]).map(text).as_deref() != Some(table) {
+            return;
+        }
+        let packets = find(body, &[4, 2]).and_then(<[u8]>::first_chunk).map_or(0, |count| u64::from_be_bytes(*count));
+        let name = find(body, &[2]).map(text);
+        match Counter::ALL.into_iter().find(|counter| name.as_deref() == Some(counter.name())) {
+            Some(Counter::HandedOver) => counts.handed_over = packets,
+            Some(Counter::Dropped) => counts.dropped = packets,
+            None => {}
+        }
+    })?;
+    Ok(counts)
 }
 
 /// The comment in a table's user data.

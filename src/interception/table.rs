@@ -40,6 +40,27 @@ pub(super) struct Rule {
     pub(super) verdict: Verdict,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counter {
+    /// Control connections that are handed to a listener. With `tproxy` these are their first packets, and any that come
+    /// without a connection.
+    HandedOver,
+    /// Packets that would have got past the listeners.
+    Dropped,
+}
+
+impl Counter {
+    pub(super) const ALL: [Self; 2] = [Self::HandedOver, Self::Dropped];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::HandedOver => "handed_over",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// What a packet must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Match {
@@ -148,7 +169,32 @@ impl Family {
     }
 }
 
+impl Rule {
+    /// What counts the packets that it is for.
+    pub(super) const fn counter(&self) -> Option<Counter> {
+        match self.verdict {
+            Verdict::Tproxy { .. } | Verdict::Redirect(Some(_)) | Verdict::Dnat { port: Some(_), .. } => {
+                Some(Counter::HandedOver)
+            }
+            Verdict::Drop => Some(Counter::Dropped),
+            Verdict::Deliver
+            | Verdict::Redirect(None)
+            | Verdict::Dnat { port: None, .. }
+            | Verdict::Return
+            | Verdict::Accept => None,
+        }
+    }
+}
+
 impl Table {
+    /// The counters that its rules name.
+    pub(super) fn counters(&self) -> impl Iterator<Item = Counter> {
+        let is_used = |counter: &Counter| {
+            self.0.iter().flat_map(|chain| &chain.rules).any(|rule| rule.counter() == Some(*counter))
+        };
+        Counter::ALL.into_iter().filter(is_used)
+    }
+
     /// The chain there, if it is needed.
     pub(super) fn chain(&self, hook: Hook) -> Option<&Chain> {
         self.0.iter().find(|chain| chain.hook == hook)
@@ -219,6 +265,9 @@ impl Hook {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.matches.iter().try_for_each(|condition| write!(f, "{condition} "))?;
+        if let Some(counter) = self.counter() {
+            write!(f, "counter name {} ", counter.name())?;
+        }
         write!(f, "{}", self.verdict)
     }
 }

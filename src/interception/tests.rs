@@ -75,6 +75,13 @@ fn script_of(policy: &Policy) -> String {
     script(Interception::of(policy, Otherwise::Closed).as_ref(), policy)
 }
 
+/// What it does, without what it counts.
+fn uncounted(script: &str) -> String {
+    ["handed_over", "dropped"].iter().fold(script.to_owned(), |script, name| {
+        script.replace(&format!("counter name {name} "), "").replace(&format!("counter name \"{name}\" "), "")
+    })
+}
+
 #[test]
 fn a_reverse_listener_needs_nothing() {
     assert_eq!(Interception::of(&only(&["plain"]), Otherwise::Closed), None);
@@ -101,12 +108,12 @@ fn what_a_firewall_has_to_accept_is_told_where_it_matters() {
 
 #[test]
 fn every_client_of_the_servers_is_handed_over() {
-    let lan6 = script_of(&only(&["lan6"]));
+    let lan6 = uncounted(&script_of(&only(&["lan6"])));
     assert!(lan6.contains(
         "\t\tip6 daddr { 2001:db8::/32 } tcp dport { 21 } tproxy ip6 to :2121 meta mark set 0x2121 accept\n"
     ));
     assert!(!lan6.contains("saddr") && !lan6.contains("ip rule add") && !lan6.contains("type nat"));
-    let nat = script_of(&only(&["nat"]));
+    let nat = uncounted(&script_of(&only(&["nat"])));
     // Also of those that no rule allows.
     assert!(nat.contains("\t\tip daddr { 10.0.0.0/8, 172.16.0.0/12 } tcp dport { 21 } redirect to :2123\n"), "{nat}");
     assert!(nat.contains("\t\tip daddr { 203.0.113.5 } tcp dport { 2121 } redirect to :2123\n"));
@@ -119,14 +126,14 @@ fn every_client_of_the_servers_is_handed_over() {
 #[test]
 fn what_is_not_handed_over_is_dropped() {
     let lan6 = only(&["lan6"]);
-    let script = script_of(&lan6);
+    let script = uncounted(&script_of(&lan6));
     assert!(script.contains("\t\tip6 daddr { 2001:db8::/32 } tcp dport { 21 } drop\n"));
     // By a family without a listener too.
     assert!(script.contains("\t\tip daddr { 10.0.0.0/8, 172.16.0.0/12 } tcp dport { 21 } drop\n"), "{script}");
     let interception = Interception::of(&lan6, Otherwise::Closed).unwrap();
     assert_eq!(interception.without_listener().collect::<Vec<_>>(), ["IPv4"]);
     let open = Interception::of(&lan6, Otherwise::Open).unwrap();
-    assert!(!super::script(Some(&open), &lan6).contains(" drop\n"));
+    assert!(!uncounted(&super::script(Some(&open), &lan6)).contains(" drop\n"));
     assert_eq!(open.without_listener().count(), 0);
 }
 
@@ -144,7 +151,7 @@ fn listeners_that_share_a_family_get_whom_their_rules_allow() {
         }),
     ]
     .into();
-    let script = script_of(&policy);
+    let script = uncounted(&script_of(&policy));
     let handed: Vec<&str> = script.lines().map(str::trim).filter(|line| line.contains("dport { 21 }")).collect();
     assert_eq!(
         handed,
@@ -186,7 +193,7 @@ fn a_change_of_the_rules_is_a_change_of_the_fingerprint() {
     moved.listeners[0].bind.set_port(2125);
     assert_ne!(of(&one, Otherwise::Closed), of(&moved, Otherwise::Closed));
     // As `ftpgate intercept` of an earlier run wrote it, on whatever machine.
-    assert_eq!(of(&one, Otherwise::Closed), 12601020747182503591);
+    assert_eq!(of(&one, Otherwise::Closed), 11445585096630600369);
 }
 
 /// Runs a test in a network namespace of its own.
@@ -312,9 +319,9 @@ fn the_guard_outlives_a_flush_and_goes_with_its_owner() {
     apart(move || {
         let mut guard = Guard::start(&first).unwrap();
         sh("nft flush ruleset");
-        assert!(shown().contains("ip6 daddr 2001:db8::/32 tcp dport 21 drop"));
+        assert!(uncounted(&shown()).contains("ip6 daddr 2001:db8::/32 tcp dport 21 drop"));
         guard.change(&second).unwrap();
-        assert!(shown().contains("ip daddr 203.0.113.5 tcp dport 2121 drop"));
+        assert!(uncounted(&shown()).contains("ip daddr 203.0.113.5 tcp dport 2121 drop"));
         drop(guard);
         std::thread::sleep(std::time::Duration::from_millis(100));
         assert_eq!(sh("nft list ruleset"), "");

@@ -349,6 +349,15 @@ impl<'w> Expressions<'w> {
         self.verdict(|w| w.u32(1, ACCEPT));
     }
 
+    /// Counts the packet by a counter of the table.
+    pub(crate) fn count(&mut self, counter: &str) {
+        const COUNTER: u32 = 1;
+        self.add("objref", |w| {
+            w.u32(1, COUNTER);
+            w.text(2, counter);
+        });
+    }
+
     pub(crate) fn leave_chain(&mut self) {
         const RETURN: i32 = -5;
         self.verdict(|w| w.bytes(1, &RETURN.to_be_bytes()));
