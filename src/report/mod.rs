@@ -239,6 +239,35 @@ pub fn nothing_to_intercept() {
     warn!(event = "nothing_to_intercept", "no listener is transparent: --intercept and --fail-open have no effect");
 }
 
+/// Control connections are handed over and none arrives.
+pub fn none_arrives(packets: u64) {
+    warn!(
+        event = "interception_without_arrivals",
+        packets,
+        advice = "another rule of this machine drops them, or drops the answers: look for rules by interface, address or mark on the \
+            input and output chains, for rules that change packet marks after mangle, for routing rules and reverse-path \
+            filters (`nft monitor trace` shows where a packet ends)",
+        "clients' connections are handed to the transparent listeners, and none has arrived"
+    );
+}
+
+/// They do again.
+pub fn arrives() {
+    info!(event = "interception_arrives", "connections arrive at the transparent listeners again");
+}
+
+/// Somebody has tried to get past the listeners.
+pub fn bypass_dropped(packets: u64) {
+    warn!(
+        event = "bypass_dropped",
+        packets,
+        advice = "connections from before the interception end so; if others time out, a rule of this machine keeps them from the \
+            listeners: `notrack` beside `redirect`, packet marks that are changed or restored after mangle, routing rules ahead of \
+            that for the mark, or a family without a listener",
+        "packets to the servers' control ports that were not handed to a listener were dropped"
+    );
+}
+
 /// The gate has taken back what it loaded.
 pub fn interception_unloaded() {
     info!(

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::StartError;
+use super::arrivals::Accepted;
 use super::workers::Workers;
 use crate::driver::{self, Context};
 use crate::net::{self, Shortage};
@@ -180,6 +181,9 @@ async fn accept(
         Err(error) => return report::not_accepted(&listener.borrow().name, &error),
     };
     let serve = |listener: Arc<Listener>, client, address| {
+        if matches!(listener.stand, Stand::Transparent { .. }) {
+            sessions.intercepted.fetch_add(1, Ordering::Relaxed);
+        }
         let Some(standing) = driver::receive(&context, &listener, &client, address) else { return };
         if !sessions.has_room_for(&client) {
             return driver::turn_away(&listener, &client, address, Shortage::Descriptors);
@@ -225,6 +229,8 @@ pub(super) struct Sessions {
     shared: Arc<Running>,
     workers: Workers,
     capacity: Capacity,
+    /// How many have come to transparent listeners.
+    intercepted: Accepted,
 }
 
 #[derive(Debug, Default)]
@@ -234,8 +240,8 @@ struct Running {
 }
 
 impl Sessions {
-    pub(super) fn new(workers: Workers, capacity: Capacity) -> Self {
-        Self { shared: Arc::default(), workers, capacity }
+    pub(super) fn new(workers: Workers, capacity: Capacity, intercepted: Accepted) -> Self {
+        Self { shared: Arc::default(), workers, capacity, intercepted }
     }
 
     /// Whether there are descriptors to serve this client, who has just been accepted, without those that running sessions

@@ -11,8 +11,9 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::arrivals::{Accepted, Arrivals, News};
 use crate::driver::{Orders, Phase};
-use crate::interception::{Bridged, Fault, Guard, Interception, Missing, Otherwise, Seen};
+use crate::interception::{Bridged, Counts, Fault, Guard, Interception, Missing, Otherwise, Seen};
 use crate::net;
 use crate::policy::Policy;
 use crate::report;
@@ -43,8 +44,12 @@ impl Watch {
     ///
     /// # Errors
     /// The gate is to load what is missing, and cannot; the text says why.
-    pub(super) fn start(options: Intercept, orders: watch::Receiver<Orders>) -> Result<Self, String> {
-        let mut watcher = Watcher::new(options);
+    pub(super) fn start(
+        options: Intercept,
+        accepted: Accepted,
+        orders: watch::Receiver<Orders>,
+    ) -> Result<Self, String> {
+        let mut watcher = Watcher::new(options, accepted);
         watcher.look(&orders.borrow().policy);
         if let Told::Failed(why) = &watcher.told
             && watcher.options.load
@@ -103,6 +108,7 @@ struct Watcher {
     seen: Option<Seen>,
     /// When it was loaded because it was another one.
     contested: Vec<Instant>,
+    arrivals: Arrivals,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -117,9 +123,17 @@ enum Told {
 }
 
 impl Watcher {
-    const fn new(options: Intercept) -> Self {
-        let told = Told::Nothing;
-        Self { options, guard: None, told, told_of_guard: None, bridged: None, seen: None, contested: Vec::new() }
+    const fn new(options: Intercept, accepted: Accepted) -> Self {
+        Self {
+            options,
+            guard: None,
+            told: Told::Nothing,
+            told_of_guard: None,
+            bridged: None,
+            seen: None,
+            contested: Vec::new(),
+            arrivals: Arrivals::new(accepted),
+        }
     }
 
     fn look(&mut self, policy: &Policy) {
@@ -142,6 +156,20 @@ impl Watcher {
         if known != self.told {
             self.tell(&known);
             self.told = known;
+        }
+        self.look_at_arrivals();
+    }
+
+    /// Where the kernel does not tell its counts, that was said already.
+    fn look_at_arrivals(&mut self) {
+        let Ok(Counts { handed_over, dropped }) = Interception::counts() else { return };
+        let by_guard = self.guard.as_ref().and_then(|guard| guard.dropped().ok()).unwrap_or(0);
+        for news in self.arrivals.look(Instant::now(), handed_over, dropped.saturating_add(by_guard)) {
+            match news {
+                News::NoneArrives(packets) => report::none_arrives(packets),
+                News::Arrives => report::arrives(),
+                News::Dropped(packets) => report::bypass_dropped(packets),
+            }
         }
     }
 

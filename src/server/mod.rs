@@ -1,6 +1,7 @@
 //! The gate as a whole: listeners, reload, drain.
 
 mod accept;
+mod arrivals;
 mod capacity;
 mod changes;
 mod clock;
@@ -127,13 +128,15 @@ impl Gate {
         let sockets = Acceptors::default().open(&policy.listeners, &workers)?;
         let policy = Arc::new(policy);
         let (orders, _) = watch::channel(Orders { policy: Arc::clone(&policy), phase: Phase::Serving });
+        let accepted = arrivals::Accepted::default();
         // Before anybody is served: nothing may get past a listener from now on.
-        let interception = interception::Watch::start(intercept, orders.subscribe()).map_err(StartError::Intercept)?;
+        let interception = interception::Watch::start(intercept, Arc::clone(&accepted), orders.subscribe())
+            .map_err(StartError::Intercept)?;
         let mut gate = Self {
             signals,
             orders,
             acceptors: Acceptors::default(),
-            sessions: Sessions::new(workers, capacity),
+            sessions: Sessions::new(workers, capacity, accepted),
             clock: Clock::new(Timestamp::now, &policy),
             datapaths,
             memory: Memory::default(),

@@ -36,6 +36,64 @@ fn filters_of_reverse_paths_let_handed_over_packets_in() {
     }
 }
 
+/// Rules beside the gate's that keep all clients away, each with the listener that it matters for.
+const WALLS: [(&str, &str, &str); 6] = [
+    (
+        "tproxy",
+        "interception_without_arrivals",
+        "chain x { type filter hook input priority 0; iifname lan tcp dport 21 drop; }",
+    ),
+    (
+        "tproxy",
+        "interception_without_arrivals",
+        "chain x { type filter hook input priority 0; ip saddr 10.1.0.0/24 drop; }",
+    ),
+    (
+        "redirect",
+        "interception_without_arrivals",
+        "chain x { type filter hook input priority 0; iifname lan tcp dport 2121 drop; }",
+    ),
+    (
+        "redirect",
+        "interception_without_arrivals",
+        "chain x { type filter hook output priority 0; tcp sport 2121 drop; }",
+    ),
+    // As routers with several uplinks do: what is no connection of theirs has no mark.
+    (
+        "tproxy",
+        "interception_without_arrivals",
+        "chain x { type filter hook prerouting priority mangle + 1; meta mark set ct mark; }",
+    ),
+    ("redirect", "bypass_dropped", "chain x { type filter hook prerouting priority raw; tcp dport 21 notrack; }"),
+];
+
+#[test]
+fn what_keeps_all_clients_away_is_told() {
+    std::thread::scope(|scope| {
+        for (by, event, chain) in WALLS {
+            scope.spawn(move || {
+                let stage = Stage::new(Family::V4);
+                assert_eq!(stage.client(), GREETING);
+                stage.packets();
+                nft(
+                    &stage.net.gate,
+                    &format!("table inet wall {{\n{}\n}}\n", chain.replace("; }", "\n}").replace("0; ", "0\n")),
+                );
+                let gate = stage.gate(by, &[]);
+                for _ in 0..3 {
+                    stage.is_closed(chain);
+                }
+                logged(&gate, &["WARN", &format!("event=\"{event}\"")]);
+                sh(&stage.net.gate, "nft delete table inet wall");
+                stage.works(&gate);
+                if event == "interception_without_arrivals" {
+                    logged(&gate, &["event=\"interception_arrives\""]);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn a_bridge_whose_packets_go_through_iptables_is_named() {
     for family in [Family::V4, Family::V6] {
