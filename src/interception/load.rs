@@ -166,7 +166,8 @@ impl<'n, B: std::borrow::BorrowMut<Batches>> Batch<'n, B> {
             | Match::ToThisMachine
             | Match::TransparentSocket
             | Match::ThroughPinhole
-            | Match::Delivered => None,
+            | Match::Delivered
+            | Match::SourceRoute(_) => None,
         }
     }
 
@@ -331,6 +332,10 @@ impl Match {
             }
             Self::TransparentSocket => {
                 e.socket_is_transparent(FIRST).compare(FIRST, Is::Equal, &[1]);
+            }
+            Self::SourceRoute(option) => {
+                is_of(e, Family::V4);
+                e.has_ip_option(*option as u8, FIRST).compare(FIRST, Is::Equal, &[1]);
             }
             Self::Delivered => {
                 e.meta(Meta::Mark, FIRST).compare(FIRST, Is::Equal, &MARK.to_ne_bytes());

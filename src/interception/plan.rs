@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::table::{Chain, Family, Hook, Match, Rule, Table, Verdict};
+use super::table::{Chain, Family, Hook, Match, Rule, SourceRoute, Table, Verdict};
 use super::{Interception, Otherwise};
 use crate::addr::{PortRange, PortRanges};
 use crate::policy::{Datapath, Destination, Interception as By, Permission, Policy, Rule as PolicyRule, Stand};
@@ -179,6 +179,7 @@ impl<'a> Plan<'a> {
             }
         }
         let servers: Vec<Destination> = self.servers().cloned().collect();
+        rules.extend(source_routed(&servers));
         for family in Family::BOTH {
             let comment = if self.of_family(family).next().is_some() {
                 "nothing gets to these servers past ftpgate"
@@ -208,6 +209,19 @@ impl<'a> Plan<'a> {
 
 fn holds_at(rule: &PolicyRule, target: &Target<'_>) -> bool {
     rule.listeners.is_empty() || rule.listeners.iter().any(|name| name == target.name)
+}
+
+/// Routers that take source routes send a packet on though it is meant for them: where to, only its option tells.
+fn source_routed(servers: &[Destination]) -> Vec<Rule> {
+    let is_v4 = |server: &&Destination| Family::V4.networks(std::iter::once(&server.network)).is_some();
+    let ports = servers.iter().filter(is_v4).filter_map(|server| one(server.port.unwrap_or(CONTROL_PORT))).collect();
+    let Some(ports) = PortRanges::new(ports) else { return Vec::new() };
+    let rule = |option| Rule {
+        comment: "nor by a route of the sender's choice".to_owned(),
+        matches: vec![Match::SourceRoute(option), Match::Ports(ports.clone())],
+        verdict: Verdict::Drop,
+    };
+    [SourceRoute::Loose, SourceRoute::Strict].map(rule).into()
 }
 
 fn to_this_machine() -> Rule {

@@ -82,6 +82,15 @@ pub(super) enum Match {
     ThroughPinhole,
     /// It is delivered to this machine already.
     Delivered,
+    /// It says by which way it goes on (RFC 791, loose or strict): its destination is not where it goes to in the end.
+    SourceRoute(SourceRoute),
+}
+
+/// An option of IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceRoute {
+    Loose = 131,
+    Strict = 137,
 }
 
 /// What becomes of it.
@@ -285,6 +294,8 @@ impl fmt::Display for Match {
             Self::ToThisMachine => f.write_str("fib daddr type local"),
             Self::TransparentSocket => f.write_str("socket transparent 1"),
             Self::Delivered => write!(f, "meta mark {MARK:#x}"),
+            Self::SourceRoute(SourceRoute::Loose) => f.write_str("ip option lsrr exists"),
+            Self::SourceRoute(SourceRoute::Strict) => f.write_str("ip option ssrr exists"),
             Self::ThroughPinhole => write!(f, "ct mark and {CONNECTION_MASK:#x} == {CONNECTION_MARK:#x}"),
         }
     }

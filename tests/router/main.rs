@@ -189,6 +189,31 @@ fn tproxy_and_redirect_side_by_side() {
     }
 }
 
+/// The client says itself by which way its packets go to the server.
+#[test]
+fn a_source_route_is_no_way_past() {
+    const CONNECT: &str = "import socket\ns = socket.socket()\ns.settimeout(1.5)\n\
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([131, 7, 4, 10, 2, 0, 2, 0]))\n\
+        try: s.connect(('10.1.0.1', 21))\nexcept OSError: pass\n";
+    let stage = Stage::new(Family::V4);
+    stage
+        .net
+        .gate
+        .sysctl(&[
+            ("net/ipv4/conf/all/accept_source_route", "1"),
+            ("net/ipv4/conf/lan/accept_source_route", "1"),
+            ("net/ipv4/conf/wan/accept_source_route", "1"),
+        ])
+        .unwrap();
+    let tries = || stage::output(&stage.net.client, "python3", &["-c", CONNECT]);
+    tries();
+    assert!(stage.packets() > 0);
+    let gate = stage.gate("tproxy", &[]);
+    tries();
+    assert_eq!(stage.packets(), 0);
+    stage.works(&gate);
+}
+
 /// A family that no listener takes is no way past the gate.
 #[test]
 fn the_other_family_is_closed_too() {

@@ -209,17 +209,27 @@ impl<'w> Expressions<'w> {
         })
     }
 
+    /// Loads whether the IPv4 header has an option: a byte, 0 or 1.
+    pub(crate) fn has_ip_option(&mut self, option: u8, into: Register) -> &mut Self {
+        const IP_OPTION: u32 = 2;
+        self.has_option(IP_OPTION, option, into)
+    }
+
     /// Loads whether the TCP header has an option: a byte, 0 or 1.
     pub(crate) fn has_tcp_option(&mut self, option: u8, into: Register) -> &mut Self {
-        const ONLY_WHETHER_PRESENT: u32 = 1;
         const TCP_OPTION: u32 = 1;
+        self.has_option(TCP_OPTION, option, into)
+    }
+
+    fn has_option(&mut self, header: u32, option: u8, into: Register) -> &mut Self {
+        const ONLY_WHETHER_PRESENT: u32 = 1;
         self.add("exthdr", |w| {
             w.u32(1, into.0);
             w.bytes(2, &[option]);
             w.u32(3, 0);
             w.u32(4, 1);
             w.u32(5, ONLY_WHETHER_PRESENT);
-            w.u32(6, TCP_OPTION);
+            w.u32(6, header);
         })
     }
 
