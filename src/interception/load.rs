@@ -167,6 +167,7 @@ impl<'n, B: std::borrow::BorrowMut<Batches>> Batch<'n, B> {
             | Match::TransparentSocket
             | Match::ThroughPinhole
             | Match::Delivered
+            | Match::Fragment
             | Match::SourceRoute(_) => None,
         }
     }
@@ -332,6 +333,10 @@ impl Match {
             }
             Self::TransparentSocket => {
                 e.socket_is_transparent(FIRST).compare(FIRST, Is::Equal, &[1]);
+            }
+            Self::Fragment => {
+                is_of(e, Family::V6);
+                e.is_fragment(FIRST).compare(FIRST, Is::Equal, &[1]);
             }
             Self::SourceRoute(option) => {
                 is_of(e, Family::V4);

@@ -180,6 +180,7 @@ impl<'a> Plan<'a> {
         }
         let servers: Vec<Destination> = self.servers().cloned().collect();
         rules.extend(source_routed(&servers));
+        rules.extend(fragments(&servers));
         for family in Family::BOTH {
             let comment = if self.of_family(family).next().is_some() {
                 "nothing gets to these servers past ftpgate"
@@ -222,6 +223,15 @@ fn source_routed(servers: &[Destination]) -> Vec<Rule> {
         verdict: Verdict::Drop,
     };
     [SourceRoute::Loose, SourceRoute::Strict].map(rule).into()
+}
+
+/// Fragments of IPv6, of which nobody knows the port. Where the interception is in place they are put together before they come
+/// here, and go on as other packets do. The first fragment of IPv4 always has the port.
+fn fragments(servers: &[Destination]) -> Option<Rule> {
+    let to = Family::V6.networks(servers.iter().map(|server| &server.network))?;
+    let mut matches = Family::V6.matched(Vec::new(), to);
+    matches.push(Match::Fragment);
+    Some(Rule { comment: "nor in fragments".to_owned(), matches, verdict: Verdict::Drop })
 }
 
 fn to_this_machine() -> Rule {

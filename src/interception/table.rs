@@ -82,6 +82,8 @@ pub(super) enum Match {
     ThroughPinhole,
     /// It is delivered to this machine already.
     Delivered,
+    /// A fragment of IPv6, whose port may be in another one.
+    Fragment,
     /// It says by which way it goes on (RFC 791, loose or strict): its destination is not where it goes to in the end.
     SourceRoute(SourceRoute),
 }
@@ -294,6 +296,7 @@ impl fmt::Display for Match {
             Self::ToThisMachine => f.write_str("fib daddr type local"),
             Self::TransparentSocket => f.write_str("socket transparent 1"),
             Self::Delivered => write!(f, "meta mark {MARK:#x}"),
+            Self::Fragment => f.write_str("exthdr frag exists"),
             Self::SourceRoute(SourceRoute::Loose) => f.write_str("ip option lsrr exists"),
             Self::SourceRoute(SourceRoute::Strict) => f.write_str("ip option ssrr exists"),
             Self::ThroughPinhole => write!(f, "ct mark and {CONNECTION_MASK:#x} == {CONNECTION_MARK:#x}"),

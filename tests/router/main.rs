@@ -214,6 +214,27 @@ fn a_source_route_is_no_way_past() {
     stage.works(&gate);
 }
 
+/// Nothing puts fragments together where the rules were flushed, and the gate tracks no connections.
+#[test]
+fn fragments_are_no_way_past() {
+    let stage = Stage::new(Family::V6);
+    stage::nft(
+        &stage.net.server,
+        "table ip6 fragments {\nchain arriving { type filter hook prerouting priority -450;\nexthdr frag exists counter\n}\n}\n",
+    );
+    let sends = || {
+        stage::output(&stage.net.client, "python3", &["-c", include_str!("fragments.py")]);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let shown = stage::output(&stage.net.server, "nft", &["list", "table", "ip6", "fragments"]);
+        shown.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(sends(), 2);
+    let rules = stage.rules("tproxy", 2121, &stage.allowing()) + "    datapath: relay\n";
+    let gate = Gate::start_as(&stage.net, &rules, 2121, &[], &[]).unwrap();
+    sh(&stage.net.gate, "nft flush ruleset");
+    assert_eq!(sends(), 2, "{}", gate.log());
+}
+
 /// A family that no listener takes is no way past the gate.
 #[test]
 fn the_other_family_is_closed_too() {

@@ -209,6 +209,13 @@ impl<'w> Expressions<'w> {
         })
     }
 
+    /// Loads whether an IPv6 packet is a fragment: a byte, 0 or 1.
+    pub(crate) fn is_fragment(&mut self, into: Register) -> &mut Self {
+        const EXTENSION: u32 = 0;
+        const FRAGMENT: u8 = 44;
+        self.has_option(EXTENSION, FRAGMENT, into)
+    }
+
     /// Loads whether the IPv4 header has an option: a byte, 0 or 1.
     pub(crate) fn has_ip_option(&mut self, option: u8, into: Register) -> &mut Self {
         const IP_OPTION: u32 = 2;
